@@ -1,0 +1,270 @@
+"""The vocabulary of preference oracles: `Oracle`, `Preferences`, `ask`, `UtilityOracle`, registry.
+
+An oracle answers, for a batch of duels, how likely the first response is preferred. It does not
+draw labels (the worlds do, from their own random streams), count queries or keep a log.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from duelenv.oracles import links
+from duelenv.oracles.errors import UserError
+
+ROUNDING = 1e-6
+"""How far outside [0, 1] an oracle's answer may lie and still count as rounding (float32 models);
+it is then clipped."""
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """An oracle's answers to N duels.
+
+    Attributes:
+        win: float64 [N], probability that the first response is preferred; NaN where the oracle
+            cannot answer.
+        tie: float64 [N], probability of a declared tie, 0 for an oracle that always decides.
+    """
+
+    win: NDArray[np.float64]
+    tie: NDArray[np.float64]
+
+    @property
+    def lose(self) -> NDArray[np.float64]:
+        """Probability that the second response is preferred: 1 - win - tie, float64 [N]."""
+        # Rounding can leave -1e-17; NaN passes through maximum.
+        return np.maximum(1.0 - self.win - self.tie, 0.0)
+
+    @property
+    def expected_label(self) -> NDArray[np.float64]:
+        """Mean of the label, a tie counting half a win: win + tie / 2, float64 [N]."""
+        return self.win + 0.5 * self.tie
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """Anything that answers a batch of N duels; a plain function will do."""
+
+    def __call__(
+        self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /
+    ) -> ArrayLike | Preferences:
+        """Probability [N] that the first response is preferred, or `Preferences`."""
+        ...
+
+
+def ask(oracle: Oracle, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Preferences:
+    """Questions an oracle about N duels and checks its answer.
+
+    Args:
+        oracle: an `Oracle`, or any callable (prompts, first, second) -> probabilities [N].
+        prompts: N prompts.
+        first: N responses shown first.
+        second: N responses shown second.
+
+    Returns:
+        The preferences, `win` and `tie` float64 [N]. A NaN probability means that the oracle could
+        not answer; its tie probability is then 0.
+
+    Raises:
+        UserError: the three sequences differ in length, or the answer is not one probability per
+            duel.
+    """
+    count = len(prompts)
+    if len(first) != count or len(second) != count:
+        raise UserError(
+            f"oracle was asked about {count} prompts, {len(first)} first and {len(second)} second "
+            "responses, expected equal numbers; pass one of each for every duel"
+        )
+    answer = oracle(prompts, first, second)
+    if isinstance(answer, Preferences):
+        win = _probabilities(answer.win, count, "the first response is preferred")
+        tie = _probabilities(answer.tie, count, "the duel is a declared tie")
+        tie = np.where(np.isnan(win), 0.0, tie)
+        if np.isnan(tie).any():
+            duel = int(np.argmax(np.isnan(tie)))
+            raise UserError(
+                f"oracle returned a tie probability of nan for duel {duel}, expected a probability "
+                "in [0, 1]; return nan only as the probability that the first response is preferred"
+            )
+        excess = win + tie > 1.0 + ROUNDING
+        if excess.any():
+            duel = int(np.argmax(excess))
+            raise UserError(
+                f"oracle returned {win[duel]:g} and a tie probability of {tie[duel]:g} for duel "
+                f"{duel}, expected a sum of at most 1; return the probabilities of a win, a tie "
+                "and a loss of the first response"
+            )
+        return Preferences(win, np.minimum(tie, 1.0 - np.nan_to_num(win)))
+    win = _probabilities(answer, count, "the first response is preferred")
+    return Preferences(win, np.zeros(count))
+
+
+def _probabilities(values: object, count: int, meaning: str) -> NDArray[np.float64]:
+    """`values` as float64 [count] in [0, 1] or NaN, or a `UserError` saying what is wrong."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"oracle returned {type(values).__name__} {str(values)[:60]!r}, expected {count} "
+            f"probabilities; return an array of the probabilities that {meaning}"
+        ) from None
+    if array.shape != (count,):
+        raise UserError(
+            f"oracle returned an array of shape {array.shape} for {count} duels, expected shape "
+            f"({count},); return one probability per duel"
+        )
+    wrong = (array < -ROUNDING) | (array > 1.0 + ROUNDING)  # False for NaN
+    if wrong.any():
+        duel = int(np.argmax(wrong))
+        raise UserError(
+            f"oracle returned {array[duel]:g} for duel {duel}, expected a probability in [0, 1]; "
+            f"return the probability that {meaning}"
+        )
+    return np.clip(array, 0.0, 1.0)
+
+
+class UtilityOracle(ABC):
+    """An oracle whose preferences come from a utility: P(first preferred) = F(u_first - u_second).
+
+    A subclass gives `utility` and, where it is known, `maximum`; to disturb the preferences, use a
+    wrapper and leave `__call__` as it is. `link` names F, one of `duelenv.oracles.links.LINKS`.
+    """
+
+    link: str = "logistic"
+
+    @abstractmethod
+    def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
+        """Utility of each response to the prompt beside it, in units of the link, float64 [N]."""
+
+    def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64] | None:
+        """Largest utility over all possible responses, float64 [N]; None when it is unknown."""
+        return None
+
+    def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
+        """P(first preferred), float64 [N]."""
+        return self.preference(prompts, first, second)
+
+    def preference(
+        self,
+        prompts: Sequence[str],
+        first: Sequence[str],
+        second: Sequence[str],
+        *,
+        temperature: float = 1.0,
+    ) -> NDArray[np.float64]:
+        """F((u_first - u_second) / temperature), float64 [N]."""
+        # One call for both sides, so that a utility that works in batches fills them.
+        utilities = self.utility([*prompts, *prompts], [*first, *second])
+        difference = utilities[: len(first)] - utilities[len(first) :]
+        probability = links.link(self.link)(difference / temperature)
+        return np.asarray(probability, dtype=np.float64)
+
+
+def utility_of(oracle: Oracle) -> UtilityOracle | None:
+    """The utility oracle inside any number of wrappers: the truth that regret is measured by.
+
+    Args:
+        oracle: any oracle; a wrapper keeps the oracle it wraps as `inner`.
+
+    Returns:
+        The innermost oracle if it has a utility, else None.
+    """
+    inner: object = oracle
+    while not isinstance(inner, UtilityOracle) and hasattr(inner, "inner"):
+        inner = inner.inner
+    return inner if isinstance(inner, UtilityOracle) else None
+
+
+# Values are "module:attribute", loaded when first made, or the factories themselves.
+_FACTORIES: dict[str, str | Callable[..., Oracle]] = {
+    "good_words": "duelenv.oracles.text:GoodWords",
+    "rare_word": "duelenv.oracles.text:RareWord",
+    "length": "duelenv.oracles.text:Length",
+    "variety": "duelenv.oracles.text:Variety",
+    "on_topic": "duelenv.oracles.text:OnTopic",
+    "opening": "duelenv.oracles.text:Opening",
+    "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
+    "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
+    "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
+}
+
+
+def names() -> tuple[str, ...]:
+    """The oracles that `make` knows, in alphabetical order."""
+    return tuple(sorted(_FACTORIES))
+
+
+def register(name: str, factory: str | Callable[..., Oracle]) -> None:
+    """Makes an oracle available to `make` under a name.
+
+    Args:
+        name: a new name.
+        factory: a callable whose keyword arguments are the settings, or "module:attribute" of one.
+
+    Raises:
+        UserError: the name is taken.
+    """
+    if name in _FACTORIES:
+        raise UserError(f"oracle name {name!r} is taken, expected a new one; choose another name")
+    _FACTORIES[name] = factory
+
+
+def make(name: str, **settings: Any) -> Oracle:
+    """Builds an oracle from its name and settings, as they stand in a configuration file.
+
+    Besides the oracle's own settings every oracle takes those of the wrappers: `temperature`,
+    `position_bias`, `tie_band` and `noise`, applied in this order (`duelenv.oracles.wrappers`).
+
+    >>> oracle = make("good_words", scale=4.0, noise=0.1)
+    >>> float(oracle(["greet"], ["kind"], ["rude"]).win[0].round(4))
+    0.8997
+
+    Raises:
+        UserError: the name or a setting is unknown, a setting is missing, or a value is refused.
+    """
+    from duelenv.oracles import wrappers  # here, because wrappers build on this module
+
+    if name not in _FACTORIES:
+        raise UserError(f"oracle is {name!r}, expected one of {', '.join(names())}; choose one of these")
+    factory = _load(_FACTORIES[name])
+    own = {key: value for key, value in settings.items() if key not in wrappers.WRAPPERS}
+    parameters = inspect.signature(factory).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        known = [*parameters, *wrappers.WRAPPERS]
+        for key in own:
+            if key not in parameters:
+                raise UserError(
+                    f"oracle {name!r} has no setting {key!r}, expected one of {', '.join(known)}; correct or remove it"
+                )
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in own:
+            if parameter.kind in (
+                inspect.Parameter.VAR_POSITIONAL,
+                inspect.Parameter.VAR_KEYWORD,
+            ):
+                continue
+            raise UserError(f"oracle {name!r} lacks the setting {key!r}; give it a value")
+    oracle = factory(**own)
+    for key, wrapper in wrappers.WRAPPERS.items():
+        if key in settings:
+            oracle = wrapper(oracle, settings[key])
+    return oracle
+
+
+def _load(factory: str | Callable[..., Oracle]) -> Callable[..., Oracle]:
+    if not isinstance(factory, str):
+        return factory
+    module, _, path = factory.partition(":")
+    loaded: Any = importlib.import_module(module)
+    for attribute in path.split("."):
+        loaded = getattr(loaded, attribute)
+    made: Callable[..., Oracle] = loaded
+    return made

@@ -1,0 +1,291 @@
+"""Preference matrices over K arms: generators, checks, winners and transitivity.
+
+P[i, j] is the probability that arm i beats arm j, float64 [K, K] with P + P' = 1. For the world
+with numbered arms; not for text, whose preferences come from an `Oracle`, and not for estimates:
+winners and transitivity are those of the exact matrix.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from duelenv.oracles import checks, links
+from duelenv.oracles.errors import UserError
+
+Matrix = NDArray[np.float64]
+
+COMPLEMENT_TOLERANCE = 1e-6
+"""Largest |P[i, j] + P[j, i] - 1| taken for rounding (a matrix stored as float32 has 1e-7)."""
+
+ORDER_TOLERANCE = 1e-12
+"""Slack of the transitivity checks, for probabilities that went through a link."""
+
+
+def check_matrix(matrix: ArrayLike) -> Matrix:
+    """Checks a preference matrix and removes its rounding.
+
+    Args:
+        matrix: [K, K], K >= 2, entries in [0, 1], P[i, j] + P[j, i] = 1 up to 1e-6.
+
+    Returns:
+        A new float64 [K, K] in which P[i, j] + P[j, i] is exactly 1 and the diagonal exactly 1/2.
+
+    Raises:
+        UserError: the matrix is none of this; the message names the first wrong entry.
+    """
+    try:
+        array = np.asarray(matrix, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"matrix is {str(matrix)[:60]!r}, expected a square array of numbers; pass P[i, j], "
+            "the probability that arm i beats arm j"
+        ) from None
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise UserError(
+            f"matrix has shape {array.shape}, expected (K, K); pass P[i, j], the probability that arm i beats arm j"
+        )
+    if array.shape[0] < 2:
+        raise UserError(f"matrix has {array.shape[0]} arms, expected at least 2; add arms")
+    wrong = ~((array >= 0.0) & (array <= 1.0))  # True for NaN
+    if wrong.any():
+        i, j = np.argwhere(wrong)[0]
+        raise UserError(f"matrix[{i}, {j}] is {array[i, j]:g}, expected a probability in [0, 1]; correct it")
+    wrong = np.abs(array + array.T - 1.0) > COMPLEMENT_TOLERANCE
+    if wrong.any():
+        i, j = np.argwhere(wrong)[0]
+        raise UserError(
+            f"matrix[{i}, {j}] + matrix[{j}, {i}] is {array[i, j] + array[j, i]:g}, expected 1; "
+            "make P[j, i] = 1 - P[i, j], with 0.5 on the diagonal"
+        )
+    # 1 - p is exact in floating point for p in [1/2, 1], so the larger of the two is kept.
+    larger = array > array.T
+    return np.where(larger, array, np.where(larger.T, 1.0 - array.T, 0.5))
+
+
+def load_matrix(source: ArrayLike | str | Path) -> Matrix:
+    """A checked matrix from an array or from a .npy or .csv file.
+
+    Args:
+        source: an array [K, K], or the path of a .npy file or of a comma-separated file without a
+            header.
+
+    Returns:
+        float64 [K, K], as from `check_matrix`.
+
+    Raises:
+        UserError: the file is missing, of another kind or unreadable, or the matrix is not valid.
+    """
+    if not isinstance(source, (str, Path)):
+        return check_matrix(source)
+    path = Path(source)
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".npy": lambda file: np.load(file, allow_pickle=False),
+        ".csv": lambda file: np.loadtxt(file, delimiter=",", ndmin=2),
+    }
+    if path.suffix not in readers:
+        raise UserError(f"matrix file is {str(path)!r}, expected .npy or .csv; convert the file")
+    if not path.is_file():
+        raise UserError(f"matrix file {str(path)!r} does not exist, expected a file; check the path")
+    try:
+        array = readers[path.suffix](path)
+    except (ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"matrix file {str(path)!r} cannot be read ({reason}), expected a table of numbers; write it again"
+        ) from None
+    return check_matrix(array)
+
+
+# Generators
+
+
+def bradley_terry(utilities: ArrayLike) -> Matrix:
+    """P[i, j] = 1 / (1 + exp(u_j - u_i)) for utilities [K] in logits: strongly transitive.
+
+    Raises:
+        UserError: the utilities are not at least two finite numbers.
+    """
+    values = np.asarray(utilities, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise UserError(f"utilities are {str(utilities)[:60]}, expected at least two finite numbers; pass one per arm")
+    return check_matrix(links.logistic(values[:, None] - values[None, :]))
+
+
+def cyclic(num_arms: int, probability: float = 0.75) -> Matrix:
+    """A cycle without a Condorcet winner: each arm beats the floor((K - 1) / 2) arms after it.
+
+    Arms are on a circle, and an arm beats those in the half circle after it with `probability`; for
+    even K it ties with the arm opposite. Rock-paper-scissors is K = 3. The von Neumann winner is
+    uniform by symmetry.
+
+    Raises:
+        UserError: fewer than 3 arms, or a probability outside [0, 1].
+    """
+    num_arms = checks.integer("num_arms", num_arms, low=3)
+    probability = checks.number("probability", probability, low=0.0, high=1.0)
+    arms = np.arange(num_arms)
+    ahead = (arms[None, :] - arms[:, None]) % num_arms  # steps from the row's arm to the column's
+    reach = (num_arms - 1) // 2
+    beats, beaten = (ahead >= 1) & (ahead <= reach), ahead >= num_arms - reach
+    return check_matrix(np.where(beats, probability, np.where(beaten, 1.0 - probability, 0.5)))
+
+
+def arithmetic(num_arms: int = 8, step: float = 0.05) -> Matrix:
+    """P[i, j] = 1/2 + step * (j - i), arm 0 best (Komiyama et al. 2015, their arithmetic data).
+
+    Raises:
+        UserError: fewer than 2 arms, or a step for which a probability leaves [0, 1].
+    """
+    num_arms = checks.integer("num_arms", num_arms, low=2)
+    step = checks.number("step", step, low=0.0, high=0.5 / (num_arms - 1))
+    arms = np.arange(num_arms)
+    return check_matrix(np.clip(0.5 + step * (arms[None, :] - arms[:, None]), 0.0, 1.0))
+
+
+def savage_hard(num_arms: int = 10) -> Matrix:
+    """P[i, j] = 1/2 + j / (2K) for i < j, arms counted from 1 (Urvoy et al. 2013, section 5.2.1).
+
+    Arm 0 is the Condorcet winner; its margin over the next arm is 1 / K, and the last arm always
+    loses.
+
+    Raises:
+        UserError: fewer than 2 arms.
+    """
+    num_arms = checks.integer("num_arms", num_arms, low=2)
+    upper = np.broadcast_to(0.5 + np.arange(1, num_arms + 1) / (2 * num_arms), (num_arms,) * 2)
+    above = np.triu(np.ones((num_arms, num_arms), dtype=bool), 1)
+    return check_matrix(np.where(above, upper, np.where(above.T, 1.0 - upper.T, 0.5)))
+
+
+def random(num_arms: int, seed: int | np.random.Generator) -> Matrix:
+    """Independent uniform preferences above the diagonal: usually transitive in no sense.
+
+    Args:
+        num_arms: K >= 2.
+        seed: an integer, or the generator to draw from.
+
+    Raises:
+        UserError: fewer than 2 arms.
+    """
+    num_arms = checks.integer("num_arms", num_arms, low=2)
+    draws = np.random.default_rng(seed).random((num_arms, num_arms))
+    above = np.triu(np.ones((num_arms, num_arms), dtype=bool), 1)
+    return check_matrix(np.where(above, draws, np.where(above.T, 1.0 - draws.T, 0.5)))
+
+
+MATRICES: Mapping[str, Callable[..., Matrix]] = MappingProxyType(
+    {
+        "bradley_terry": bradley_terry,
+        "cyclic": cyclic,
+        "arithmetic": arithmetic,
+        "savage_hard": savage_hard,
+        "random": random,
+    }
+)
+"""Generators by name, for `make_matrix`."""
+
+
+def make_matrix(name: str, **settings: Any) -> Matrix:
+    """A matrix from the name of a generator and its settings, as in a configuration file.
+
+    Raises:
+        UserError: the name or a setting is unknown, a setting is missing, or a value is refused.
+    """
+    if name not in MATRICES:
+        raise UserError(f"matrix is {name!r}, expected one of {', '.join(MATRICES)}; choose one of these")
+    parameters = inspect.signature(MATRICES[name]).parameters
+    for key in settings:
+        if key not in parameters:
+            raise UserError(
+                f"matrix {name!r} has no setting {key!r}, expected one of {', '.join(parameters)}; correct or remove it"
+            )
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in settings:
+            raise UserError(f"matrix {name!r} has no value for {key!r}, expected one; add {key} to its settings")
+    return MATRICES[name](**settings)
+
+
+# Winners
+
+
+def condorcet_winner(matrix: Matrix) -> int | None:
+    """The arm that beats every other with probability above 1/2, or None where there is none."""
+    beats_all = (matrix > 0.5).sum(axis=1) == len(matrix) - 1
+    return int(np.argmax(beats_all)) if beats_all.any() else None
+
+
+def copeland_scores(matrix: Matrix) -> NDArray[np.float64]:
+    """Share of the other arms that each arm beats with probability above 1/2, float64 [K]."""
+    scores: NDArray[np.float64] = (matrix > 0.5).sum(axis=1) / (len(matrix) - 1)
+    return scores
+
+
+def borda_scores(matrix: Matrix) -> NDArray[np.float64]:
+    """Probability that each arm beats another arm drawn uniformly, float64 [K]."""
+    others = matrix.sum(axis=1) - np.diagonal(matrix)
+    scores: NDArray[np.float64] = others / (len(matrix) - 1)
+    return scores
+
+
+def von_neumann_winner(matrix: Matrix) -> NDArray[np.float64]:
+    """A distribution over arms that no arm beats with probability above 1/2.
+
+    The maximin strategy of the symmetric game P - 1/2, found by linear programming: maximise v
+    subject to sum_i w_i (P[i, j] - 1/2) >= v for all j (Dudik et al. 2015, arXiv 1502.06362). It
+    always exists; where it is not unique (arms that tie), one of them is returned.
+
+    Returns:
+        w, float64 [K], non-negative with sum 1.
+    """
+    from scipy.optimize import linprog  # a third of a second, needed by few
+
+    num_arms = len(matrix)
+    # Variables (w_1 .. w_K, v); linprog minimises, and bounds from above.
+    result = linprog(
+        c=np.r_[np.zeros(num_arms), -1.0],
+        A_ub=np.c_[-(matrix - 0.5).T, np.ones(num_arms)],
+        b_ub=np.zeros(num_arms),
+        A_eq=np.r_[np.ones(num_arms), 0.0][None, :],
+        b_eq=[1.0],
+        bounds=[(0.0, None)] * num_arms + [(None, None)],
+    )
+    if not result.success or result.x is None:
+        # The programme is feasible and bounded for every matrix that passed check_matrix.
+        raise RuntimeError(f"no von Neumann winner found: {result.message}")
+    weights = np.maximum(np.asarray(result.x, dtype=np.float64)[:num_arms], 0.0)
+    normalised: NDArray[np.float64] = weights / weights.sum()
+    return normalised
+
+
+# Transitivity
+
+
+def is_strongly_stochastically_transitive(matrix: Matrix) -> bool:
+    """Whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= max(P[i, j], P[j, k])."""
+    return _transitive(matrix, np.maximum)
+
+
+def is_moderately_stochastically_transitive(matrix: Matrix) -> bool:
+    """Whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= min(P[i, j], P[j, k])."""
+    return _transitive(matrix, np.minimum)
+
+
+def is_weakly_stochastically_transitive(matrix: Matrix) -> bool:
+    """Whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= 1/2."""
+    return _transitive(matrix, lambda _first, _second: np.full((1, 1), 0.5))
+
+
+def _transitive(matrix: Matrix, bound: Callable[[Matrix, Matrix], Matrix]) -> bool:
+    for j in range(len(matrix)):  # one middle arm at a time: K^2 memory, not K^3
+        to_middle, from_middle = matrix[:, j, None], matrix[None, j, :]
+        premise = (to_middle >= 0.5) & (from_middle >= 0.5)
+        if (premise & (matrix < bound(to_middle, from_middle) - ORDER_TOLERANCE)).any():
+            return False
+    return True

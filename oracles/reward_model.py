@@ -1,0 +1,247 @@
+"""Any sequence-classification reward model of transformers as a Bradley-Terry utility.
+
+The one logit of the model is the utility. For models with a single label, loaded from a folder or
+held in memory; not for training them, and not for judges that compare two responses in one text.
+Importing this module loads torch.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from duelenv.oracles import checks, links
+from duelenv.oracles.base import UtilityOracle
+from duelenv.oracles.errors import UserError
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class RewardModel(UtilityOracle):
+    """Utility = the logit of a reward model for (prompt, response).
+
+    Scores do not depend on what else is in the batch, up to rounding: sequences are padded on the
+    right and masked.
+
+    Attributes:
+        model: the transformers model, in evaluation mode.
+        tokenizer: its tokenizer.
+        link: name of the link.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        text: str = "{prompt}\n\n{response}",
+        batch_size: int = 16,
+        max_length: int | None = None,
+        truncate: bool = False,
+        link: str = "logistic",
+    ) -> None:
+        """Takes a model and a tokenizer of transformers.
+
+        The model is put into evaluation mode; if its configuration names no padding token it gets
+        that of the tokenizer, because it must know where a padded sequence ends.
+
+        Args:
+            model: a sequence-classification model with one label.
+            tokenizer: its tokenizer.
+            text: how prompt and response become one input: a template with {prompt} and {response},
+                "pair" (the tokenizer's own format for two texts, with its separators and token
+                types) or "chat" (its chat template, with a user's and an assistant's turn).
+            batch_size: sequences in one forward pass.
+            max_length: most tokens of one sequence; by default what tokenizer and model allow.
+            truncate: cut longer sequences, on the tokenizer's truncation side, instead of refusing
+                them.
+            link: name of the link.
+
+        Raises:
+            UserError: the model has more than one label, nothing to pad with, or a setting is
+                refused.
+        """
+        links.link(link)
+        self.link = link
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        labels = int(model.config.num_labels)
+        if labels != 1:
+            raise UserError(f"reward model has {labels} labels, expected 1; use a model with num_labels=1")
+        self._text = _check_text(text, tokenizer)
+        self._batch_size = checks.integer("batch_size", batch_size, low=1)
+        allowed = _length_limit(model, tokenizer)
+        if max_length is not None:
+            allowed = min(allowed, checks.integer("max_length", max_length, low=1))
+        self._max_length = allowed
+        self._truncate = truncate
+        # Decoders look for the last token that is not this one, in their text configuration.
+        config = model.config.get_text_config()
+        if config.pad_token_id is None:
+            config.pad_token_id = tokenizer.pad_token_id
+        self._pad_token_id = config.pad_token_id
+        if self._pad_token_id is None and self._batch_size > 1:
+            raise UserError(
+                "reward model has no padding token, expected one to form batches with; set "
+                "tokenizer.pad_token, or batch_size to 1"
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        dtype: str = "float32",
+        device: str | None = None,
+        text: str = "{prompt}\n\n{response}",
+        batch_size: int = 16,
+        max_length: int | None = None,
+        truncate: bool = False,
+        link: str = "logistic",
+    ) -> RewardModel:
+        """Loads model and tokenizer with transformers, never running code that comes with them.
+
+        Args:
+            path: a folder, or a name that transformers knows.
+            dtype: "float32", "bfloat16" or "float16".
+            device: a torch device; by default the first CUDA device if there is one, else the CPU.
+            text: as for the constructor, like the settings after it.
+            batch_size: as for the constructor.
+            max_length: as for the constructor.
+            truncate: as for the constructor.
+            link: as for the constructor.
+
+        Raises:
+            UserError: nothing can be loaded from the path, or a setting is refused.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        if dtype not in DTYPES:
+            raise UserError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}; choose one of these")
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForSequenceClassification.from_pretrained(path, dtype=DTYPES[dtype])
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise UserError(
+                f"reward model {str(path)!r} cannot be loaded ({reason}), expected a "
+                "sequence-classification model with its tokenizer; check the path"
+            ) from error
+        return cls(
+            model.to(device),
+            tokenizer,
+            text=text,
+            batch_size=batch_size,
+            max_length=max_length,
+            truncate=truncate,
+            link=link,
+        )
+
+    def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
+        """Logit of each response, float64 [N].
+
+        Raises:
+            UserError: a sequence is longer than the model reads, and `truncate` is off.
+        """
+        encoded = [self._encode(p, r) for p, r in zip(prompts, responses, strict=True)]
+        scores = np.empty(len(encoded))
+        # Longest first: little padding, and a batch that does not fit fails at once.
+        order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]["input_ids"]))
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            scores[rows] = self._forward([encoded[row] for row in rows])
+        return scores
+
+    def _encode(self, prompt: str, response: str) -> dict[str, list[int]]:
+        """Token ids (and token types, where the model has them) of one sequence, unpadded."""
+        options: dict[str, Any] = {"truncation": self._truncate, "return_attention_mask": False}
+        if self._truncate:
+            options["max_length"] = self._max_length
+        if self._text == "pair":
+            encoded = self.tokenizer(prompt, response, **options)
+        elif self._text == "chat":
+            turns = [
+                {"role": "user", "content": prompt},
+                {"role": "assistant", "content": response},
+            ]
+            rendered = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            # The template has already written the special tokens.
+            encoded = self.tokenizer(rendered, add_special_tokens=False, **options)
+        else:
+            rendered = self._text.format(prompt=prompt, response=response)
+            encoded = self.tokenizer(rendered, **options)
+        length = len(encoded["input_ids"])
+        if length > self._max_length:
+            raise UserError(
+                f"response {response[:60]!r} makes a sequence of {length} tokens, expected at most "
+                f"{self._max_length} of this reward model; shorten it, or set truncate to true"
+            )
+        if length == 0:
+            raise UserError(
+                "an empty prompt and response make a sequence of no tokens, expected at least one; "
+                "put a word into the text template"
+            )
+        wanted = ("input_ids", "token_type_ids")
+        return {name: list(encoded[name]) for name in wanted if name in encoded}
+
+    @torch.no_grad()
+    def _forward(self, batch: list[dict[str, list[int]]]) -> NDArray[np.float64]:
+        """Logits of one batch, float64 [B]."""
+        device = self.model.device
+        pad = self._pad_token_id
+        longest = max(len(row["input_ids"]) for row in batch)
+
+        def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+            filled = [row + [value] * (longest - len(row)) for row in rows]
+            return torch.tensor(filled, dtype=torch.long, device=device)
+
+        inputs = {
+            "input_ids": padded([row["input_ids"] for row in batch], 0 if pad is None else pad),
+            "attention_mask": padded([[1] * len(row["input_ids"]) for row in batch], 0),
+        }
+        if "token_type_ids" in batch[0]:
+            inputs["token_type_ids"] = padded([row["token_type_ids"] for row in batch], 0)
+        logits = self.model(**inputs).logits  # (B, 1)
+        scores: NDArray[np.float64] = logits[:, 0].double().cpu().numpy()
+        return scores
+
+
+def _check_text(text: str, tokenizer: Any) -> str:
+    if text == "pair":
+        return text
+    if text == "chat":
+        if not getattr(tokenizer, "chat_template", None):
+            raise UserError(
+                "text is 'chat' but the tokenizer has no chat template, expected one; use 'pair' "
+                "or a template with {prompt} and {response}"
+            )
+        return text
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(text) if field is not None}
+    except ValueError:
+        fields = set()
+    if fields != {"prompt", "response"}:
+        raise UserError(
+            f"text is {text!r}, expected 'pair', 'chat' or a template with {{prompt}} and {{response}}; correct it"
+        )
+    return text
+
+
+def _length_limit(model: Any, tokenizer: Any) -> int:
+    """Most tokens that both take; tokenizers without a limit report 1e30."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = min(tokenizer.model_max_length, math.inf if positions is None else positions)
+    return int(min(limit, 2**31))

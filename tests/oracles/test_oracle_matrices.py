@@ -1,0 +1,225 @@
+"""Preference matrices: validity, winners and transitivity against brute force."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+
+from duelenv.oracles import UserError, matrices
+
+ROCK_PAPER_SCISSORS = [[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]]
+
+CHECKS = {
+    "strong": (matrices.is_strongly_stochastically_transitive, max),
+    "moderate": (matrices.is_moderately_stochastically_transitive, min),
+    "weak": (matrices.is_weakly_stochastically_transitive, lambda a, b: 0.5),
+}
+
+
+@st.composite
+def preference_matrices(draw, coarse=True):
+    """Matrices of 2 to 5 arms; coarse ones have many ties and equal entries."""
+    num_arms = draw(st.integers(2, 5))
+    entries = st.sampled_from([0.0, 0.3, 0.5, 0.6, 0.7, 1.0]) if coarse else st.floats(0, 1)
+    upper = np.triu(draw(arrays(np.float64, (num_arms, num_arms), elements=entries)), 1)
+    lower = np.tril(1 - upper.T, -1)
+    return matrices.check_matrix(upper + lower + 0.5 * np.eye(num_arms))
+
+
+def generated():
+    return {
+        "bradley_terry": matrices.bradley_terry([3.0, 1.0, 0.0, -2.0]),
+        "cyclic3": matrices.cyclic(3, 1.0),
+        "cyclic6": matrices.cyclic(6, 0.7),
+        "arithmetic": matrices.arithmetic(),
+        "savage_hard": matrices.savage_hard(7),
+        "random": matrices.random(9, 0),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(generated()))
+def test_generators_are_exactly_complementary(name):
+    matrix = generated()[name]
+    assert matrix.dtype == np.float64
+    assert_array_equal(matrix + matrix.T, np.ones_like(matrix))
+    assert_array_equal(np.diagonal(matrix), 0.5)
+    assert (matrix >= 0).all() and (matrix <= 1).all()
+
+
+def test_bradley_terry_closed_form():
+    matrix = matrices.bradley_terry([1.0, 0.0])
+    assert_allclose(matrix[0, 1], 1 / (1 + np.exp(-1.0)))
+
+
+def test_cyclic_three_arms_is_rock_paper_scissors():
+    assert_array_equal(matrices.cyclic(3, 1.0), ROCK_PAPER_SCISSORS)
+
+
+@pytest.mark.parametrize("num_arms", [3, 4, 5, 8])
+def test_cyclic_has_no_winner_and_equal_arms(num_arms):
+    matrix = matrices.cyclic(num_arms, 0.8)
+    assert matrices.condorcet_winner(matrix) is None
+    assert_allclose(matrices.copeland_scores(matrix), (num_arms - 1) // 2 / (num_arms - 1))
+    assert_allclose(matrices.borda_scores(matrix), 0.5)
+    assert not matrices.is_weakly_stochastically_transitive(matrix)
+    # Rotating the arms leaves a cycle as it is.
+    assert_array_equal(np.roll(matrix, 1, axis=(0, 1)), matrix)
+
+
+def test_arithmetic_published_values():
+    matrix = matrices.arithmetic(8, 0.05)
+    assert_allclose(matrix[0], 0.5 + 0.05 * np.arange(8))
+    assert matrices.is_strongly_stochastically_transitive(matrix)
+
+
+def test_savage_hard_published_values():
+    # K = 100: mu(1, 2) = 0.51 is a hard decision, mu(1, 100) = 1 an easy one.
+    matrix = matrices.savage_hard(100)
+    assert_allclose(matrix[0, 1], 0.51)
+    assert matrix[0, 99] == 1.0
+    assert_allclose(matrix[98], [*(1 - matrix[:98, 98]), 0.5, 1.0])
+    assert matrices.condorcet_winner(matrix) == 0
+
+
+def test_random_is_reproducible_and_takes_a_generator():
+    assert_array_equal(matrices.random(5, 3), matrices.random(5, np.random.default_rng(3)))
+    assert (matrices.random(5, 3) != matrices.random(5, 4)).any()
+
+
+@given(preference_matrices())
+def test_winners_match_brute_force(matrix):
+    num_arms = len(matrix)
+    beaten = [sum(matrix[i, j] > 0.5 for j in range(num_arms) if j != i) for i in range(num_arms)]
+    winners = [i for i in range(num_arms) if beaten[i] == num_arms - 1]
+    assert matrices.condorcet_winner(matrix) == (winners[0] if winners else None)
+    assert_allclose(matrices.copeland_scores(matrix), np.array(beaten) / (num_arms - 1))
+    means = [np.mean([matrix[i, j] for j in range(num_arms) if j != i]) for i in range(num_arms)]
+    assert_allclose(matrices.borda_scores(matrix), means)
+
+
+@settings(deadline=None)
+@given(preference_matrices(coarse=False))
+def test_no_arm_beats_the_von_neumann_winner(matrix):
+    weights = matrices.von_neumann_winner(matrix)
+    assert_allclose(weights.sum(), 1.0)
+    assert (weights >= 0).all()
+    assert (weights @ matrix >= 0.5 - 1e-7).all()
+
+
+def test_von_neumann_winners_known_in_closed_form():
+    assert_allclose(matrices.von_neumann_winner(np.array(ROCK_PAPER_SCISSORS)), 1 / 3, atol=1e-9)
+    condorcet = matrices.bradley_terry([0.0, 2.0, 1.0])
+    assert_allclose(matrices.von_neumann_winner(condorcet), [0, 1, 0], atol=1e-9)
+    # A cycle of margins a = (1 over 2), b = (2 over 3), c = (3 over 1) is balanced by (b, c, a).
+    a, b, c = 0.1, 0.2, 0.3
+    cycle = 0.5 + np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]])
+    assert_allclose(matrices.von_neumann_winner(cycle), np.array([b, c, a]) / 0.6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", sorted(CHECKS))
+@given(matrix=preference_matrices())
+def test_transitivity_matches_its_definition(kind, matrix):
+    check, bound = CHECKS[kind]
+    arms = range(len(matrix))
+    holds = all(
+        matrix[i, k] >= bound(matrix[i, j], matrix[j, k])
+        for i, j, k in product(arms, arms, arms)
+        if matrix[i, j] >= 0.5 and matrix[j, k] >= 0.5
+    )
+    assert check(matrix) == holds
+
+
+@given(arrays(np.float64, 6, elements=st.floats(-6, 6)))
+def test_bradley_terry_is_strongly_transitive(utilities):
+    assert matrices.is_strongly_stochastically_transitive(matrices.bradley_terry(utilities))
+
+
+def test_transitivity_is_a_chain_of_implications():
+    moderate_only = matrices.check_matrix([[0.5, 0.9, 0.8], [0.1, 0.5, 0.7], [0.2, 0.3, 0.5]])
+    weak_only = matrices.check_matrix([[0.5, 0.9, 0.6], [0.1, 0.5, 0.7], [0.4, 0.3, 0.5]])
+    found = [[check(m) for check, _ in CHECKS.values()] for m in (moderate_only, weak_only)]
+    assert found == [[False, True, True], [False, False, True]]
+
+
+def test_check_matrix_removes_rounding_and_copies():
+    source = matrices.bradley_terry([1.0, 0.3, -2.0]).astype(np.float32)
+    before = source.copy()
+    matrix = matrices.check_matrix(source)
+    assert_array_equal(matrix + matrix.T, 1.0)
+    assert_allclose(matrix, source, atol=1e-6)
+    matrix[0, 1] = 0.0
+    assert_array_equal(source, before)
+
+
+@given(preference_matrices(coarse=False), st.randoms())
+def test_check_matrix_does_not_depend_on_the_order_of_arms(matrix, random):
+    order = list(range(len(matrix)))
+    random.shuffle(order)
+    shuffled = matrix[np.ix_(order, order)]
+    assert_array_equal(matrices.check_matrix(shuffled), shuffled)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[0.5]], "matrix has 1 arms, expected at least 2"),
+        ([0.5, 0.5], "matrix has shape (2,), expected (K, K)"),
+        ([[0.5, 0.5]], "matrix has shape (1, 2)"),
+        ([[0.5, 1.2], [-0.2, 0.5]], "matrix[0, 1] is 1.2, expected a probability in [0, 1]"),
+        ([[0.5, np.nan], [0.5, 0.5]], "matrix[0, 1] is nan"),
+        ([[0.5, 0.7], [0.5, 0.5]], "matrix[0, 1] + matrix[1, 0] is 1.2, expected 1"),
+        ([[0.4, 0.7], [0.3, 0.5]], "matrix[0, 0] + matrix[0, 0] is 0.8, expected 1"),
+        ([["a", "b"], ["c", "d"]], "expected a square array of numbers"),
+    ],
+)
+def test_wrong_matrices_are_named(matrix, message):
+    with pytest.raises(UserError) as error:
+        matrices.check_matrix(matrix)
+    assert message in str(error.value)
+
+
+def test_files_round_trip(tmp_path):
+    matrix = matrices.random(4, 0)
+    np.save(tmp_path / "p.npy", matrix)
+    np.savetxt(tmp_path / "p.csv", matrix, delimiter=",")
+    for source in (matrix, tmp_path / "p.npy", str(tmp_path / "p.csv")):
+        assert_array_equal(matrices.load_matrix(source), matrix)
+
+
+def test_wrong_files_are_named(tmp_path):
+    (tmp_path / "words.csv").write_text("a,b\nc,d\n")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    np.save(tmp_path / "pickle.npy", np.array([{}, {}]), allow_pickle=True)
+    for name, message in {
+        "p.parquet": "expected .npy or .csv",
+        "absent.npy": "does not exist",
+        "words.csv": "cannot be read",
+        "empty.npy": "cannot be read",
+        "pickle.npy": "cannot be read",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            matrices.load_matrix(tmp_path / name)
+
+
+def test_make_matrix():
+    assert_array_equal(matrices.make_matrix("cyclic", num_arms=3, probability=1.0), ROCK_PAPER_SCISSORS)
+    for call, message in {
+        lambda: matrices.make_matrix("magic"): "matrix is 'magic', expected one of bradley_terry",
+        lambda: matrices.make_matrix("cyclic", arms=3): "has no setting 'arms'",
+        lambda: matrices.make_matrix("cyclic"): "has no value for 'num_arms'",
+        lambda: matrices.cyclic(2, 0.5): "num_arms is 2, expected an integer of at least 3",
+        lambda: matrices.cyclic(3, 1.5): "probability is 1.5",
+        lambda: matrices.arithmetic(12, 0.05): "step is 0.05",
+        lambda: matrices.savage_hard(1): "num_arms is 1",
+        lambda: matrices.random(2.5, 0): "num_arms is 2.5",
+        lambda: matrices.bradley_terry([1.0]): "expected at least two finite numbers",
+        lambda: matrices.bradley_terry([1.0, np.inf]): "expected at least two finite numbers",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            call()
