@@ -1,0 +1,24 @@
+"""Language-model alignment as a contextual dueling bandit, in Gymnasium's terms.
+
+Importing this package registers the worlds with Gymnasium and loads nothing heavy; torch and transformers load when a
+policy model is used.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from duelenv.core import AgentView, DuelEnv, DuelVectorEnv
+from duelenv.oracles.errors import UserError
+from duelenv.worlds import WORLDS, register_worlds
+
+register_worlds()
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load `duelenv.agents` and the like when they are first used, so that `import duelenv` alone gives them all."""
+    if name in ("agents", "experiments", "oracles", "policies"):
+        return import_module(f"duelenv.{name}")
+    raise AttributeError(f"module 'duelenv' has no attribute {name!r}")
+
+
+__all__ = ["WORLDS", "AgentView", "DuelEnv", "DuelVectorEnv", "UserError"]

@@ -1,0 +1,442 @@
+"""What every world shares: rounds, episodes, actions, labels, queries and the agent's view; no world's own truth.
+
+A world is a `DuelVectorEnv`: N rows in NumPy, where rows are replicates times batch. `DuelEnv` is its N = 1 case for
+scalar use. A subclass says how a round's context comes about, what may be observed of it, who wins a duel, and how
+much a duel is regretted; everything else is here, once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from duelenv.observation import LazyObservation
+from duelenv.oracles import checks
+from duelenv.oracles.base import Preferences
+from duelenv.oracles.errors import UserError
+from duelenv.randomness import RowStreams
+
+if TYPE_CHECKING:
+    from duelenv.policies.causal_lm import CausalLMPolicy
+    from duelenv.wrappers.base import LabelWrapper
+
+Observation = Mapping[str, Any]
+Labels = NDArray[np.float64]
+Pairs = NDArray[np.int64]
+
+FEEDBACK = ("bernoulli", "argmax")
+
+
+class Recommender(Protocol):
+    """The part of an agent that `evaluate` judges."""
+
+    def recommend(self, observation: Observation) -> NDArray[np.int64]:
+        """Return the arm it believes best in each row, int64 [N] (or a scalar for a scalar world)."""
+        ...
+
+
+@dataclass(frozen=True)
+class AgentView:
+    """All that an agent may know of its environment: its shape and its policy, never its truth.
+
+    Attributes:
+        world: The environment's id, such as "duelenv/FeatureDuel-v0".
+        observation_space: One row's observation space.
+        action_space: One row's action space.
+        num_envs: Number of rows N = replicates * batch.
+        batch: Adjacent rows that share one hidden truth and one learner.
+        num_candidates: Candidates K in each row.
+        horizon: Rounds in an episode.
+        selective: Whether the action's third entry says if the label is asked for.
+        scalar: Whether observations and actions come without the row axis.
+        fixed_candidates: Whether every round shows the same candidates in the same order.
+        policy: The live policy model that an agent may train, where there is one.
+        sources: Where candidates come from, in the order of the observation's `source` numbers.
+    """
+
+    world: str
+    observation_space: spaces.Dict
+    action_space: spaces.MultiDiscrete
+    num_envs: int
+    batch: int
+    num_candidates: int
+    horizon: int
+    selective: bool
+    scalar: bool
+    fixed_candidates: bool = False
+    policy: CausalLMPolicy | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def replicates(self) -> int:
+        """Number of independent worlds R; row n belongs to replicate n // batch."""
+        return self.num_envs // self.batch
+
+
+class DuelVectorEnv(VectorEnv[Any, Any, Any]):
+    """N rows of a contextual dueling bandit.
+
+    Args:
+        num_envs: Number of rows N, a multiple of `batch`.
+        batch: Rows that share one truth, and one learner.
+        num_candidates: Candidates K of each row, at least 2.
+        horizon: Rounds of an episode; all rows are truncated together after it.
+        observation: One row's spaces by name.
+        selective: Give the action a third entry, 1 to ask for the label and 0 not to.
+        feedback: "bernoulli" draws labels from the preference probabilities; "argmax" always names the likelier one.
+
+    Raises:
+        UserError: A value outside its range.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 (declared so by Gymnasium)
+        "autoreset_mode": AutoresetMode.DISABLED,
+        "render_modes": [],
+    }
+    world: ClassVar[str]
+    fixed_candidates: bool = False
+    """Whether every round shows the same candidates in the same order."""
+    single_observation_space: spaces.Dict
+    single_action_space: spaces.MultiDiscrete
+
+    def __init__(
+        self,
+        *,
+        num_envs: int,
+        batch: int,
+        num_candidates: int,
+        horizon: int,
+        observation: Mapping[str, spaces.Space[Any]],
+        selective: bool = False,
+        feedback: str = "bernoulli",
+    ) -> None:
+        checks.integer("num_envs", num_envs, low=1)
+        checks.integer("batch", batch, low=1)
+        checks.integer("num_candidates", num_candidates, low=2)
+        checks.integer("horizon", horizon, low=1)
+        if num_envs % batch:
+            raise UserError(f"num_envs={num_envs} is not a multiple of batch={batch}; rows are replicates times batch")
+        if feedback not in FEEDBACK:
+            raise UserError(f"feedback={feedback!r} is unknown; choose one of {', '.join(FEEDBACK)}")
+        self.num_envs = num_envs
+        self.batch = batch
+        self.replicates = num_envs // batch
+        self.num_candidates = num_candidates
+        self.horizon = horizon
+        self.selective = checks.flag("selective", selective)
+        self.feedback = feedback
+        choices = [num_candidates, num_candidates] + ([2] if selective else [])
+        self.single_action_space = spaces.MultiDiscrete(choices)
+        self.single_observation_space = spaces.Dict(dict(observation))
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._choices = np.array(choices, np.uint64)
+        self._root: int | None = None
+        self._round = 0
+        self._running = False
+        self._queries = np.zeros(self.replicates, np.int64)
+        self._coins: RowStreams
+
+    @property
+    def root(self) -> int:
+        """The root integer of every stream of this world, drawn by the last seeded reset.
+
+        A wrapper draws from it under purposes of its own (see `duelenv.randomness`), so that all agents under one seed
+        meet the same disturbances.
+
+        Raises:
+            UserError: There was no reset yet.
+        """
+        if self._root is None:
+            raise UserError("the environment has no root before its first reset; call reset(seed=...)")
+        return self._root
+
+    # What a world is made of -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _redraw(self, root: int) -> None:
+        """Draw the hidden truth and start the streams of contexts, all from `root`."""
+
+    @abstractmethod
+    def _context_streams(self) -> dict[str, RowStreams]:
+        """Return the streams that `_next_context` reads, each exactly once a round, by purpose."""
+
+    @abstractmethod
+    def _next_context(self) -> None:
+        """Move every row to its next context."""
+
+    @abstractmethod
+    def _observe(self) -> dict[str, Any] | LazyObservation:
+        """Return what may be seen of the current context, arrays with a leading row axis."""
+
+    @abstractmethod
+    def _preferences(
+        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_]
+    ) -> Preferences:
+        """Return the preferences of all rows' duels, [N]; rows that are not asked may hold anything."""
+
+    @abstractmethod
+    def _regret(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        """Return every notion of regret that is known exactly, float64 [N] each."""
+
+    @abstractmethod
+    def evaluate(self, agent: Recommender, split: str = "test") -> dict[str, NDArray[np.float64]]:
+        """Judge an agent on contexts of its own stream, which is the same at every call and costs no query.
+
+        Args:
+            agent: Anything with `recommend`; worlds with a policy judge that too.
+            split: "test" for held-out contexts, "train" for those that duels are drawn from.
+
+        Returns:
+            Metrics by plain names, float64 [replicates] each: `simple_regret` of the recommended candidate, its
+            `win_rate_best_of_n`, and `win_rate` and `kl` of the policy where there is one.
+        """
+
+    # The contract ----------------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Redraws everything: the truth, the contexts and the coins. Without it the truth stays and the streams
+                go on (the first call draws a seed).
+            options: None are known.
+
+        Returns:
+            The first observation, and an info with `queries`.
+        """
+        if options:
+            raise UserError(f"reset got options {sorted(options)}, but a duel knows none; leave them out")
+        if seed is not None or self._root is None:
+            super().reset(seed=seed)
+            # `np_random` seeds itself where no seed was ever given.
+            self._root = int(self.np_random.integers(2**63))
+            self._coins = RowStreams(self._root, "coin", self.num_envs)
+            self._queries = np.zeros(self.replicates, np.int64)
+            self._redraw(self._root)
+        self._round = 0
+        self._running = True
+        self._next_context()
+        return self._observe(), {"queries": self._queries.copy()}
+
+    def step(self, actions: Any) -> tuple[Any, Labels, Any, Any, dict[str, Any]]:
+        """Let the chosen pairs duel.
+
+        Args:
+            actions: int64 [N, 2] (i, j), or [N, 3] with 1 to ask and 0 not to where the world is selective.
+
+        Returns:
+            The next observation; labels float64 [N]: 1 where the first was preferred, 0 where the second, 0.5 for a
+            declared tie, NaN where no label came; terminated, always False; truncated, True after `horizon` rounds;
+            and an info with `regret` by name (float64 [N]), `margin` (float64 [N], P(first preferred) - P(second
+            preferred), NaN where no label was asked for), `certainty` (its absolute value: 0 where the label was a coin
+            flip) and `queries` (int64 [replicates], counted since the last seeded reset).
+        """
+        if not self._running:
+            raise UserError(
+                f"step was called {'after the last round' if self._root is not None else 'before reset'} of an episode "
+                f"of {self.horizon} rounds; call reset() to start the next one"
+            )
+        first, second, asked = self._read_actions(actions)
+        coins = self._coins.uniform()  # one per round, whatever the action
+        preferences = self._preferences(first, second, asked)
+        labels = self._label(preferences, coins, first > second)
+        margin = 2.0 * preferences.win + preferences.tie - 1.0
+        if not asked.all():
+            labels[~asked] = np.nan
+            margin[~asked] = np.nan
+        self._queries += asked.reshape(self.replicates, self.batch).sum(axis=1)
+        info: dict[str, Any] = {
+            "regret": self._regret(first, second),
+            "margin": margin,
+            "certainty": np.abs(margin),
+            "queries": self._queries.copy(),
+        }
+        self._round += 1
+        over = self._round >= self.horizon
+        self._running = not over
+        self._next_context()
+        terminated = np.zeros(self.num_envs, np.bool_)
+        return self._observe(), labels, terminated, np.full(self.num_envs, over), info
+
+    def preferences(self, actions: Any) -> Preferences:
+        """Return the true preferences of duels in the current round, [N]; for people and tests, not for agents.
+
+        It asks the oracle, draws no label and counts no query.
+        """
+        first, second, _ = self._read_actions(actions)
+        return self._preferences(first, second, np.ones(self.num_envs, np.bool_))
+
+    def view(self) -> AgentView:
+        """Return what an agent may know of this environment."""
+        return AgentView(
+            world=self.world,
+            observation_space=self.single_observation_space,
+            action_space=self.single_action_space,
+            num_envs=self.num_envs,
+            batch=self.batch,
+            num_candidates=self.num_candidates,
+            horizon=self.horizon,
+            selective=self.selective,
+            scalar=False,
+            fixed_candidates=self.fixed_candidates,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to go on from here, plain numbers and arrays only.
+
+        Take it between `step` and the first reading of the returned observation, or after it: both go on alike.
+        """
+        return {
+            "root": self._root,
+            "round": self._round,
+            "running": self._running,
+            "queries": self._queries.copy(),
+            "coins": self._coins.state_dict(),
+            "contexts": {name: streams.state_dict() for name, streams in self._context_streams().items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        """Continue where `state_dict` was taken, in an environment made with the same settings.
+
+        Returns:
+            The current observation.
+        """
+        root = int(state["root"])
+        super().reset(seed=None)
+        self._root = root
+        self._coins = RowStreams(root, "coin", self.num_envs)
+        self._redraw(root)
+        self._round = int(state["round"])
+        self._running = bool(state["running"])
+        self._queries = np.array(state["queries"], np.int64)
+        self._coins.load_state_dict(state["coins"])
+        streams = self._context_streams()
+        for name, reads in state["contexts"].items():
+            # One short of where they were: the current context is read again.
+            streams[name].load_state_dict({key: count - 1 for key, count in reads.items()})
+        self._next_context()
+        return self._observe()
+
+    # Helpers ---------------------------------------------------------------------------------------------------------
+
+    def _read_actions(self, actions: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        actions = np.asarray(actions)
+        expected = (self.num_envs, len(self._choices))
+        if actions.shape != expected or actions.dtype.kind not in "iu":
+            raise UserError(
+                f"step expects integer actions of shape {expected}, got {actions.dtype} of shape {actions.shape}"
+            )
+        if (actions.astype(np.uint64) >= self._choices).any():  # a negative number becomes a huge one
+            row = int((actions.astype(np.uint64) >= self._choices).any(axis=1).argmax())
+            raise UserError(
+                f"action {actions[row].tolist()} in row {row} is out of range; "
+                f"each entry must be below {self._choices.tolist()} and not negative"
+            )
+        actions = actions.astype(np.int64, copy=False)
+        asked = actions[:, 2] == 1 if self.selective else np.ones(self.num_envs, np.bool_)
+        return actions[:, 0], actions[:, 1], asked
+
+    def _label(self, preferences: Preferences, coins: NDArray[np.float64], swapped: NDArray[np.bool_]) -> Labels:
+        """Turn preferences into labels.
+
+        The coin u decides the duel of the lower with the higher index; read from the other side it is 1 - u, so that
+        label(j, i) = 1 - label(i, j) under one coin.
+        """
+        win, tie = preferences.win, preferences.tie
+        lower_wins = np.where(swapped, 1.0 - win - tie, win)
+        if self.feedback == "argmax":
+            label = np.sign(2.0 * lower_wins + tie - 1.0) * 0.5 + 0.5
+        else:
+            label = np.where(coins < lower_wins, 1.0, np.where(coins < lower_wins + tie, 0.5, 0.0))
+            label[np.isnan(win)] = np.nan
+        return np.where(swapped, 1.0 - label, label)
+
+
+class DuelEnv(gymnasium.Env[Any, Any]):
+    """The scalar form of a world: row 0 of its vector form with N = 1.
+
+    Args:
+        vector: The vector form, with one row; its labels may be disturbed by `duelenv.wrappers`.
+
+    Raises:
+        UserError: It has more rows.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared so by Gymnasium)
+
+    def __init__(self, vector: DuelVectorEnv | LabelWrapper) -> None:
+        if vector.num_envs != 1:
+            raise UserError(f"the scalar form shows one row, got an environment of {vector.num_envs}; make num_envs=1")
+        self.vector = vector
+        self.observation_space = vector.single_observation_space
+        self.action_space = vector.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; see `DuelVectorEnv.reset`."""
+        observation, info = self.vector.reset(seed=seed, options=options)
+        self._np_random, self._np_random_seed = self.vector.np_random, self.vector.np_random_seed
+        return first_row(observation), {"queries": int(info["queries"][0])}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Let one pair duel; see `DuelVectorEnv.step`."""
+        observation, labels, terminated, truncated, info = self.vector.step(np.asarray(action)[np.newaxis])
+        row_info: dict[str, Any] = {
+            "regret": {name: float(value[0]) for name, value in info["regret"].items()},
+            "margin": float(info["margin"][0]),
+            "certainty": float(info["certainty"][0]),
+            "queries": int(info["queries"][0]),
+        }
+        if "late" in info:  # of a wrapper that may hold labels back
+            row_info |= {"round": info["round"], "late": info["late"], "pending": bool(info["pending"][0])}
+        row = first_row(observation)
+        return row, float(labels[0]), bool(terminated[0]), bool(truncated[0]), row_info
+
+    def view(self) -> AgentView:
+        """Return what an agent may know of this environment."""
+        from dataclasses import replace
+
+        return replace(self.vector.view(), scalar=True)
+
+    def evaluate(self, agent: Recommender, split: str = "test") -> dict[str, float]:
+        """Judge an agent made for this scalar world; see `DuelVectorEnv.evaluate`."""
+        metrics = self.vector.evaluate(_RowOfOne(agent), split)
+        return {name: float(value[0]) for name, value in metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `DuelVectorEnv.state_dict`."""
+        return self.vector.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        """See `DuelVectorEnv.load_state_dict`."""
+        return first_row(self.vector.load_state_dict(state))
+
+
+class _RowOfOne:
+    """Gives a scalar agent to a vector world of one row."""
+
+    def __init__(self, agent: Recommender) -> None:
+        self._agent = agent
+
+    def recommend(self, observation: Observation) -> NDArray[np.int64]:
+        return np.asarray(self._agent.recommend(first_row(observation)), np.int64)[np.newaxis]
+
+
+def first_row(observation: Any) -> Any:
+    """Return row 0 of a vector observation, as lazily as it came."""
+    if isinstance(observation, LazyObservation):
+        return LazyObservation({key: _first_of(observation, key) for key in observation})
+    return {key: value[0] for key, value in observation.items()}
+
+
+def _first_of(observation: LazyObservation, key: str) -> Any:
+    return lambda: observation[key][0]

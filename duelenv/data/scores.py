@@ -1,0 +1,77 @@
+"""Recorded scores as utilities: numbers as they are, probabilities as logits; not for labels of pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.data.faults import require_choice
+from duelenv.data.tables import Table
+from duelenv.oracles.errors import UserError
+
+Transform = Literal["auto", "identity", "logit"]
+TRANSFORMS = ("auto", "identity", "logit")
+
+LOGIT_TEMPERATURE = 3.0
+"""Default divisor of logits: model judges give probabilities next to 0 and 1, and duels answered by those would leave
+nothing to chance."""
+
+
+def utilities(
+    table: Table, name: str, *, transform: Transform, clip: float, temperature: float | None
+) -> NDArray[np.float64]:
+    """Return the utility of every row of a table, float64 [rows], from the scores in column `name`.
+
+    The settings are those of `duelenv.data.load_responses`.
+
+    Raises:
+        UserError: A score is not a finite number, or not a probability where one is needed; a setting out of its range.
+    """
+    require_choice("transform", transform, TRANSFORMS)
+    if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
+        raise UserError(f"temperature={temperature!r} is not usable; give a positive divisor of the utilities")
+    if not 0 < clip < 0.5:
+        raise UserError(f"clip={clip!r} is not usable; give a probability above 0 and below 0.5")
+    values = numbers(table, name)
+    outside = (values < 0) | (values > 1)
+    if transform == "auto":
+        transform = "logit" if _says_probability(name) and not outside.any() else "identity"
+    if transform == "identity":
+        return values / (temperature or 1.0)
+    if outside.any():
+        row = int(outside.argmax())
+        raise UserError(
+            f"{table.place(row)} has {name} = {values[row]:g}, expected a probability in [0, 1]; "
+            "use transform='identity' for scores that are utilities"
+        )
+    probability = np.clip(values, clip, 1.0 - clip)
+    return np.log(probability / (1.0 - probability)) / (temperature or LOGIT_TEMPERATURE)
+
+
+def numbers(table: Table, name: str) -> NDArray[np.float64]:
+    """Return a column of numbers, float64 [rows]; text that spells a number counts as one.
+
+    Raises:
+        UserError: A value is not a finite number.
+    """
+    values: Sequence[Any] = table[name]
+    result = np.empty(len(values))
+    for row, value in enumerate(values):
+        try:
+            result[row] = value
+        except (TypeError, ValueError):
+            result[row] = math.nan
+        if not math.isfinite(result[row]):
+            raise UserError(
+                f"{table.place(row)} has {name} = {value!r}, expected a finite number; fill it in or remove the row"
+            )
+    return result
+
+
+def _says_probability(name: str) -> bool:
+    lowered = name.lower()
+    return lowered.startswith("p_") or any(part in lowered for part in ("prob", "win_rate", "winrate"))

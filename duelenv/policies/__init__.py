@@ -1,0 +1,30 @@
+"""Policy models: sampling, log-probs and embeddings of causal language models; not agents and not environments.
+
+Importing this package loads no torch: the names below are looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duelenv.policies.causal_lm import CausalLMPolicy
+    from duelenv.policies.sampling import Samples
+    from duelenv.policies.toy import tiny_model, toy_policy, toy_prompts
+
+__all__ = ["CausalLMPolicy", "Samples", "tiny_model", "toy_policy", "toy_prompts"]
+
+_MODULES = {
+    "CausalLMPolicy": "causal_lm",
+    "Samples": "sampling",
+    "tiny_model": "toy",
+    "toy_policy": "toy",
+    "toy_prompts": "toy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,419 @@
+"""Wraps any transformers causal language model as a policy: sample, score, embed, save; not a trainer and not a loss.
+
+The class keeps what each part needs together: `roles` knows whose weights play the policy, its reference and its
+start, `codec` turns prompts into tokens, `decoding` draws responses and `scoring` reads given ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from duelenv.oracles import checks
+from duelenv.oracles.errors import UserError
+from duelenv.policies import scoring
+from duelenv.policies.codec import Codec, Prompts
+from duelenv.policies.decoding import Term, draw_responses, uniform_numbers
+from duelenv.policies.passes import base_model as without_adapter
+from duelenv.policies.passes import evaluation, pieces
+from duelenv.policies.roles import Role, read_model, roles_of
+from duelenv.policies.sampling import Samples
+from duelenv.policies.scoring import Array, Responses
+
+Source = Literal["policy", "reference", "start", "pilaf_plus", "pilaf_minus"]
+
+_FORMAT = 1
+_SETTINGS = ("max_new_tokens", "temperature", "chat_template", "max_sequences")
+
+
+class CausalLMPolicy:
+    """A causal language model as the policy of an alignment duel.
+
+    The policy keeps three sets of weights: the `policy` that learns, the `start` it began from, which never changes,
+    and the `reference` of the KL penalty, which is the start until `move_reference` makes it a copy of the policy.
+    Under PEFT the start is the model with its adapter disabled and a moved reference is a second adapter, so no
+    weights are copied.
+
+    The model is put in evaluation mode, so that sampling and training see the same distribution (no dropout); for
+    gradient checkpointing call `policy.model.train()`, which sampling and passes without gradients undo for their
+    own duration.
+
+    Args:
+        model: any transformers causal language model with a key-value cache, or a PEFT model around one.
+        tokenizer: its tokenizer.
+        max_new_tokens: L, the longest response in tokens, its end-of-sequence token included.
+        temperature: of `sample`; log-probs are at temperature 1 whatever it is.
+        chat_template: whether a prompt is a user's message to be put in the tokenizer's chat template.
+        max_sequences: most responses decoded at once, which bounds the memory of key-value caches; None for all.
+        device: where to move the model; where it is if None.
+
+    Attributes:
+        version: int, how many updates the weights have had; a learner calls `updated()` after each optimizer step.
+
+    Raises:
+        UserError: for settings out of range, or a chat template that the tokenizer lacks.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        max_new_tokens: int = 32,
+        temperature: float = 1.0,
+        chat_template: bool = False,
+        max_sequences: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.max_new_tokens = checks.integer("max_new_tokens", max_new_tokens, low=1)
+        self.temperature = checks.number("temperature", temperature, low=0)
+        self.max_sequences = None if max_sequences is None else checks.integer("max_sequences", max_sequences, low=1)
+        self.version = 0
+        self._codec = Codec(tokenizer, without_adapter(model), chat_template=chat_template)
+        if device is not None:
+            model.to(device)  # type: ignore[arg-type]
+        model.eval()
+        self._roles = roles_of(model)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        max_new_tokens: int = 32,
+        temperature: float = 1.0,
+        chat_template: bool = False,
+        max_sequences: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+    ) -> CausalLMPolicy:
+        """Loads a model and its tokenizer from a folder or a hub name; code from the hub is never run.
+
+        Raises:
+            UserError: nothing loadable at `path`.
+        """
+        try:
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        except OSError as error:
+            raise UserError(
+                f"no causal language model with a tokenizer could be loaded from {str(path)!r}; expected a folder "
+                f"written by save_pretrained or a hub name ({str(error).splitlines()[0]})"
+            ) from error
+        return cls(
+            model,
+            tokenizer,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            chat_template=chat_template,
+            max_sequences=max_sequences,
+            device=device,
+        )
+
+    # What a caller asks about the model
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The trainable transformers (or PEFT) model."""
+        model: PreTrainedModel = self._roles.model
+        return model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._codec.tokenizer
+
+    @property
+    def chat_template(self) -> bool:
+        """Whether prompts are put in the tokenizer's chat template."""
+        return self._codec.chat_template
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's first parameter lies; inputs are sent there."""
+        return next(self.model.parameters()).device
+
+    @property
+    def hidden_size(self) -> int:
+        """Width h of `embed`'s vectors."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of a prompt and its response together; None where the model states no limit."""
+        return self._codec.context_length
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every token id that ends a response, the tokenizer's own first."""
+        return self._codec.end_ids
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids V."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Raise `UserError` unless there are prompts, and every one fits the context with a full-length response."""
+        self._codec.encode(prompts, self.max_new_tokens)
+
+    def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
+        """Texts of tokens [..., L] under their mask, without special tokens: object [...]."""
+        return self._codec.decode(tokens, mask)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The trainable parameters, for an optimizer."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def updated(self) -> None:
+        """Counts one change of the weights; a learner calls it after each optimizer step."""
+        self.version += 1
+
+    # Sampling
+
+    def sample(
+        self,
+        prompts: Sequence[str],
+        num_responses: int,
+        *,
+        uniforms: ArrayLike | None = None,
+        generator: torch.Generator | None = None,
+        source: Source = "policy",
+        temperature: float | None = None,
+        beta: float = 0.1,
+    ) -> Samples:
+        """Draws K responses to each of B prompts.
+
+        One uniform number decides one token, so the same numbers give the same tokens whatever else is in the batch
+        (up to the rounding of the model's matrix products), and however `max_sequences` divides it.
+
+        Args:
+            prompts: B strings.
+            num_responses: K.
+            uniforms: [B, K, max_new_tokens] in [0, 1). Exactly one of `uniforms` and `generator` is needed, except
+                at temperature 0.
+            generator: draws the uniform numbers if they are not given.
+            source: which distribution. PILAF's (Feng et al. 2025, arXiv 2502.04270) `pilaf_plus` and `pilaf_minus`
+                have the token logits (1 + beta) policy - beta reference and (1 - beta) policy + beta reference.
+            temperature: instead of the policy's own; 0 takes the most probable token.
+            beta: of PILAF's two sources; the others ignore it.
+
+        Raises:
+            UserError: no prompts, a prompt that is too long or without tokens, uniforms of the wrong shape or range,
+                an unknown source, no source of randomness or two.
+        """
+        checks.integer("num_responses", num_responses, low=1)
+        temperature = checks.number("temperature", self.temperature if temperature is None else temperature, low=0)
+        mixture = [Term(weight, partial(self._roles.playing, role)) for role, weight in _mixture(source, beta)]
+        batch = self._codec.encode(prompts, self.max_new_tokens).to(self.device)
+        shape = (len(batch), num_responses, self.max_new_tokens)
+        numbers = uniform_numbers(uniforms, generator, shape, needed=temperature > 0)
+        tokens = np.empty(shape, np.int64)
+        mask = np.empty(shape, np.int8)
+        log_prob = np.empty(shape[:2], np.float32)
+        with torch.no_grad(), evaluation(self.model):
+            for piece in pieces(*shape[:2], self.max_sequences or len(batch) * num_responses):
+                drawn = draw_responses(
+                    mixture,
+                    batch[piece[0]],
+                    numbers[piece],
+                    temperature,
+                    end_ids=self._codec.end_ids,
+                    pad_id=self._codec.pad_id,
+                )
+                tokens[piece], mask[piece] = drawn[0].cpu().numpy(), drawn[1].cpu().numpy()
+                log_prob[piece] = drawn[2].cpu().double().sum(-1).numpy()
+        return Samples(tokens=tokens, mask=mask, log_prob=log_prob, texts=self._codec.decode(tokens, mask))
+
+    # Scoring
+
+    def log_prob(self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False) -> torch.Tensor:
+        """Log-probs of given responses under the policy, at temperature 1 over the full vocabulary.
+
+        Gradients flow where they are enabled; under `torch.no_grad()` the pass runs in pieces of bounded memory and
+        in evaluation mode.
+
+        Args:
+            prompts: B strings.
+            tokens: int64 [B, K, L], as `sample` returns them.
+            mask: [B, K, L], 1 on response tokens.
+            per_token: whether to keep the tokens apart.
+
+        Returns:
+            float32 [B, K], nats, summed over the mask; with `per_token` [B, K, L], 0 off the mask.
+
+        Raises:
+            UserError: shapes that do not agree, or a prompt that is too long.
+        """
+        return self._log_prob("policy", prompts, tokens, mask, per_token)
+
+    def reference_log_prob(
+        self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False
+    ) -> torch.Tensor:
+        """As `log_prob`, under the reference and without gradients."""
+        with torch.no_grad():
+            return self._log_prob("reference", prompts, tokens, mask, per_token)
+
+    def start_log_prob(
+        self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False
+    ) -> torch.Tensor:
+        """As `log_prob`, under the frozen start model and without gradients."""
+        with torch.no_grad():
+            return self._log_prob("start", prompts, tokens, mask, per_token)
+
+    def score(
+        self, prompts: Sequence[str], tokens: Array, mask: Array, *, source: Role = "policy"
+    ) -> NDArray[np.float32]:
+        """Log-probs as an array, without gradients: what an observation holds.
+
+        Args:
+            prompts: B strings.
+            tokens: int64 [B, K, L].
+            mask: [B, K, L], 1 on response tokens.
+            source: which model scores: "policy", "reference" or "start".
+
+        Returns:
+            float32 [B, K], nats, summed over the mask.
+
+        Raises:
+            UserError: as `log_prob`, or an unknown source.
+        """
+        if source not in get_args(Role):
+            raise UserError(f"source is {source!r}; expected one of {', '.join(get_args(Role))}")
+        with torch.no_grad():
+            return self._log_prob(source, prompts, tokens, mask, per_token=False).cpu().numpy()
+
+    def _log_prob(
+        self, role: Role, prompts: Sequence[str], tokens: Array, mask: Array, per_token: bool
+    ) -> torch.Tensor:
+        responses = Responses.given(tokens, mask)
+        batch = self._codec.encode(prompts, responses.length)
+        with self._roles.playing(role) as model:
+            values = scoring.log_prob(model, batch.to(self.device), responses.to(self.device))
+        return values if per_token else values.sum(-1)
+
+    def embed(self, prompts: Sequence[str] | None, tokens: Array, mask: Array) -> NDArray[np.float32]:
+        """Mean over response tokens of the start model's last hidden layer.
+
+        The start model is frozen, so the features of old data stay what they were. REAL (arXiv 2409.17169) embeds
+        the response text alone: `prompts=None`.
+
+        Args:
+            prompts: B strings, or None for the response tokens without a prompt before them.
+            tokens: int64 [B, K, L].
+            mask: [B, K, L], 1 on the tokens to average over.
+
+        Returns:
+            float32 [B, K, hidden_size].
+        """
+        responses = Responses.given(tokens, mask)
+        if prompts is None:
+            batch = Prompts.none(len(responses.tokens))
+        else:
+            batch = self._codec.encode(prompts, responses.length)
+        with self._roles.playing("start") as model:
+            return scoring.embed(model, batch.to(self.device), responses.to(self.device)).cpu().numpy()
+
+    # The reference, copies and files
+
+    def move_reference(self) -> None:
+        """Makes the reference a frozen copy of the current policy (SELM's iterations); the start stays."""
+        self._roles.move_reference()
+
+    def clone(self) -> CausalLMPolicy:
+        """An independent policy with the same weights, reference and version; frozen models are shared."""
+        twin = copy.copy(self)
+        twin._roles = self._roles.clone()
+        return twin
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, reference and version as CPU tensors; the start model goes in as a fingerprint only."""
+        return {"version": self.version, "start": self._roles.fingerprint(), **self._roles.weights()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what `state_dict` gave, into a policy built on the same start model.
+
+        Raises:
+            UserError: the state belongs to another start model.
+        """
+        start = self._roles.fingerprint()
+        if state["start"] != start:
+            raise UserError(
+                f"the state was saved by a policy with the start model {state['start'][:12]} and this policy starts "
+                f"from {start[:12]}; build the policy from the same model first"
+            )
+        self._roles.load_weights({"model": state["model"], "reference": state["reference"]})
+        self.version = int(state["version"])
+
+    def save(self, path: str | Path) -> None:
+        """Writes the policy, its start and its moved reference (safetensors), the tokenizer and the settings.
+
+        Under PEFT the adapters are written and the base model is named, not copied.
+        """
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        self._roles.save(folder)
+        record = {"format": _FORMAT, "version": self.version, **{name: getattr(self, name) for name in _SETTINGS}}
+        record |= {"adapter": self._roles.adapter, "reference_moved": self._roles.moved}
+        (folder / "policy.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        base_model: PreTrainedModel | None = None,
+        device: str | torch.device | None = None,
+    ) -> CausalLMPolicy:
+        """Reads what `save` wrote.
+
+        Args:
+            path: the folder.
+            base_model: for a PEFT policy, the model below the adapter; by default loaded by its recorded name.
+            device: where the models go.
+
+        Raises:
+            UserError: no policy in `path`, or one of a newer format.
+        """
+        folder = Path(path)
+        if not (folder / "policy.json").is_file():
+            raise UserError(f"{str(folder)!r} holds no saved policy; expected a folder written by save()")
+        record = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+        if record["format"] != _FORMAT:
+            raise UserError(
+                f"{str(folder)!r} has the format {record['format']}; this version reads format {_FORMAT}: load it "
+                "with the version that wrote it"
+            )
+        policy = cls(
+            read_model(folder, record["adapter"], base_model),
+            AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False),
+            device=device,
+            **{name: record[name] for name in _SETTINGS},
+        )
+        policy._roles.load(folder, moved=record["reference_moved"])
+        policy.version = record["version"]
+        return policy
+
+
+def _mixture(source: str, beta: float) -> list[tuple[Role, float]]:
+    """A source as token logits sum_m coefficient_m * logits_m; a term of weight 0 is not run."""
+    if source not in get_args(Source):
+        raise UserError(f"source is {source!r}; expected one of {', '.join(get_args(Source))}")
+    terms: dict[str, list[tuple[Role, float]]] = {
+        "policy": [("policy", 1.0)],
+        "reference": [("reference", 1.0)],
+        "start": [("start", 1.0)],
+        "pilaf_plus": [("policy", 1.0 + beta), ("reference", -beta)],
+        "pilaf_minus": [("policy", 1.0 - beta), ("reference", beta)],
+    }
+    return [(role, coefficient) for role, coefficient in terms[source] if coefficient != 0]

@@ -1,0 +1,134 @@
+"""Between text and tokens: prompts become padded token ids, tokens become texts; not for running a model.
+
+Prompts are padded on the left, so that every response begins in the same column, with an attention mask beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from duelenv.oracles.errors import UserError
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts as token ids padded on the left: ids and attention int64 [B, T]."""
+
+    ids: torch.Tensor
+    attention: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: slice) -> Prompts:
+        return Prompts(self.ids[rows], self.attention[rows])
+
+    def to(self, device: torch.device) -> Prompts:
+        """The same on a device."""
+        return Prompts(self.ids.to(device), self.attention.to(device))
+
+    @classmethod
+    def none(cls, count: int) -> Prompts:
+        """What stands before responses that are read without their prompts: no tokens, [count, 0]."""
+        nothing = torch.zeros((count, 0), dtype=torch.long)
+        return cls(nothing, nothing)
+
+
+class Codec:
+    """A tokenizer with what one model adds: the tokens that end a response, and the length of the context.
+
+    Args:
+        tokenizer: any transformers tokenizer.
+        model: the transformers model, without a PEFT wrapper.
+        chat_template: whether a prompt is a user's message to be put in the tokenizer's chat template.
+
+    Attributes:
+        end_ids: every token id that ends a response, the tokenizer's own first.
+        pad_id: the token id of padding; where the tokenizer has none, an end token stands in.
+        context_length: most tokens of a prompt and its response together; None where the model states no limit.
+
+    Raises:
+        UserError: a chat template is asked for and the tokenizer has none.
+    """
+
+    def __init__(self, tokenizer: Any, model: Any, *, chat_template: bool) -> None:
+        if chat_template and not getattr(tokenizer, "chat_template", None):
+            raise UserError(
+                "chat_template=True needs a tokenizer with a chat template and this one has none; set "
+                "tokenizer.chat_template or pass chat_template=False"
+            )
+        self.tokenizer = tokenizer
+        self.chat_template = chat_template
+        settings = getattr(model, "generation_config", None)
+        found: list[int] = []
+        for ids in (getattr(tokenizer, "eos_token_id", None), getattr(settings, "eos_token_id", None)):
+            found += [] if ids is None else [int(ids)] if isinstance(ids, int) else [int(i) for i in ids]
+        self.end_ids = tuple(dict.fromkeys(found))
+        pad = getattr(tokenizer, "pad_token_id", None)
+        self.pad_id = int(pad) if pad is not None else (self.end_ids or (0,))[0]
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.context_length = None if limit is None else int(limit)
+
+    def encode(self, prompts: Sequence[str], new_tokens: int) -> Prompts:
+        """Tokenizes prompts that `new_tokens` more tokens will follow.
+
+        Raises:
+            UserError: no prompts, one string instead of several, a prompt too long for the context, or one without
+                tokens where the tokenizer has nothing to put in its place.
+        """
+        if isinstance(prompts, str):
+            raise UserError(f"prompts is the string {prompts[:40]!r}; expected a sequence of strings")
+        texts = [str(prompt) for prompt in prompts]
+        if not texts:
+            raise UserError("there are no prompts; give at least one")
+        if self.chat_template:
+            conversations = [[{"role": "user", "content": text}] for text in texts]
+            texts = self.tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
+        encoded = self.tokenizer(texts, add_special_tokens=not self.chat_template)["input_ids"]
+        encoded = [ids or [self._first_token(index)] for index, ids in enumerate(encoded)]
+        if self.context_length is not None:
+            limit = self.context_length - new_tokens
+            for index, ids in enumerate(encoded):
+                if len(ids) > limit:
+                    raise UserError(
+                        f"prompt {index} has {len(ids)} tokens; expected at most {limit} (the model's context of "
+                        f"{self.context_length} less {new_tokens} new tokens): shorten it or lower max_new_tokens"
+                    )
+        width = max(map(len, encoded))
+        padded = np.full((len(encoded), width), self.pad_id, dtype=np.int64)
+        attention = np.zeros((len(encoded), width), dtype=np.int64)
+        for index, ids in enumerate(encoded):
+            padded[index, width - len(ids) :] = ids
+            attention[index, width - len(ids) :] = 1
+        return Prompts(torch.from_numpy(padded), torch.from_numpy(attention))
+
+    def _first_token(self, index: int) -> int:
+        """What stands for a prompt without tokens, since a model needs something to continue."""
+        begin = getattr(self.tokenizer, "bos_token_id", None)
+        if begin is not None:
+            return int(begin)
+        if self.end_ids:
+            return self.end_ids[0]
+        raise UserError(
+            f"prompt {index} has no tokens and the tokenizer has neither a beginning nor an end token to put in its "
+            "place; give a prompt with text"
+        )
+
+    def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
+        """Tokens [..., L] under their mask as strings without special tokens, object [...]."""
+        lengths = mask.sum(-1).reshape(-1).tolist()
+        rows = tokens.reshape(-1, tokens.shape[-1]).tolist()
+        texts = self.tokenizer.batch_decode(
+            [row[:end] for row, end in zip(rows, lengths, strict=True)],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+        out = np.empty(len(texts), dtype=object)
+        out[:] = texts
+        return out.reshape(tokens.shape[:-1])

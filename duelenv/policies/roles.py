@@ -1,0 +1,292 @@
+"""Whose weights play policy, reference and start: frozen copies, or adapters on one model; not how a model is run.
+
+The policy learns. The start is what it began from and never changes. The reference of the KL penalty is the start
+until `move_reference` makes it a copy of the policy. Whether a model carries PEFT adapters matters here and nowhere
+else.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from duelenv.oracles.errors import UserError
+
+Role = Literal["policy", "reference", "start"]
+Weights = dict[str, torch.Tensor]
+
+# The adapter that plays a moved reference.
+_REFERENCE = "duelenv_reference"
+
+
+class Roles(Protocol):
+    """The three sets of weights behind one policy.
+
+    Attributes:
+        model: the trainable model, which plays the policy.
+        moved: whether the reference is no longer the start.
+        adapter: the name of the trained adapter; None where whole models are kept.
+    """
+
+    model: Any
+
+    @property
+    def moved(self) -> bool: ...
+
+    @property
+    def adapter(self) -> str | None: ...
+
+    def playing(self, role: Role) -> AbstractContextManager[Any]:
+        """Lends the model that has the weights of `role`."""
+        ...
+
+    def move_reference(self) -> None:
+        """Makes the reference a frozen copy of the policy."""
+        ...
+
+    def clone(self) -> Roles:
+        """Independent roles with the same weights."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Names the start by a hash over the beginning of every tensor; the same on every device."""
+        ...
+
+    def weights(self) -> dict[str, Weights | None]:
+        """What learning changes, as CPU tensors: "model", and "reference", which is None until it moves."""
+        ...
+
+    def load_weights(self, weights: dict[str, Weights | None]) -> None:
+        """Puts back what `weights` gave."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes models (safetensors) below `folder`."""
+        ...
+
+    def load(self, folder: Path, *, moved: bool) -> None:
+        """Reads what `save` wrote, into roles made of the model that `read_model` gives for the same folder."""
+        ...
+
+
+def roles_of(model: PreTrainedModel) -> Roles:
+    """The roles of a policy that starts at this model, which it will train."""
+    return Adapters(model) if hasattr(model, "peft_config") else FrozenCopies(model)
+
+
+def read_model(folder: Path, adapter: str | None, base_model: PreTrainedModel | None) -> Any:
+    """The model to make the roles of before they `load`: the saved start, or the base model with its adapter.
+
+    Raises:
+        UserError: an adapter that does not name its base model, and none given.
+    """
+    return FrozenCopies.read(folder) if adapter is None else Adapters.read(folder, adapter, base_model)
+
+
+class FrozenCopies:
+    """The start is a copy of the model, and so is the reference once it has moved.
+
+    Copies are never written to, so clones share them.
+    """
+
+    adapter = None
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self._start = _frozen(model)
+        self._reference: PreTrainedModel | None = None
+
+    @property
+    def moved(self) -> bool:
+        return self._reference is not None
+
+    def playing(self, role: Role) -> AbstractContextManager[Any]:
+        if role == "policy":
+            return nullcontext(self.model)
+        return nullcontext(self._start if role == "start" or self._reference is None else self._reference)
+
+    def move_reference(self) -> None:
+        self._reference = _frozen(self.model)
+
+    def clone(self) -> FrozenCopies:
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(self.model)
+        return twin
+
+    def fingerprint(self) -> str:
+        return _digest(self._start.state_dict())
+
+    def weights(self) -> dict[str, Weights | None]:
+        reference = None if self._reference is None else _on_cpu(self._reference.state_dict())
+        return {"model": _on_cpu(self.model.state_dict()), "reference": reference}
+
+    def load_weights(self, weights: dict[str, Weights | None]) -> None:
+        assert weights["model"] is not None
+        self.model.load_state_dict(weights["model"])
+        self._reference = None
+        if weights["reference"] is not None:
+            self._reference = _frozen(self.model)
+            self._reference.load_state_dict(weights["reference"])
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder / "policy")
+        self._start.save_pretrained(folder / "start")
+        if self._reference is not None:
+            self._reference.save_pretrained(folder / "reference")
+
+    @staticmethod
+    def read(folder: Path) -> PreTrainedModel:
+        return _pretrained(folder / "start")
+
+    def load(self, folder: Path, *, moved: bool) -> None:
+        reference = _pretrained(folder / "reference").state_dict() if moved else None
+        self.load_weights({"model": _pretrained(folder / "policy").state_dict(), "reference": reference})
+
+
+class Adapters:
+    """The start is the PEFT model with its adapter off, a moved reference a second adapter: no model is copied.
+
+    Which parameters train stays as it is, whoever plays.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._moved = False
+
+    @property
+    def moved(self) -> bool:
+        return self._moved
+
+    @property
+    def adapter(self) -> str:
+        return str(self.model.active_adapter)
+
+    @contextmanager
+    def playing(self, role: Role) -> Iterator[Any]:
+        if role == "policy":
+            yield self.model
+        elif role == "start" or not self._moved:
+            with self._trainable_kept(), self.model.disable_adapter():
+                yield self.model
+        else:
+            with self._trainable_kept():
+                adapter = self.adapter
+                self.model.set_adapter(_REFERENCE)
+                try:
+                    yield self.model
+                finally:
+                    self.model.set_adapter(adapter)
+
+    def move_reference(self) -> None:
+        self._set_reference(self._weights_of(self.adapter))
+
+    def clone(self) -> Adapters:
+        twin = copy.copy(self)
+        twin.model = copy.deepcopy(self.model)
+        return twin
+
+    def fingerprint(self) -> str:
+        parts = [f".{adapter}" for adapter in self.model.peft_config]
+        state = self.model.state_dict()
+        return _digest({name: state[name] for name in state if not any(part in name for part in parts)})
+
+    def weights(self) -> dict[str, Weights | None]:
+        reference = self._weights_of(_REFERENCE) if self._moved else None
+        return {"model": self._weights_of(self.adapter), "reference": reference}
+
+    def load_weights(self, weights: dict[str, Weights | None]) -> None:
+        assert weights["model"] is not None
+        self._write(self.adapter, weights["model"])
+        self._moved = False
+        if weights["reference"] is not None:
+            self._set_reference(weights["reference"])
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapters; the base model is named, not copied."""
+        self.model.save_pretrained(folder / "policy")
+
+    @staticmethod
+    def read(folder: Path, adapter: str, base_model: PreTrainedModel | None) -> Any:
+        from peft import PeftConfig, PeftModel
+
+        # PEFT writes the adapter called "default" into the folder itself and every other one below it.
+        place = folder / "policy" if adapter == "default" else folder / "policy" / adapter
+        if base_model is None:
+            name = PeftConfig.from_pretrained(str(place)).base_model_name_or_path
+            if not name:
+                raise UserError(f"the adapter in {str(place)!r} does not name its base model; pass base_model=")
+            base_model = _pretrained(name)
+        with _own_randomness():
+            return PeftModel.from_pretrained(base_model, str(place), adapter_name=adapter, is_trainable=True)
+
+    def load(self, folder: Path, *, moved: bool) -> None:
+        self._moved = moved
+        if moved:
+            with _own_randomness():
+                self.model.load_adapter(str(folder / "policy" / _REFERENCE), _REFERENCE, is_trainable=False)
+
+    def _set_reference(self, weights: Weights) -> None:
+        if _REFERENCE not in self.model.peft_config:
+            with self._trainable_kept(), _own_randomness():
+                self.model.add_adapter(_REFERENCE, copy.deepcopy(self.model.peft_config[self.adapter]))
+            for name, parameter in self.model.named_parameters():
+                if f".{_REFERENCE}" in name:
+                    parameter.requires_grad_(False)
+        self._write(_REFERENCE, weights)
+        self._moved = True
+
+    def _weights_of(self, adapter: str) -> Weights:
+        from peft import get_peft_model_state_dict
+
+        return _on_cpu(get_peft_model_state_dict(self.model, adapter_name=adapter))
+
+    def _write(self, adapter: str, weights: Weights) -> None:
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(self.model, weights, adapter_name=adapter)
+
+    @contextmanager
+    def _trainable_kept(self) -> Iterator[None]:
+        """Puts back which parameters train, since PEFT's switches set it."""
+        trains = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        try:
+            yield
+        finally:
+            for parameter, flag in trains:
+                parameter.requires_grad_(flag)
+
+
+def _own_randomness() -> AbstractContextManager[Any]:
+    """A new adapter draws initial weights, which are overwritten at once; torch's generator is left as it was."""
+    return torch.random.fork_rng(devices=[])
+
+
+def _pretrained(path: str | Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(path, dtype="auto", trust_remote_code=False)
+
+
+def _frozen(model: PreTrainedModel) -> PreTrainedModel:
+    twin = copy.deepcopy(model)
+    twin.requires_grad_(False)
+    twin.eval()
+    return twin
+
+
+def _on_cpu(weights: Weights) -> Weights:
+    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+
+
+def _digest(weights: Weights) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        head = tensor.detach().flatten()[:64].cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(head.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,458 @@
+"""PoolDuel: recorded prompts with K recorded responses each; real texts without a model at hand."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+
+from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
+from duelenv.data import Pool, load_pool
+from duelenv.observation import LazyObservation
+from duelenv.oracles import checks
+from duelenv.oracles.base import Oracle, Preferences, ask
+from duelenv.oracles.errors import UserError
+from duelenv.oracles.links import link as link_named
+from duelenv.randomness import RowStreams, stream
+from duelenv.regret import duel_regret, utility_regret
+from duelenv.spaces import Unicode, UnicodeArray
+from duelenv.text_features import TextFeatures
+
+SPLITS = ("train", "test")
+
+_TEXT_DIM = 64
+
+
+class PoolDuelVectorEnv(DuelVectorEnv):
+    """N rows of duels between recorded responses.
+
+    ## Description
+    Each row draws one of the pool's prompts and shows K of its recorded responses in an order drawn
+    anew every round: who wrote them is never observed. The recorded utilities decide a duel,
+    P(i beats j) = link(u_i - u_j), or an oracle does.
+
+    A share of the prompts is held out and only met in `evaluate`. The split is drawn once for each
+    replicate by `reset(seed=...)`, and is the same for all agents under one seed. Equal prompts
+    stand on one side. Features made here never read a score; they are made once from all texts.
+
+    ## Action Space
+    `MultiDiscrete([K, K])`, an ordered pair of candidates; i == j is legal.
+
+    ## Observation Space
+    `features`: float32 [K, d]. `prompt`: a string. `responses`: strings, object [K].
+
+    ## Rewards
+    The label: 1 where the first response was preferred, 0 where the second was, 0.5 for a tie that
+    an oracle declared, NaN where it could not answer.
+
+    ## Regret
+    Against the best of all responses recorded for the prompt, whether they are shown or not:
+    `average`, `sum`, `strong`, `weak` in probability under the link, and `utility`. With fewer
+    candidates than recorded responses also `within_set`, the utility regret against the best one
+    shown: a diagnostic. Regret is measured by the recorded utilities, whoever gives the labels.
+
+    ## Episode End
+    Truncated after `horizon` rounds; never terminated.
+
+    ## Arguments
+    data: A pool, the path of a table for `duelenv.data.load_pool`, or a mapping of its settings with
+        the path as `path`.
+    features: None for features of the texts (`duelenv.text_features.TextFeatures`); or an array, or
+        the path of a .npy file, [P, K, d], or with one line for each row of the table, [rows, d].
+    dim: Number of features d. None is 64 for features of the texts and takes given ones as they are;
+        with both, d features are made of the texts' style and the given ones' components.
+    num_candidates: Candidates K of a round, drawn from the prompt's recorded responses; None shows
+        all.
+    test_fraction: Share of the prompts that is held out.
+    link: "logistic" or "probit".
+    oracle: Answers the duels instead of the recorded utilities: an oracle or a callable
+        (prompts, first, second) -> P(first preferred).
+
+    ## Version History
+    v0: first version.
+
+    Raises:
+        UserError: A table that does not fit, features of another shape or with NaN, fewer than two
+            different prompts, or a setting out of its range.
+
+    Example:
+        >>> import gymnasium, duelenv
+        >>> from duelenv.data import Pool
+        >>> pool = Pool(("Why?", "How?"), [["a b", "c"], ["d", "e f"]], [[1.0, 0.0], [0.0, 2.0]])
+        >>> env = gymnasium.make_vec("duelenv/PoolDuel-v0", num_envs=4, data=pool, horizon=8)
+        >>> observation, info = env.reset(seed=0)
+        >>> observation["features"].shape, observation["responses"].shape
+        ((4, 2, 64), (4, 2))
+    """
+
+    world: ClassVar[str] = "duelenv/PoolDuel-v0"
+
+    def __init__(
+        self,
+        data: Pool | str | Path | Mapping[str, Any],
+        features: ArrayLike | str | Path | None = None,
+        *,
+        num_envs: int = 1,
+        batch: int = 1,
+        dim: int | None = None,
+        num_candidates: int | None = None,
+        horizon: int = 1000,
+        test_fraction: float = 0.3,
+        link: str = "logistic",
+        oracle: Oracle | None = None,
+        selective: bool = False,
+        feedback: str = "bernoulli",
+    ) -> None:
+        self.pool = _pool_of(data)
+        recorded = self.pool.num_responses
+        if num_candidates is None:
+            num_candidates = recorded
+        checks.integer("num_candidates", num_candidates, low=2)
+        if num_candidates > recorded:
+            raise UserError(
+                f"num_candidates={num_candidates} is more than the {recorded} responses recorded for "
+                "each prompt; give at most that"
+            )
+        if not 0.0 < test_fraction < 1.0:
+            raise UserError(
+                f"test_fraction={test_fraction!r} is not usable; give the share of prompts that is "
+                "held out, above 0 and below 1"
+            )
+        table = _features_of(self.pool, features, dim)
+        super().__init__(
+            num_envs=num_envs,
+            batch=batch,
+            num_candidates=num_candidates,
+            horizon=horizon,
+            observation={
+                "features": spaces.Box(-np.inf, np.inf, (num_candidates, table.shape[2]), np.float32),
+                "prompt": Unicode(),
+                "responses": UnicodeArray((num_candidates,)),
+            },
+            selective=selective,
+            feedback=feedback,
+        )
+        self.dim = table.shape[2]
+        self._link = link_named(link)
+        self.oracle = oracle
+        self._test_fraction = test_fraction
+        self._rows = np.arange(num_envs)
+        self._replicate_of = self._rows // batch
+        # Candidates are numbers of responses, counted through the pool: prompt * K + slot.
+        self._features = np.ascontiguousarray(table.reshape(-1, table.shape[2]))
+        self._utilities = self.pool.utilities.ravel()
+        self._best = self.pool.utilities.max(axis=1)
+        self._responses = self.pool.responses.ravel()
+        self._prompts = np.array([*self.pool.prompts, ""], dtype=object)[:-1]
+        self._groups = np.unique(self._prompts.astype(str), return_inverse=True)[1].ravel()
+        if self._groups.max() < 1:
+            raise UserError("the pool has one prompt, expected at least two; one is to be held out, add another")
+        self._splits: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+        self._prompt_draws: RowStreams
+        self._orders: RowStreams
+        self._prompt: NDArray[np.int64]
+        self._candidates: NDArray[np.int64]
+
+    # Rounds ---------------------------------------------------------------------------------------
+
+    def _redraw(self, root: int) -> None:
+        held_out = self._draw_split(root)
+        self._splits = {"train": _padded(~held_out), "test": _padded(held_out)}
+        self._prompt_draws = RowStreams(root, "prompt", self.num_envs)
+        self._orders = RowStreams(root, "order", self.num_envs)
+
+    def _draw_split(self, root: int) -> NDArray[np.bool_]:
+        """Return which prompts each replicate holds out, [R, P]."""
+        count = int(self._groups.max()) + 1
+        size = min(max(round(count * self._test_fraction), 1), count - 1)
+        held_out = np.zeros((self.replicates, count), np.bool_)
+        for replicate in range(self.replicates):
+            order = stream(root, "split", replicate).permutation(count)
+            held_out[replicate, order[:size]] = True
+        return held_out[:, self._groups]
+
+    def _context_streams(self) -> dict[str, RowStreams]:
+        return {"prompt": self._prompt_draws, "order": self._orders}
+
+    def _next_context(self) -> None:
+        members, counts = self._splits["train"]
+        place = (self._prompt_draws.uniform() * counts[self._replicate_of]).astype(np.int64)
+        self._prompt = members[self._replicate_of, place]
+        self._candidates = self._draw_candidates(self._prompt, self._orders)
+
+    def _draw_candidates(self, prompt: NDArray[np.int64], orders: RowStreams) -> NDArray[np.int64]:
+        """Return K of each prompt's responses in a random order, [N, K]."""
+        recorded = self.pool.num_responses
+        order = orders.uniform(recorded, dtype=np.float32).argsort(axis=1)
+        return prompt[:, np.newaxis] * recorded + order[:, : self.num_candidates]
+
+    def _observe(self) -> LazyObservation:
+        return self._show(self._prompt, self._candidates)
+
+    def _show(self, prompt: NDArray[np.int64], candidates: NDArray[np.int64]) -> LazyObservation:
+        # Looking texts up costs more than all the rest of a round, and numeric agents never look.
+        return LazyObservation(
+            {
+                "features": lambda: self._features.take(candidates, axis=0),
+                "prompt": lambda: self._prompts[prompt],
+                "responses": lambda: self._responses[candidates],
+            }
+        )
+
+    def _preferences(
+        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_]
+    ) -> Preferences:
+        a, b = self._candidates[self._rows, first], self._candidates[self._rows, second]
+        if self.oracle is None:
+            win = self._link(self._utilities[a] - self._utilities[b]).astype(np.float64, copy=False)
+            return Preferences(win, np.zeros(self.num_envs))
+        win, tie = np.full(self.num_envs, np.nan), np.zeros(self.num_envs)
+        if asked.any():  # a row that is not asked costs the oracle nothing
+            answer = ask(
+                self.oracle,
+                self._prompts[self._prompt[asked]].tolist(),
+                self._responses[a[asked]].tolist(),
+                self._responses[b[asked]].tolist(),
+            )
+            win[asked], tie[asked] = answer.win, answer.tie
+        return Preferences(win, tie)
+
+    def _regret(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        u = self._utilities[self._candidates[self._rows, first]]
+        v = self._utilities[self._candidates[self._rows, second]]
+        regret = duel_regret(self._link, self._best[self._prompt], u, v)
+        if self.num_candidates < self.pool.num_responses:
+            shown = self._utilities[self._candidates].max(axis=1)
+            regret["within_set"] = utility_regret(shown, u, v)
+        return regret
+
+    # Judging --------------------------------------------------------------------------------------
+
+    def evaluate(self, agent: Recommender, split: str = "test") -> dict[str, NDArray[np.float64]]:
+        """Return, per replicate, how good the response is that the agent recommends.
+
+        Every prompt of the split is shown once, to one row of each replicate, with candidates and
+        an order that are the same at every call. No label is asked for.
+
+        Args:
+            agent: Anything with `recommend`.
+            split: "test" for the prompts held out, "train" for those that duels are drawn from.
+
+        Returns:
+            float64 [replicates] each, means over the split's prompts: `simple_regret`, the utility
+            of the best recorded response minus that of the recommended one; `win_rate_best_of_n`,
+            the probability link(u(recommended) - u(y)) that it beats a response y drawn uniformly
+            from all that are recorded for the prompt, itself among them with 1/2; `utility`, the
+            recommended response's.
+        """
+        members, counts = self._members(split)
+        orders = RowStreams(self.root, f"evaluate/{split}", self.num_envs)
+        place = self._rows % self.batch
+        totals = np.zeros((3, self.replicates))
+        for start in range(0, members.shape[1], self.batch):
+            # Replicates with fewer prompts meet some twice; the second time counts nothing.
+            position = start + place
+            prompt = members[self._replicate_of, position % counts[self._replicate_of]]
+            candidates = self._draw_candidates(prompt, orders)
+            arms = np.asarray(agent.recommend(self._show(prompt, candidates)), np.int64)
+            chosen = self._utilities[candidates[self._rows, arms]]
+            against = self._link(chosen[:, np.newaxis] - self.pool.utilities[prompt])
+            values = np.stack([self._best[prompt] - chosen, against.mean(axis=1), chosen])
+            values *= position < counts[self._replicate_of]
+            totals += values.reshape(3, self.replicates, self.batch).sum(axis=2)
+        regret, win_rate, utility = totals / counts
+        return {"simple_regret": regret, "win_rate_best_of_n": win_rate, "utility": utility}
+
+    def references(self, split: str = "test") -> dict[str, NDArray[np.float64]]:
+        """Return the simple regret of rules that learn from no duel, to hold agents against.
+
+        All of them choose from all responses recorded for a prompt.
+
+        Args:
+            split: As in `evaluate`.
+
+        Returns:
+            float64 [replicates] each, in utility: `random`, a response drawn uniformly;
+            `longest_response`, the one of most characters (the mean over equally long ones); and
+            where responders are recorded `best_single_responder`, the one whose responses have the
+            highest mean utility above their prompt's mean on the training prompts, among those with
+            at least half as many responses there as the most frequent one. Prompts that it did not
+            answer are left out of its mean.
+        """
+        members, counts = self._members(split)
+        gaps = self._best[:, np.newaxis] - self.pool.utilities
+        lengths = np.array([[len(text) for text in texts] for texts in self.pool.responses])
+        longest = lengths == lengths.max(axis=1, keepdims=True)
+        by_rule = {
+            "random": gaps.mean(axis=1),
+            "longest_response": (gaps * longest).sum(axis=1) / longest.sum(axis=1),
+        }
+        prompts = [row[:count] for row, count in zip(members, counts, strict=True)]
+        regret = {name: np.array([values[index].mean() for index in prompts]) for name, values in by_rule.items()}
+        if self.pool.responders is not None:
+            codes = np.unique(self.pool.responders.astype(str), return_inverse=True)[1]
+            codes = codes.reshape(gaps.shape)
+            learned, sizes = self._members("train")
+            regret["best_single_responder"] = np.array(
+                [
+                    _responder_regret(codes, gaps, train[:size], index)
+                    for train, size, index in zip(learned, sizes, prompts, strict=True)
+                ]
+            )
+        return regret
+
+    def _members(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if split not in SPLITS:
+            raise UserError(f"split={split!r} is unknown; choose one of {', '.join(SPLITS)}")
+        if self._root is None:
+            raise UserError("the prompts are not split before reset; call reset(seed=...) first")
+        return self._splits[split]
+
+
+class PoolDuelEnv(DuelEnv):
+    """The scalar form of `PoolDuelVectorEnv`, with its arguments and sections.
+
+    ## Action Space
+    `MultiDiscrete([K, K])`.
+
+    ## Observation Space
+    `features`: float32 [K, d]. `prompt`: a string. `responses`: strings, object [K].
+
+    ## Rewards
+    The label, in [0, 1].
+
+    ## Episode End
+    Truncated after `horizon` rounds.
+    """
+
+    vector: PoolDuelVectorEnv
+
+    def __init__(
+        self,
+        data: Pool | str | Path | Mapping[str, Any],
+        features: ArrayLike | str | Path | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(PoolDuelVectorEnv(data, features, num_envs=1, **settings))
+
+    def references(self, split: str = "test") -> dict[str, float]:
+        """Return the regret of rules that learn nothing; see `PoolDuelVectorEnv.references`."""
+        return {name: float(value[0]) for name, value in self.vector.references(split).items()}
+
+
+def _padded(membership: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the members of each row's set, [R, most members] padded with 0, and their number."""
+    counts = membership.sum(axis=1)
+    members = np.zeros((len(membership), int(counts.max())), np.int64)
+    for row, inside in enumerate(membership):
+        members[row, : counts[row]] = np.flatnonzero(inside)
+    return members, counts
+
+
+def _responder_regret(
+    codes: NDArray[np.int64],
+    gaps: NDArray[np.float64],
+    train: NDArray[np.int64],
+    judged: NDArray[np.int64],
+) -> float:
+    """Return the mean gap on `judged` of the responder that is best on `train`; NaN if absent."""
+    size = int(codes.max()) + 1
+    number = np.bincount(codes[train].ravel(), minlength=size)
+    # Gaps relative to the prompt's mean: a responder must not gain from having easy prompts.
+    relative = gaps[train] - gaps[train].mean(axis=1, keepdims=True)
+    total = np.bincount(codes[train].ravel(), relative.ravel(), minlength=size)
+    eligible = 2 * number >= number.max()
+    best = int(np.where(eligible, total / np.maximum(number, 1), np.inf).argmin())
+    mine = codes[judged] == best
+    answered = mine.any(axis=1)
+    if not answered.any():
+        return float("nan")
+    means = (gaps[judged] * mine).sum(axis=1)[answered] / mine.sum(axis=1)[answered]
+    return float(means.mean())
+
+
+# Making pools and features ------------------------------------------------------------------------
+
+
+def _pool_of(data: Pool | str | Path | Mapping[str, Any]) -> Pool:
+    if isinstance(data, Pool):
+        return data
+    settings: Mapping[str, Any] = {}
+    if isinstance(data, Mapping):
+        settings = {name: value for name, value in data.items() if name != "path"}
+        if "path" not in data:
+            raise UserError(f"data={dict(data)!r} names no file; give the table as path, beside its settings")
+        data = data["path"]
+    if not isinstance(data, (str, Path)):
+        raise UserError(
+            f"data is a {type(data).__name__}, expected a Pool or the path of a table; "
+            "load_responses or load_pairs(...).pool() makes a pool"
+        )
+    path = Path(data)
+    if not path.is_file():
+        return load_pool(path, **settings)  # which says what is wrong
+    status = path.stat()
+    return _cached_pool(path.resolve(), status.st_mtime_ns, status.st_size, tuple(sorted(settings.items())))
+
+
+# An experiment makes one environment per agent and seed, all of one table: reading it and making
+# features take seconds, so the last few are kept. A changed file is read again.
+@functools.lru_cache(maxsize=2)
+def _cached_pool(path: Path, modified: int, size: int, settings: tuple[tuple[str, Any], ...]) -> Pool:
+    return load_pool(path, **dict(settings))
+
+
+@functools.lru_cache(maxsize=2)
+def _text_features(pool: Pool, dim: int) -> NDArray[np.float32]:
+    features = TextFeatures(dim)(pool.prompts, pool.responses)
+    features.flags.writeable = False
+    return features
+
+
+def _features_of(pool: Pool, features: ArrayLike | str | Path | None, dim: int | None) -> NDArray[np.float32]:
+    """Return the pool's features, float32 [P, K, d]."""
+    if dim is not None:
+        checks.integer("dim", dim, low=1)
+    if features is None:
+        return _text_features(pool, _TEXT_DIM if dim is None else dim)
+    given = _given_features(pool, features)
+    return given if dim is None else TextFeatures(dim)(pool.prompts, pool.responses, given)
+
+
+def _given_features(pool: Pool, features: ArrayLike | str | Path) -> NDArray[np.float32]:
+    name = "features"
+    if isinstance(features, (str, Path)):
+        name = str(features)
+        try:
+            features = np.load(features, allow_pickle=False)
+        except FileNotFoundError:
+            raise UserError(f"{name} does not exist; give the path of a .npy file") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{name} cannot be read as a NumPy array ({error}); save one with numpy.save") from None
+    values = np.asarray(features)
+    shape = pool.responses.shape
+    if values.dtype.kind not in "fiu" or not (
+        (values.ndim == 3 and values.shape[:2] == shape) or (values.ndim == 2 and len(values) == pool.num_rows)
+    ):
+        raise UserError(
+            f"{name} is {values.dtype} of shape {values.shape}, expected numbers of shape "
+            f"({shape[0]}, {shape[1]}, d), or ({pool.num_rows}, d) with a line for each row of the "
+            "table"
+        )
+    if values.ndim == 2:
+        values = values[pool.rows]
+    if not values.shape[2]:
+        raise UserError(f"{name} has 0 features for each response; give at least one")
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        place = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise UserError(
+            f"{name} holds {values[tuple(place)]} for response {place[1]} of prompt {place[0]}, "
+            "expected finite numbers; replace it"
+        )
+    return values

@@ -1,0 +1,77 @@
+"""Delay: labels come rounds later, by chance. Not for delays that somebody chooses: see `adversarial_delay`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from duelenv.core import DuelVectorEnv
+from duelenv.late import Answers
+from duelenv.oracles import checks
+from duelenv.oracles.errors import UserError
+from duelenv.wrappers.base import HoldingWrapper, LabelWrapper, Marks
+
+DISTRIBUTIONS = ("geometric", "poisson", "fixed")
+
+
+class Delay(HoldingWrapper):
+    """Holds each label back for a random number of rounds, independent of everything.
+
+    The stochastic delays of Joulani, Gyorgy and Szepesvari 2013 (arXiv 1306.0686): a label of round t with delay 0
+    comes with round t's step, with delay k in the info of round t + k's. Under "geometric" a label that is out has the
+    same chance to come in every round; "poisson" is a bell around the mean; "fixed" is always the mean.
+
+    Args:
+        env: See `LabelWrapper`.
+        mean: Mean delay in rounds, 0 or more; a whole number under "fixed".
+        distribution: "geometric" on 0, 1, ..., "poisson" or "fixed".
+        deliver_rest: Whether labels still out in an episode's last round come with it; they are lost otherwise.
+
+    Raises:
+        UserError: An unknown distribution, or a mean that it cannot have.
+
+    Example:
+        >>> import gymnasium, duelenv
+        >>> world = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=2, num_candidates=5, horizon=8)
+        >>> env = Delay(world, mean=1, distribution="fixed")
+        >>> observation, info = env.reset(seed=0)
+        >>> for _ in range(2):
+        ...     observation, labels, _, _, info = env.step(np.array([[0, 1], [2, 3]]))
+        >>> labels.tolist(), info["late"].round.tolist(), info["late"].row.tolist()
+        ([nan, nan], [0, 0], [0, 1])
+    """
+
+    kind: ClassVar[str] = "delay"
+
+    def __init__(
+        self,
+        env: DuelVectorEnv | LabelWrapper,
+        mean: float,
+        distribution: str = "geometric",
+        deliver_rest: bool = False,
+    ) -> None:
+        super().__init__(env, deliver_rest)
+        self.mean = checks.number("mean", mean, low=0.0)
+        if distribution not in DISTRIBUTIONS:
+            raise UserError(f"distribution={distribution!r} is unknown; choose one of {', '.join(DISTRIBUTIONS)}")
+        if distribution == "fixed" and not self.mean.is_integer():
+            raise UserError(f"mean is {mean!r}, but a fixed delay is a whole number of rounds; give one")
+        self.distribution = distribution
+        # P(delay <= k) for k = 0, 1, ... until it is 1 in double precision.
+        longest = int(self.mean + 12.0 * np.sqrt(self.mean) + 40.0)
+        self._poisson = special.pdtr(np.arange(longest), self.mean) if distribution == "poisson" else np.zeros(0)
+
+    def _due(self, answers: Answers, marks: Marks) -> NDArray[np.int64]:
+        return self._round + self._delays(marks)
+
+    def _delays(self, uniforms: Marks) -> NDArray[np.int64]:
+        """Return delays in rounds by inverting the distribution, int64 [M], for U[0, 1)."""
+        if self.distribution == "fixed" or self.mean == 0.0:
+            return np.full(len(uniforms), int(self.mean))
+        if self.distribution == "poisson":
+            return np.searchsorted(self._poisson, uniforms, side="right")
+        # P(delay >= k) = q^k with q = mean / (1 + mean).
+        return np.floor(np.log1p(-uniforms) / -np.log1p(1.0 / self.mean)).astype(np.int64)

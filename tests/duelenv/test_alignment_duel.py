@@ -1,0 +1,269 @@
+"""AlignmentDuel: when candidates are drawn, who drew them, what they are judged against."""
+
+import numpy as np
+import pytest
+import torch
+from worlds import PROMPTS, TEST_PROMPTS, make_scalar, make_vector, tiny_policy
+
+import duelenv
+from duelenv.oracles.base import UtilityOracle, make
+
+WORLD = "duelenv/AlignmentDuel-v0"
+
+
+def nudge(policy, size=0.5):
+    """Changes the policy's weights as an update would."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += size * torch.randn_like(parameter) * parameter.std()
+    policy.updated()
+
+
+class WordCount(UtilityOracle):
+    """Utility without a known maximum."""
+
+    def utility(self, prompts, responses):
+        return np.array([0.3 * len(set(response.split())) for response in responses])
+
+
+def first_pairs(env):
+    return np.tile([[0, 1]], (env.num_envs, 1))
+
+
+# When candidates are drawn --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sampling", "version"), [("fresh", 1), ("ahead", 0)])
+def test_fresh_candidates_come_from_the_updated_policy_and_ahead_ones_from_before(sampling, version):
+    policy = tiny_policy()
+    env = make_vector(WORLD, 2, policy=policy, sampling=sampling)
+    env.reset(seed=0)
+    observation = env.step(first_pairs(env))[0]
+    nudge(policy)  # what `agent.update` does between step and the next reading
+    assert (observation["policy_version"] == version).all()
+    expected = policy.score(list(observation["prompt"]), observation["tokens"], observation["mask"])
+    agrees = np.allclose(observation["log_prob"], expected, atol=1e-3)
+    assert agrees == (sampling == "fresh")
+
+
+def test_the_duel_is_between_the_candidates_that_were_shown():
+    """Reading an observation late, after its duel, shows what duelled."""
+    policy = tiny_policy()
+    heard = []
+
+    def oracle(prompts, first, second):
+        heard.append((list(first), list(second)))
+        return np.full(len(prompts), 0.5)
+
+    env = make_vector(WORLD, 3, policy=policy, oracle=oracle)
+    observation, _ = env.reset(seed=0)
+    env.step(first_pairs(env))  # nobody has read the observation yet
+    nudge(policy)
+    assert heard == [(observation["responses"][:, 0].tolist(), observation["responses"][:, 1].tolist())]
+
+
+def test_log_probs_are_at_temperature_one_whatever_the_sampling_temperature():
+    policy = tiny_policy()
+    env = make_vector(WORLD, 2, policy=policy, temperature=0.5)
+    observation, _ = env.reset(seed=0)
+    scored = policy.score(list(observation["prompt"]), observation["tokens"], observation["mask"])
+    np.testing.assert_allclose(observation["log_prob"], scored, atol=1e-4)
+
+
+# Sources --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_source_draws_its_share_and_the_policy_scores_them_all():
+    policy = tiny_policy()
+    nudge(policy)
+    sources = {"policy": 2, "reference": 3, "pilaf_plus": 1, "pilaf_minus": 1}
+    env = make_vector(WORLD, 2, policy=policy, sources=sources, num_candidates=None)
+    assert env.view().sources == tuple(sources)
+    observation, _ = env.reset(seed=0)
+    assert observation["source"].tolist() == [[0, 0, 1, 1, 1, 2, 3]] * 2
+    assert observation["policy_version"][0].tolist() == [1, 1, 0, 0, 0, 1, 1]
+    scored = policy.score(list(observation["prompt"]), observation["tokens"], observation["mask"])
+    np.testing.assert_allclose(observation["log_prob"], scored, atol=1e-3)
+    reference = tiny_policy().score(list(observation["prompt"]), observation["tokens"], observation["mask"])
+    np.testing.assert_allclose(observation["reference_log_prob"], reference, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sources": {"teacher": 2, "policy": 2}}, "teacher"),
+        ({"sources": {"policy": 0, "reference": 4}}, "policy"),
+        ({"sources": {"policy": 2, "reference": 3}}, "sum 5"),
+        ({"sampling": "later"}, "later"),
+        ({"features": "end"}, "end"),
+        ({"prompts": []}, "at least one prompt"),
+        ({"prompts": "tell me"}, "list of strings"),
+        ({"prompts": ["a", 3]}, r"prompts\[1\]"),
+        ({"prompts": PROMPTS[:3], "test_prompts": None}, "test_prompts"),
+        ({"prompts": ["tell me about the garden " * 30]}, "context|long"),
+        ({"features": lambda prompts, responses: np.full((len(prompts), 2), np.nan)}, "encoder"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    with pytest.raises(duelenv.UserError, match=message):
+        make_vector(WORLD, 2, **settings)
+
+
+def test_an_oracle_that_answers_outside_the_unit_interval_is_named():
+    env = make_vector(WORLD, 2, oracle=lambda prompts, first, second: np.full(len(prompts), 1.2))
+    env.reset(seed=0)
+    with pytest.raises(duelenv.UserError, match=r"1\.2"):
+        env.step(first_pairs(env))
+
+
+def test_every_fifth_prompt_is_held_out_by_default():
+    prompts = [f"tell me about the {noun}" for noun in "garden river house teacher doctor king".split()]
+    env = make_vector(WORLD, 64, prompts=prompts, test_prompts=None, horizon=4)
+    seen = set()
+    observation, _ = env.reset(seed=0)
+    for _ in range(3):
+        seen |= set(observation["prompt"])
+        observation = env.step(first_pairs(env))[0]
+    assert seen == set(prompts) - {prompts[4]}
+
+
+def test_an_encoder_of_choice_gives_the_features():
+    def lengths(prompts, responses):
+        return np.array([[len(p), len(r)] for p, r in zip(prompts, responses, strict=True)], float)
+
+    env = make_vector(WORLD, 2, features=lengths)
+    observation, _ = env.reset(seed=0)
+    assert observation in env.observation_space
+    expected = [[len(text) for text in row] for row in observation["responses"]]
+    np.testing.assert_array_equal(observation["features"][:, :, 1], expected)
+
+
+# Regret and evaluation ------------------------------------------------------------------------------------------------
+
+
+def test_regret_is_measured_against_the_known_maximum():
+    env = make_vector(WORLD, 3, oracle=make("good_words", scale=3.0), within_set=True)
+    observation, _ = env.reset(seed=0)
+    prompts, responses = list(observation["prompt"]), observation["responses"]
+    oracle = make("good_words", scale=3.0)
+    best = oracle.maximum(prompts)
+    shown = [oracle.utility(prompts, list(responses[:, k])) for k in range(4)]
+    regret = env.step(first_pairs(env))[-1]["regret"]
+    np.testing.assert_allclose(regret["utility"], best - (shown[0] + shown[1]) / 2)
+    gap = 1 / (1 + np.exp(-(best - shown[0]))) - 0.5
+    np.testing.assert_allclose(regret["strong"] + regret["weak"] - gap, regret["sum"] - gap)
+    assert (regret["sum"] >= gap).all()
+    np.testing.assert_allclose(regret["within_set"], np.max(shown, axis=0) - (shown[0] + shown[1]) / 2)
+
+
+def test_the_comparator_never_depends_on_the_policy():
+    """Where no maximum is known it is the best of 64 responses of the start policy, drawn once."""
+    regrets = []
+    for size in (0.0, 0.5):
+        policy = tiny_policy()
+        env = make_vector(WORLD, 4, policy=policy, oracle=WordCount())
+        nudge(policy, size)
+        observation, _ = env.reset(seed=0)
+        shown = observation["responses"][:, :2]
+        utilities = np.array([WordCount().utility([], list(row)) for row in shown])
+        regret = env.step(first_pairs(env))[-1]["regret"]["utility"]
+        regrets.append((observation["responses"], regret + utilities.mean(axis=1)))
+    assert (regrets[0][0] != regrets[1][0]).any()  # the policies differ ...
+    np.testing.assert_allclose(regrets[0][1], regrets[1][1])  # ... and the comparator does not
+
+
+def test_regret_is_absent_where_the_truth_is_unknown():
+    env = make_vector(WORLD, 2, oracle=lambda prompts, first, second: np.full(len(prompts), 0.5))
+    env.reset(seed=0)
+    assert env.step(first_pairs(env))[-1]["regret"] == {}
+
+
+class Greedy:
+    """Recommends the first candidate."""
+
+    def recommend(self, observation):
+        return np.zeros(len(observation["responses"]), np.int64)
+
+
+def test_the_start_policy_wins_half_of_the_time_at_no_divergence():
+    env = make_vector(WORLD, 2)
+    env.reset(seed=0)
+    metrics = env.evaluate(Greedy())
+    assert metrics["win_rate"][0] == pytest.approx(0.5)  # the same draws give the same texts
+    assert metrics["kl"][0] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_win_rate_and_kl_of_a_moved_policy_match_a_slow_computation():
+    policy = tiny_policy()
+    env = make_vector(WORLD, 2, policy=policy, oracle=WordCount(), num_candidates=3)
+    env.reset(seed=0)
+    before = env.examples(count=2)
+    assert [example["prompt"] for example in before] == TEST_PROMPTS
+    assert all(example["before"] == example["after"] for example in before)
+    nudge(policy)
+    after = env.examples(count=2)
+    assert any(example["before"] != example["after"] for example in after)
+    assert [e["before"] for e in before] == [e["before"] for e in after]
+    metrics = env.evaluate(Greedy())
+    # The slow way: the same uniforms, one response at a time.
+    from duelenv.randomness import RowStreams
+
+    uniforms = RowStreams(env._root, "evaluate/test", 2).uniform(3, policy.max_new_tokens)
+    wins, ratios = [], []
+    for row, prompt in enumerate(TEST_PROMPTS):
+        for k in range(3):
+            draws = uniforms[row : row + 1, k : k + 1]
+            new = policy.sample([prompt], 1, uniforms=draws)
+            old = policy.sample([prompt], 1, uniforms=draws, source="start")
+            new_text, old_text = new.texts[0, 0], old.texts[0, 0]
+            margin = float(np.diff(WordCount().utility([], [old_text, new_text]))[0])
+            wins.append(0.5 if new_text == old_text else 1 / (1 + np.exp(-margin)))
+            start = policy.score([prompt], new.tokens, new.mask, source="start")
+            ratios.append(float(new.log_prob[0, 0] - start[0, 0]))
+    assert metrics["win_rate"][0] == pytest.approx(np.mean(wins), abs=1e-6)
+    assert metrics["kl"][0] == pytest.approx(np.mean(ratios), abs=1e-3)
+
+
+def test_another_oracle_may_judge():
+    env = make_vector(WORLD, 2, evaluation_oracle=lambda prompts, first, second: np.full(len(prompts), 0.9))
+    nudge(env.view().policy)
+    env.reset(seed=0)
+    metrics = env.evaluate(Greedy())
+    assert metrics["win_rate"][0] == pytest.approx(0.9, abs=0.02)
+    assert "simple_regret" not in metrics
+
+
+def test_an_unknown_split_is_named():
+    env = make_vector(WORLD, 2)
+    env.reset(seed=0)
+    with pytest.raises(duelenv.UserError, match="validation"):
+        env.evaluate(Greedy(), "validation")
+
+
+@pytest.mark.parametrize("sampling", ["fresh", "ahead"])
+def test_a_checkpoint_keeps_candidates_that_were_already_drawn(sampling):
+    policy = tiny_policy()
+    env = make_vector(WORLD, 2, policy=policy, sampling=sampling)
+    env.reset(seed=0)
+    observation = env.step(first_pairs(env))[0]
+    responses = observation["responses"]  # drawn now
+    state = env.state_dict()
+    nudge(policy)
+    restored = make_vector(WORLD, 2, policy=policy, sampling=sampling)
+    np.testing.assert_array_equal(restored.load_state_dict(state)["responses"], responses)
+
+
+def test_the_scalar_form_plays_an_episode():
+    env = make_scalar(WORLD, horizon=2)
+    agent = duelenv.agents.make("passive", env)
+    observation, _ = env.reset(seed=0)
+    assert isinstance(observation["prompt"], str)
+    over = False
+    while not over:
+        action = agent.act(observation)
+        following, label, _, over, _ = env.step(action)
+        agent.update(observation, action, label)
+        observation = following
+    assert agent.gradient_steps == 2
+    assert len(env.examples(count=1)) == 1

@@ -1,0 +1,79 @@
+"""Files become the same columns whatever their kind, and a broken one gets one sentence."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import pickle
+from pathlib import Path
+
+import pytest
+from table_files import ROWS, is_one_sentence, write
+
+from duelenv import UserError
+from duelenv.data import Table, load_pool, load_responses, read_table
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.jsonl", "t.jsonl.gz", "T.JSONL"])
+def test_every_format_gives_the_same_pool(tmp_path: Path, name: str) -> None:
+    pool = load_responses(write(tmp_path / name, ROWS))
+    assert pool.prompts == ("p", "q")
+    assert pool.responses.tolist() == [["a", "b"], ["c", 'd, \n"e"']]
+    assert pool.utilities.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert pool.responders is not None and pool.responders.tolist() == [["x", "y"], ["x", "y"]]
+    assert pool.rows.tolist() == [[0, 2], [1, 3]] and pool.num_rows == 4 and pool.notes == ()
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_csv_with_quoted_commas_and_line_breaks(tmp_path: Path, name: str) -> None:
+    text = 'prompt,response,score\np,a,1\np,"d, \n""e""",2\n'
+    data = text.encode("utf-8-sig")
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    pool = load_responses(tmp_path / name)
+    assert pool.responses.tolist() == [["a", 'd, \n"e"']]
+    assert pool.utilities.tolist() == [[1.0, 2.0]]
+
+
+def test_a_table_in_hand_is_as_good_as_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", ROWS)
+    table = read_table(path)
+    path.unlink()
+    assert table == {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    assert load_responses(table).responses.tolist() == [["a", "b"], ["c", 'd, \n"e"']]
+    with pytest.raises(UserError, match=r"t\.jsonl has no column 'stars'"):
+        load_responses(table, score="stars")
+    for other in (pickle.loads(pickle.dumps(table)), copy.deepcopy(table)):
+        assert isinstance(other, Table) and other == table and other.path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.xlsx", b"", "unknown kind; give a file that ends in .parquet, .jsonl"),
+        ("t.jsonl", b"", "holds no rows"),
+        ("t.jsonl", b'{"prompt": "p"}\n\n{"prompt": \n', "line 3 is not JSON"),
+        ("t.jsonl", b"[1]\n", "line 1 is a JSON list"),
+        ("t.jsonl", b"\xff\xfe\n", "not UTF-8"),
+        ("t.jsonl.gz", b"plain text", "cannot be read"),
+        ("t.parquet", b"plain text", "cannot be read as Parquet"),
+        ("t.csv", b"prompt,response\np,a,b\n", "line 2 has 3 cells where the header has 2"),
+        ("t.csv", b"prompt,response\n", "holds no rows"),
+    ],
+)
+def test_a_broken_file_gets_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_table(tmp_path / name)
+    assert sentence in str(caught.value) and is_one_sentence(str(caught.value))
+
+
+def test_a_truncated_gzip_file_gets_one_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl.gz", ROWS * 50)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_table(path)
+
+
+def test_a_missing_file_gets_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.parquet does not exist"):
+        load_pool(tmp_path / "missing.parquet")
