@@ -1,0 +1,22 @@
+"""The field's exploration agents: beliefs, pair selection, preference losses, and the agents made of them.
+
+`make(name, env, seed)` builds an agent by the literature's name, `names()` lists them, and `register(name)` adds one.
+"""
+
+from duelenv.agents import contextual, karmed, passive, real, sb3, selm, thompson  # registers them
+from duelenv.agents.base import Agent, ComposedAgent, make, names, register
+
+__all__ = [
+    "Agent",
+    "ComposedAgent",
+    "contextual",
+    "karmed",
+    "make",
+    "names",
+    "passive",
+    "real",
+    "register",
+    "sb3",
+    "selm",
+    "thompson",
+]

@@ -1,0 +1,35 @@
+"""DRTS, double reversed Thompson sampling: one draw's best against another's worst (arXiv 2603.09692).
+
+Rule. i = argmax_i r_i of one posterior draw, j = argmin_j r_j of an independent second draw, j != i.
+
+It chooses pairs worth labelling for what is learnt from them, and always shows a bad candidate: its cumulative regret
+is linear. Judge it by the recommended candidate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
+from duelenv.agents.contextual.agent import feature_dim
+from duelenv.agents.parts import make_belief
+from duelenv.agents.selection import random_order
+from duelenv.core import AgentView, Observation, Pairs
+from duelenv.randomness import RowStreams
+
+
+@register("drts")
+def drts(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
+    """Build the DRTS agent."""
+    feature_dim(view, "drts")
+    belief = make_belief(view, seed, settings)
+    streams = RowStreams(seed, "agents/drts", view.num_envs)
+
+    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
+        best, worst = belief.sample(observation["features"], 2)
+        first = best.argmax(axis=1)
+        worst[np.arange(len(first)), first] = np.inf
+        return random_order(np.stack([first, worst.argmin(axis=1)], axis=1), streams)
+
+    return ComposedAgent(view, select=select, belief=belief, streams={"select": streams})

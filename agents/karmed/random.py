@@ -1,0 +1,32 @@
+"""Random duels: both candidates uniform and independent. The baseline of every comparison, in every world.
+
+It learns only to recommend: the candidate whose number leads the counts, which means something where candidates stay
+the same and is as good a guess as any where they are fresh. It moves no policy; `passive` is the random pair that does.
+"""
+
+from __future__ import annotations
+
+from duelenv.agents.base import Agent, SettingsReader, register
+from duelenv.agents.karmed.agent import KArmedAgent
+from duelenv.agents.karmed.counts import Arms
+from duelenv.core import AgentView
+
+
+class Random(KArmedAgent):
+    """Draws both candidates uniformly, so that one meets itself in one of K duels.
+
+    Its regret is T times the mean gap: linear, the line that a rule has to stay below.
+    """
+
+    fixed_arms = False
+    simultaneous = True
+
+    def _choose(self) -> tuple[Arms, Arms]:
+        pairs = (self.streams.uniform(2) * self.num_arms).astype(int)
+        return pairs[:, 0], pairs[:, 1]
+
+
+@register("random")
+def random(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
+    """Build the random agent."""
+    return Random(view, seed, "random")

@@ -1,0 +1,420 @@
+"""Preference losses: what a batch of labelled duels says about a policy's log-probs, as one number.
+
+Not for computing log-probs (`duelenv.policies`), for optimiser steps (`duelenv.agents.learners`) or for the bonus terms
+of the optimistic methods (`duelenv.agents.bonuses`).
+
+Every loss says one thing: the loss of a row if its first response won. The rest is shared. A label y in [0, 1] weighs
+the row against the same row the other way round, y L(first, second) + (1 - y) L(second, first), so that a tie is the
+soft target 1/2 and (first, second, y) always counts exactly as (second, first, 1 - y). Label noise is a line through
+the label (`target`). Rows without a label are taken out before anything is computed.
+
+Below, h = [log pi(y+) - log pi(y-)] - [log ref(y+) - log ref(y-)] in nats, y+ the preferred response.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from duelenv.oracles.checks import number
+from duelenv.oracles.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceBatch:
+    """N labelled duels as a loss sees them; column 0 is the first response, column 1 the second.
+
+    Attributes:
+        log_prob: float [N, 2], log pi(response | prompt) in nats, summed over its tokens; with gradient.
+        label: float [N] in [0, 1], the probability that the first won; NaN where there is no label.
+        length: [N, 2], tokens of each response, at least 1.
+        reference_log_prob: float [N, 2], the same under the frozen reference; None where no loss needs it.
+        mismatched_log_ratio: float [N, 2], log pi - log ref of two responses to other prompts given this row's prompt;
+            only `kto` needs it.
+        weight: float [N], how much each row counts in the mean, at least 0; None counts all alike.
+
+    Raises:
+        UserError: A shape, label, length or weight other than described.
+    """
+
+    log_prob: Tensor
+    label: Tensor
+    length: Tensor
+    reference_log_prob: Tensor | None = None
+    mismatched_log_ratio: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.label.ndim != 1:
+            raise UserError(f"label has shape {list(self.label.shape)}, expected [N]; pass one label per duel")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            shape = (len(self),) if field.name in ("label", "weight") else (len(self), 2)
+            if value is not None and value.shape != shape:
+                raise UserError(
+                    f"{field.name} has shape {list(value.shape)}, expected {list(shape)}; pass one row per label"
+                )
+        outside = self.label[(self.label < 0) | (self.label > 1)]
+        if outside.numel():
+            raise UserError(
+                f"a label is {float(outside[0]):g}, expected the probability in [0, 1] that the"
+                " first response won, or NaN for no label"
+            )
+        if bool((self.length < 1).any()):
+            raise UserError("a response has length 0, expected at least 1 token; count its end-of-text token")
+        if self.weight is not None and not bool((self.weight >= 0).all()):
+            raise UserError("a weight is negative or NaN, expected at least 0; leave rows out by 0")
+
+    def __len__(self) -> int:
+        return self.label.shape[0]
+
+    def counted(self) -> PreferenceBatch:
+        """The rows with a label and a weight above 0.
+
+        Taking the others out, rather than multiplying them by 0, keeps their NaNs out of every gradient.
+        """
+        rows = ~self.label.isnan()
+        if self.weight is not None:
+            rows &= self.weight.to(rows.device) > 0
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        kept: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
+        return PreferenceBatch(**kept)
+
+    def swapped(self) -> PreferenceBatch:
+        """The same duels with first and second exchanged."""
+        return dataclasses.replace(
+            self,
+            log_prob=self.log_prob.flip(1),
+            label=1 - self.label,
+            length=self.length.flip(1),
+            reference_log_prob=None if self.reference_log_prob is None else self.reference_log_prob.flip(1),
+        )
+
+    def log_ratio(self) -> Tensor:
+        """log pi - log ref of each response, [N, 2] in nats.
+
+        Raises:
+            UserError: There are no reference log-probs.
+        """
+        if self.reference_log_prob is None:
+            raise UserError(
+                "reference_log_prob is None, expected log-probs under the frozen reference;"
+                " pass them, or choose a loss without a reference such as 'simpo'"
+            )
+        return self.log_prob - self.reference_log_prob
+
+    def difference(self) -> Tensor:
+        """The h of a first response that won: its log-ratio less the second's, [N] in nats."""
+        ratio = self.log_ratio()
+        return ratio[:, 0] - ratio[:, 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceLoss(ABC):
+    """A preference loss with its settings; calling it on a batch gives the mean over the rows that count.
+
+    Attributes:
+        needs_reference: Whether the batch must hold `reference_log_prob`.
+        needs_mismatched: Whether the batch must hold `mismatched_log_ratio`.
+    """
+
+    needs_reference: ClassVar[bool] = True
+    needs_mismatched: ClassVar[bool] = False
+
+    def __call__(self, batch: PreferenceBatch) -> Tensor:
+        """The mean over the rows with a label, by weight; a scalar, 0 with zero gradient if there is none."""
+        counted = batch.counted()
+        losses = self.rows(batch)
+        if counted.weight is None or not len(counted):
+            return losses.sum() / max(len(counted), 1)
+        weight = counted.weight.to(losses)
+        return (weight * losses).sum() / weight.sum()
+
+    def rows(self, batch: PreferenceBatch) -> Tensor:
+        """The loss of every row that counts, in order and before weighting, [M]."""
+        counted = batch.counted()
+        target = self.target(counted.label.to(counted.log_prob))
+        first_won, second_won = self.first_won(counted), self.first_won(counted.swapped())
+        return target * first_won + (1 - target) * second_won
+
+    def target(self, label: Tensor) -> Tensor:
+        """The weight of "the first won" given the label, [N]; the label itself unless it is thought noisy."""
+        return label
+
+    @abstractmethod
+    def first_won(self, batch: PreferenceBatch) -> Tensor:
+        """The loss of every row if its first response won, whatever its label, [N]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DPO(PreferenceLoss):
+    """-log sigma(beta h) (Rafailov et al. 2023, arXiv 2305.18290, eq. 7).
+
+    Attributes:
+        beta: Strength of the KL penalty that the loss stands for, above 0; larger keeps closer to the reference.
+    """
+
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+
+    def first_won(self, batch: PreferenceBatch) -> Tensor:
+        """-log sigma(beta h), [N]."""
+        return -logsigmoid(self.beta * batch.difference())
+
+
+@dataclasses.dataclass(frozen=True)
+class ConservativeDPO(DPO):
+    """DPO with label smoothing: (1 - e) L(h) + e L(-h), e the noise; stops at a finite h.
+
+    Attributes:
+        noise: Share of labels thought to be flipped, in [0, 1/2).
+    """
+
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        flip_share(self.noise)
+
+    def target(self, label: Tensor) -> Tensor:
+        """e + (1 - 2e) y, the probability of a win after noise e."""
+        return self.noise + (1 - 2 * self.noise) * label
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustDPO(DPO):
+    """DPO made unbiased under label flips: [(1 - e) L(h) - e L(-h)] / (1 - 2e) (arXiv 2403.00409).
+
+    Its mean over flips with probability e is DPO on the true labels; unlike `conservative` it can be negative.
+
+    Attributes:
+        noise: Probability e with which a label was flipped, in [0, 1/2).
+    """
+
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        flip_share(self.noise)
+
+    def target(self, label: Tensor) -> Tensor:
+        """(y - e) / (1 - 2e), the inverse of the smoothing; outside [0, 1] for y = 0 and 1."""
+        return (label - self.noise) / (1 - 2 * self.noise)
+
+
+@dataclasses.dataclass(frozen=True)
+class IPO(PreferenceLoss):
+    """(h - 1 / (2 beta))^2 on summed log-probs (Azar et al. 2023, arXiv 2310.12036, eq. 17).
+
+    Attributes:
+        beta: The paper's tau, above 0; the minimum lies at h = 1 / (2 beta) nats.
+    """
+
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+
+    def first_won(self, batch: PreferenceBatch) -> Tensor:
+        """(h - 1 / (2 beta))^2, [N] in nats squared."""
+        return (batch.difference() - 1 / (2 * self.beta)) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanIPO(IPO):
+    """IPO on length-averaged log-probs: h is in nats per token, and so is its minimum 1 / (2 beta).
+
+    Another objective than `ipo`, whose name it often bears in code.
+    """
+
+    def first_won(self, batch: PreferenceBatch) -> Tensor:
+        """(h - 1 / (2 beta))^2 with h in nats per token, [N]."""
+        ratio = batch.log_ratio() / batch.length
+        return (ratio[:, 0] - ratio[:, 1] - 1 / (2 * self.beta)) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class SLiC(PreferenceLoss):
+    """The hinge max(0, 1 - beta h) (SLiC-HF, arXiv 2305.10425, with a reference as in arXiv 2309.06657).
+
+    Attributes:
+        beta: Scale, above 0; rows with h >= 1 / beta have no gradient.
+    """
+
+    beta: float = 0.2
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+
+    def first_won(self, batch: PreferenceBatch) -> Tensor:
+        """max(0, 1 - beta h), [N]."""
+        return torch.relu(1 - self.beta * batch.difference())
+
+
+@dataclasses.dataclass(frozen=True)
+class SimPO(PreferenceLoss):
+    """-log sigma(beta (mean log pi+ - mean log pi-) - gamma), no reference (arXiv 2405.14734, eq. 6).
+
+    Attributes:
+        beta: Scale per nat per token, above 0.
+        gamma: The margin the winner must have, at least 0.
+    """
+
+    needs_reference: ClassVar[bool] = False
+
+    beta: float = 2.0
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+        number("gamma", self.gamma, low=0.0)
+
+    def first_won(self, batch: PreferenceBatch) -> Tensor:
+        """-log sigma(beta (mean log pi of first - of second) - gamma), [N]."""
+        mean = batch.log_prob / batch.length
+        return -logsigmoid(self.beta * (mean[:, 0] - mean[:, 1]) - self.gamma)
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthDPO(DPO):
+    """-log sigma(beta h + a (|y+| - |y-|)): DPO under a penalty on length (R-DPO, arXiv 2403.19159).
+
+    A longer winner is explained by its length in part, so that it moves the policy less.
+
+    Attributes:
+        length_weight: The a of the formula, utility per token, at least 0.
+    """
+
+    length_weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number("length_weight", self.length_weight, low=0.0)
+
+    def first_won(self, batch: PreferenceBatch) -> Tensor:
+        """-log sigma(beta h + a (|first| - |second|)), [N]."""
+        longer = (batch.length[:, 0] - batch.length[:, 1]).to(batch.log_prob)
+        return -logsigmoid(self.beta * batch.difference() + self.length_weight * longer)
+
+
+@dataclasses.dataclass(frozen=True)
+class KTO(PreferenceLoss):
+    """Kahneman-Tversky optimisation on split pairs (arXiv 2402.01306, both desirabilities 1).
+
+    With rho = log pi - log ref of one response, the winner costs 1 - sigma(beta (rho - z0)) and the loser
+    1 - sigma(beta (z0 - rho)); a row is the mean of the two. z0 = max(0, mean of `mismatched_log_ratio`) estimates
+    KL(pi, ref) and carries no gradient.
+
+    Attributes:
+        beta: Scale per nat, above 0.
+    """
+
+    needs_mismatched: ClassVar[bool] = True
+
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive("beta", self.beta)
+
+    def rows(self, batch: PreferenceBatch) -> Tensor:
+        """The loss of every row that counts, [M].
+
+        Raises:
+            UserError: Fewer than 2 rows, labelled or not: no response belongs to another prompt.
+        """
+        if len(batch) < 2:
+            raise UserError(
+                f"'kto' got a batch of {len(batch)}, expected at least 2 rows to pair prompts with"
+                " responses to others; use a larger batch or another loss"
+            )
+        return super().rows(batch)
+
+    def first_won(self, batch: PreferenceBatch) -> Tensor:
+        """[1 - sigma(beta (rho_first - z0)) + 1 - sigma(beta (z0 - rho_second))] / 2, [N]."""
+        if batch.mismatched_log_ratio is None:
+            raise UserError(
+                "mismatched_log_ratio is None, expected log-ratios of responses to other prompts;"
+                " pass them, or choose another loss than 'kto'"
+            )
+        ratio = batch.log_ratio()
+        z0 = batch.mismatched_log_ratio.detach().mean().clamp_min(0)
+        chosen = torch.sigmoid(self.beta * (z0 - ratio[:, 0]))
+        rejected = torch.sigmoid(self.beta * (ratio[:, 1] - z0))
+        return (chosen + rejected) / 2
+
+
+LOSSES: dict[str, type[PreferenceLoss]] = {
+    "dpo": DPO,
+    "conservative": ConservativeDPO,
+    "robust": RobustDPO,
+    "ipo": IPO,
+    "ipo_mean": MeanIPO,
+    "slic": SLiC,
+    "simpo": SimPO,
+    "length_dpo": LengthDPO,
+    "kto": KTO,
+}
+
+
+def make_loss(name: str, **settings: Any) -> PreferenceLoss:
+    """Make a loss by name.
+
+    Args:
+        name: One of `LOSSES`.
+        **settings: Fields of its dataclass.
+
+    Raises:
+        UserError: An unknown name or setting, or a value out of range.
+
+    Example:
+        >>> make_loss("dpo", beta=0.05)
+        DPO(beta=0.05)
+    """
+    return make_term("loss", LOSSES, name, settings)
+
+
+Term = TypeVar("Term")
+
+
+def make_term(what: str, kinds: Mapping[str, type[Term]], name: str, settings: Mapping[str, Any]) -> Term:
+    """Make one of several settings dataclasses by name; for registries of losses and bonuses.
+
+    Raises:
+        UserError: An unknown name or setting, or a value out of range.
+    """
+    if name not in kinds:
+        raise UserError(f"{what} {name!r} is unknown, expected one of {', '.join(kinds)}")
+    kind = kinds[name]
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for setting in settings:
+        if setting not in known:
+            raise UserError(f"{what} {name!r} has no setting {setting!r}, expected one of {', '.join(known)}")
+    return kind(**settings)
+
+
+def positive(name: str, value: object) -> None:
+    """Refuse anything but a finite number above 0.
+
+    Raises:
+        UserError: `value` is something else.
+    """
+    if number(name, value, low=0.0) == 0:
+        raise UserError(f"{name} is {value!r}, expected a number above 0; change {name}")
+
+
+def flip_share(value: object) -> None:
+    """Refuse a label noise outside [0, 1/2): at 1/2 a label says nothing.
+
+    Raises:
+        UserError: `value` is outside.
+    """
+    if number("noise", value, low=0.0, high=0.5) == 0.5:
+        raise UserError(f"noise is {value!r}, expected a number in [0, 0.5); change noise")

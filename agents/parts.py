@@ -1,0 +1,71 @@
+"""The default parts that agents are composed of, made for the world they meet; no rule of any method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from duelenv.agents.base import Learner, SettingsReader
+from duelenv.agents.beliefs.base import Belief
+from duelenv.core import AgentView
+from duelenv.oracles.errors import UserError
+
+BELIEFS = ("linear_logistic", "ensemble")
+
+
+@dataclass(frozen=True)
+class BeliefChoice:
+    """Which belief an agent holds.
+
+    Attributes:
+        belief: "linear_logistic" or "ensemble"; None takes the first in worlds of features and the second where a
+            policy model is trained.
+    """
+
+    belief: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.belief is not None and self.belief not in BELIEFS:
+            raise UserError(f"belief={self.belief!r} is unknown; choose one of {', '.join(BELIEFS)}")
+
+
+def make_belief(view: AgentView, seed: int, settings: SettingsReader) -> Belief:
+    """Make the belief about the utility of `features`, with its settings from `settings`."""
+    features = view.observation_space["features"]
+    assert features.shape is not None
+    dim = features.shape[-1]
+    name = settings.take(BeliefChoice).belief
+    if name is None:
+        name = "linear_logistic" if view.policy is None else "ensemble"
+    if name == "linear_logistic":
+        from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
+
+        return LinearLogistic(
+            dim,
+            replicates=view.replicates,
+            batch=view.batch,
+            root=seed,
+            settings=settings.take(LinearLogisticSettings),
+        )
+    from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
+
+    if view.replicates > 1:
+        raise UserError(
+            f"belief='ensemble' serves one replicate, and this world has {view.replicates}; "
+            "set batch=num_envs or choose linear_logistic"
+        )
+    return DeepEnsemble(
+        dim,
+        batch=view.num_envs,
+        root=seed,
+        settings=settings.take(DeepEnsembleSettings),
+        device="cpu" if view.policy is None else view.policy.device,
+    )
+
+
+def make_learner(view: AgentView, settings: SettingsReader) -> Learner | None:
+    """Make the preference learner of the view's policy; None, and no settings read, in a world without one."""
+    if view.policy is None:
+        return None
+    from duelenv.agents.learners import LearnerSettings, PreferenceLearner
+
+    return PreferenceLearner(view.policy, settings.take(LearnerSettings))

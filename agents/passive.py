@@ -1,0 +1,34 @@
+"""Passive learning: a random pair of every prompt. The baseline of every comparison.
+
+On a policy model this is online DPO with uniformly chosen pairs. It holds no belief there: its recommendation is the
+policy's own implicit reward. In worlds of features it learns the same posterior as the others, from random duels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
+from duelenv.agents.parts import make_belief, make_learner
+from duelenv.agents.selection import uniform_pair
+from duelenv.core import AgentView, Observation, Pairs
+from duelenv.randomness import RowStreams
+
+
+@register("passive")
+def passive(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
+    """Build the passive agent."""
+    streams = RowStreams(seed, "agents/passive", view.num_envs)
+
+    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
+        return uniform_pair(view.num_candidates, streams, groups)
+
+    learner = make_learner(view, settings)
+    return ComposedAgent(
+        view,
+        select=select,
+        belief=make_belief(view, seed, settings) if learner is None else None,
+        learner=learner,
+        streams={"select": streams},
+    )

@@ -1,0 +1,315 @@
+"""Pair selection: pure functions from posterior samples, means or embeddings to the pairs to duel.
+
+Every function handles all rows at once and returns int64 [N, 2]. Nothing here learns, keeps state, or knows of
+environments: an agent is a belief, one of these rules, and perhaps a learner. The rules that need widths under a design
+matrix (MaxInP, CoLSTIM, ...) are not here; they stand beside the belief that owns the matrix.
+
+Shapes: S posterior draws, N rows, K candidates, e embedding dimensions.
+
+Groups: ``groups`` int [N, K] marks candidates that are the same text with equal numbers. With groups the two members
+differ in group wherever a row has two of them; a row that holds one text only gets two different indices. Without
+groups the members may coincide where the rule says so (`thompson_pair`).
+
+Ties: ``argmax`` takes the lowest index among equals. Posterior draws are continuous, so ties between draws have
+probability zero, and pairs of equal similarity are as good as each other. Posterior means do tie (all are equal before
+the first label), so the rules on means take ``streams`` and choose uniformly among the best.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.oracles.errors import UserError
+from duelenv.randomness import RowStreams
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.integer[Any]]
+Pairs = NDArray[np.int64]
+DissimilarityRule = Literal["cosine", "similar", "l2", "kmeans"]
+
+_LLOYD_ITERATIONS = 10
+
+
+def uniform_pair(num_candidates: int, streams: RowStreams, groups: Indices | None = None) -> Pairs:
+    """Draw uniformly from the eligible ordered pairs: the passive agent's rule.
+
+    Args:
+        num_candidates: Number of candidates K, at least 2.
+        streams: One stream per row; two uniforms are read from each.
+        groups: int [N, K] or None; None means that all candidates are different.
+
+    Returns:
+        int64 [N, 2], never i == j.
+
+    Raises:
+        UserError: if there are fewer than two candidates.
+    """
+    _require_two(num_candidates)
+    u = streams.uniform(2)  # (N, 2)
+    if groups is None:
+        i = (u[:, 0] * num_candidates).astype(np.int64)
+        j = (u[:, 1] * (num_candidates - 1)).astype(np.int64)
+        return np.stack([i, j + (j >= i)], axis=1)
+    partners = _eligible(groups).sum(-1)  # (N, K): a first with more partners heads more of the pairs
+    i = _draw(partners, u[:, 0])
+    return np.stack([i, _draw(_rivals(i, num_candidates, groups), u[:, 1])], axis=1)
+
+
+def thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
+    """Double Thompson sampling, the explore-and-exploit rule of SEA (arXiv 2411.01493, algorithm 1).
+
+    First = argmax of draw 0. Without groups, second = argmax of the independent draw 1, which may be the first itself:
+    a bandit that has converged plays (best, best) and stops paying. With groups, second = argmax of the first later
+    draw that names another text; if none does, the best of the other texts under draw 0.
+
+    Args:
+        samples: Joint utility draws [S, N, K], S >= 2, exchangeable along S and independent between rows.
+        groups: int [N, K] or None (repeats allowed).
+
+    Returns:
+        int64 [N, 2].
+
+    Raises:
+        UserError: if there are fewer than two draws or candidates.
+    """
+    _require_samples(samples)
+    best = samples.argmax(-1)  # (S, N)
+    if groups is None:
+        return np.stack([best[0], best[1]], axis=1)
+    other = _rivals(best[0], samples.shape[-1], groups)  # (N, K)
+    rows = np.arange(samples.shape[1])
+    differs = other[rows, best[1:]]  # (S - 1, N)
+    later = best[1:][differs.argmax(0), rows]
+    second_best = _masked_argmax(samples[0], other)
+    return np.stack([best[0], np.where(differs.any(0), later, second_best)], axis=1)
+
+
+def best_arm_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
+    """Best-arm identification of SEA (arXiv 2411.01493): the least certain duel of a plausible best candidate.
+
+    First = argmax of draw 0, second = argmax_b Var_S[sigma(r_first - r_b)]: the variance of the probability, not of the
+    logit, which would prefer duels whose outcome is already certain.
+
+    Args:
+        samples: Joint utility draws [S, N, K], S >= 2; the variance wants a dozen or more.
+        groups: int [N, K] or None.
+
+    Returns:
+        int64 [N, 2], never i == j.
+
+    Raises:
+        UserError: if there are fewer than two draws or candidates.
+    """
+    _require_samples(samples)
+    first = samples[0].argmax(-1)  # (N,)
+    first_utility = np.take_along_axis(samples, first[None, :, None], axis=-1)  # (S, N, 1)
+    variance = _sigmoid(first_utility - samples).var(axis=0)  # (N, K)
+    return np.stack([first, _masked_argmax(variance, _rivals(first, samples.shape[-1], groups))], axis=1)
+
+
+def infomax_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
+    """The duel of the most uncertain outcome, argmax_{i < j} Var_S[sigma(r_i - r_j)] (InfoMax, arXiv 2402.00396).
+
+    Args:
+        samples: Joint utility draws [S, N, K], S >= 2. Memory is S * N * K^2 / 2 numbers.
+        groups: int [N, K] or None.
+
+    Returns:
+        int64 [N, 2] with i < j; pass it through `random_order` where position must not tell the index.
+
+    Raises:
+        UserError: if there are fewer than two draws or candidates.
+    """
+    _require_samples(samples)
+    i, j = np.triu_indices(samples.shape[-1], k=1)  # (K (K - 1) / 2,) each
+    variance = _sigmoid(samples[..., i] - samples[..., j]).var(axis=0)
+    eligible = None if groups is None else _eligible(groups)[:, i, j]
+    best = variance.argmax(-1) if eligible is None else _masked_argmax(variance, eligible)
+    return np.stack([i[best], j[best]], axis=1)
+
+
+def dissimilar_pair(embeddings: Floats, rule: DissimilarityRule = "cosine", groups: Indices | None = None) -> Pairs:
+    """Pairs by the similarity of the candidates' embeddings: REAL (arXiv 2409.17169) and its variants.
+
+    Args:
+        embeddings: [N, K, e]; REAL takes the mean last hidden state of the base model over the response tokens.
+        rule: ``cosine`` is the lowest cosine similarity (REAL's "easy" pairs), ``similar`` the highest ("hard"),
+            ``l2`` the largest Euclidean distance, ``kmeans`` the candidates nearest to the two centroids of 2-means
+            started from the farthest pair (no randomness).
+        groups: int [N, K] or None.
+
+    Returns:
+        int64 [N, 2], never i == j. i < j except under ``kmeans``; see `random_order`.
+
+    Raises:
+        UserError: if the rule is unknown or there are fewer than two candidates.
+    """
+    if rule not in ("cosine", "similar", "l2", "kmeans"):
+        raise UserError(f"dissimilarity rule {rule!r} is unknown; choose one of cosine, similar, l2, kmeans")
+    num_candidates = embeddings.shape[1]
+    _require_two(num_candidates)
+    # The common part of hidden states dwarfs their differences: 64 bits, and centred for distances.
+    points = embeddings.astype(np.float64)
+    if rule in ("l2", "kmeans"):
+        points -= points.mean(axis=1, keepdims=True)
+    gram = points @ points.swapaxes(1, 2)  # (N, K, K)
+    square = np.einsum("nkk->nk", gram)
+    if rule in ("l2", "kmeans"):
+        score = square[:, :, None] + square[:, None, :] - 2 * gram
+    else:
+        norm = np.sqrt(np.maximum(square, np.finfo(np.float64).tiny))
+        score = gram / (norm[:, :, None] * norm[:, None, :]) * (1 if rule == "similar" else -1)
+    i, j = np.triu_indices(num_candidates, k=1)
+    eligible = np.ones((len(points), len(i)), bool) if groups is None else _eligible(groups)[:, i, j]
+    best = _masked_argmax(score[:, i, j], eligible)
+    pairs = np.stack([i[best], j[best]], axis=1)
+    return _nearest_to_centroids(points, pairs, groups) if rule == "kmeans" else pairs
+
+
+def extreme_pair(mean: Floats, streams: RowStreams, groups: Indices | None = None) -> Pairs:
+    """Best against worst under the mean utility: the largest gap.
+
+    Args:
+        mean: Mean utilities [N, K], K >= 2.
+        streams: Decide ties.
+        groups: int [N, K] or None.
+
+    Returns:
+        int64 [N, 2], the better first (see `random_order`), never i == j.
+
+    Raises:
+        UserError: if there are fewer than two candidates.
+    """
+    _require_two(mean.shape[-1])
+    first = random_argmax(mean, streams)
+    other = _rivals(first, mean.shape[-1], groups)
+    return np.stack([first, random_argmax(np.where(other, -mean, -np.inf), streams)], axis=1)
+
+
+def best_of_n_pair(mean: Floats, streams: RowStreams, groups: Indices | None = None) -> Pairs:
+    """Best under the mean utility against a uniformly drawn rival.
+
+    Args:
+        mean: Mean utilities [N, K], K >= 2.
+        streams: Decide ties and draw the rival.
+        groups: int [N, K] or None.
+
+    Returns:
+        int64 [N, 2], the best first (see `random_order`), never i == j.
+
+    Raises:
+        UserError: if there are fewer than two candidates.
+    """
+    _require_two(mean.shape[-1])
+    first = random_argmax(mean, streams)
+    other = _rivals(first, mean.shape[-1], groups)
+    return np.stack([first, _draw(other, streams.uniform())], axis=1)
+
+
+def uniform_between(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    streams: RowStreams,
+    groups: Indices | None = None,
+) -> Pairs:
+    """Draw one member from each of two sets of candidates: the optimistic family's policy against reference.
+
+    Args:
+        first: Who may be the first member, bool [N, K], at least one in every row.
+        second: Who may be the second, bool [N, K], likewise.
+        streams: Two uniforms are read from each.
+        groups: int [N, K] or None; where the second set holds no other text than the first member's, any of the set
+            may be drawn.
+
+    Returns:
+        int64 [N, 2].
+    """
+    u = streams.uniform(2)  # (N, 2)
+    i = _draw(first, u[:, 0])
+    rivals = second & _rivals(i, first.shape[1], groups)
+    rivals = np.where(rivals.any(-1, keepdims=True), rivals, second)
+    return np.stack([i, _draw(rivals, u[:, 1])], axis=1)
+
+
+def categorical(weights: Floats, streams: RowStreams) -> NDArray[np.int64]:
+    """Return int64 [N]: per row of weights [N, K] one index, drawn with probability proportional to its weight."""
+    return _draw(weights, streams.uniform())
+
+
+def random_argmax(scores: Floats, streams: RowStreams) -> Pairs:
+    """Return int64 [N]: per row of scores [N, K] one of the maximisers, all of them equally likely."""
+    return _draw(scores == scores.max(axis=-1, keepdims=True), streams.uniform())
+
+
+def random_order(pairs: Pairs, streams: RowStreams) -> Pairs:
+    """Swap each pair [N, 2] with probability 1/2, so that the position carries no information."""
+    swap = streams.uniform() < 0.5
+    return np.where(swap[:, None], pairs[:, ::-1], pairs)
+
+
+def _nearest_to_centroids(points: Floats, seeds: Pairs, groups: Indices | None) -> Pairs:
+    """2-means from two seed candidates, then the candidate nearest to each centroid."""
+    rows = np.arange(len(points))
+    centroids = points[rows[:, None], seeds]  # (N, 2, e)
+    for _ in range(_LLOYD_ITERATIONS):
+        distance = _square_distance(points, centroids)  # (N, K, 2)
+        member = distance.argmin(-1)[:, None] == np.arange(2)[:, None]  # (N, 2, K)
+        size = member.sum(-1, keepdims=True)
+        moved = member @ points / np.maximum(size, 1)
+        centroids = np.where(size > 0, moved, centroids)
+    distance = _square_distance(points, centroids)
+    first = distance[:, :, 0].argmin(-1)
+    other = _rivals(first, points.shape[1], groups)
+    return np.stack([first, _masked_argmax(-distance[:, :, 1], other)], axis=1)
+
+
+def _square_distance(points: Floats, centroids: Floats) -> Floats:
+    inner = points @ centroids.swapaxes(1, 2)
+    return (points**2).sum(-1)[:, :, None] - 2 * inner + (centroids**2).sum(-1)[:, None]
+
+
+def _rivals(first: Indices, num_candidates: int, groups: Indices | None) -> NDArray[np.bool_]:
+    """Who may meet `first` [N]: bool [N, K], other groups, or other indices where a row has a single group."""
+    different_index = np.arange(num_candidates) != first[:, None]
+    if groups is None:
+        return different_index
+    different_group = groups != np.take_along_axis(groups, first[:, None], axis=1)
+    return np.where(different_group.any(-1, keepdims=True), different_group, different_index)
+
+
+def _eligible(groups: Indices) -> NDArray[np.bool_]:
+    """The pairs that may duel: bool [N, K, K], symmetric."""
+    different_group = groups[:, :, None] != groups[:, None, :]
+    different_index = ~np.eye(groups.shape[1], dtype=bool)
+    return np.where(different_group.any((1, 2), keepdims=True), different_group, different_index)
+
+
+def _draw(weights: NDArray[Any], u: Floats) -> Pairs:
+    """Draw one index per row with probability proportional to weights [N, K], by inversion of u."""
+    cumulative = weights.cumsum(-1)
+    return (cumulative > (u * cumulative[:, -1])[:, None]).argmax(-1)
+
+
+def _masked_argmax(scores: Floats, allowed: NDArray[np.bool_]) -> Pairs:
+    return np.where(allowed, scores, -np.inf).argmax(-1)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)  # no overflow at either end
+
+
+def _require_two(num_candidates: int) -> None:
+    if num_candidates < 2:
+        raise UserError(f"a duel needs at least two candidates, got {num_candidates}; raise num_candidates")
+
+
+def _require_samples(samples: Floats) -> None:
+    if samples.ndim != 3 or samples.shape[0] < 2:
+        raise UserError(
+            f"pair selection expects posterior samples of shape [S, N, K] with S >= 2, got {samples.shape}; "
+            "draw at least two"
+        )
+    _require_two(samples.shape[-1])
