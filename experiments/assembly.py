@@ -1,0 +1,352 @@
+"""Makes what a `RunConfig` describes: policy, oracle, prompts, environment and agents. No loop and no files here.
+
+Everything heavy is imported inside the functions, in the process that runs the cell.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from duelenv.experiments.config import RunConfig, choices, whole_number
+from duelenv.oracles.errors import UserError
+
+__all__ = ["load_modules", "make_agent", "make_environment", "make_matrix", "make_policy", "world_settings", "wrap"]
+
+#: Settings of a world that have a key of their own in the config.
+_ELSEWHERE = {
+    "num_envs": "env.num_envs",
+    "batch": "env.batch",
+    "policy": "policy",
+    "oracle": "oracle",
+    "evaluation_oracle": "evaluation_oracle",
+    "prompts": "prompts",
+    "test_prompts": "prompts",
+    "data": "data",
+}
+
+
+def load_modules(modules: Sequence[str]) -> None:
+    """Imports the user's own modules, which register agents, oracles or worlds.
+
+    Args:
+        modules: Dotted names, or paths of Python files.
+
+    Raises:
+        UserError: One of them does not exist.
+    """
+    for name in modules:
+        if not name.endswith(".py"):
+            if importlib.util.find_spec(name.partition(".")[0]) is None:
+                raise UserError(f"No module {name!r}: give a dotted name or the path of a Python file")
+            importlib.import_module(name)
+            continue
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"No Python file {name!r}: correct 'modules'")
+        key = f"duelenv_run_{path.stem}"
+        if key in sys.modules:  # the same process runs many cells
+            continue
+        spec = importlib.util.spec_from_file_location(key, path)
+        if spec is None or spec.loader is None:
+            raise UserError(f"{name!r} is not a Python file: correct 'modules'")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[key] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[key]
+            raise
+
+
+def world_class(world: str) -> Any:
+    """The class behind a world's vector form.
+
+    Raises:
+        UserError: No world of this id.
+    """
+    import gymnasium
+
+    import duelenv
+
+    spec = gymnasium.registry.get(world)
+    if spec is None:
+        known = [name for name in gymnasium.registry if name.startswith("duelenv/")] or list(duelenv.WORLDS)
+        raise UserError(f"Unknown world {world!r}: {choices(world, known)}")
+    entry = spec.vector_entry_point
+    if entry is None:
+        raise UserError(f"The world {world!r} has no vector form: register it with a 'vector_entry_point'")
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    return entry
+
+
+def world_settings(world: str) -> list[str]:
+    """Names of the settings that a world's vector form takes."""
+    return list(_parameters(world_class(world)))
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    }
+
+
+def _check_settings(what: str, function: Callable[..., Any], given: Mapping[str, Any], hidden: Sequence[str]) -> None:
+    """Refuses settings that `function` does not take."""
+    known = [name for name in _parameters(function) if name not in hidden]
+    for name in given:
+        if name not in known:
+            raise UserError(f"Unknown setting {name!r} of {what}: {choices(name, known)}")
+
+
+def make_policy(config: RunConfig) -> Any:
+    """The start policy, or None for a world without one.
+
+    Raises:
+        UserError: An unknown setting, or nothing to load at the path.
+    """
+    if config.policy is None:
+        return None
+    settings = dict(config.policy.settings)
+    if config.policy.name == "toy":
+        from duelenv.policies.toy import toy_policy
+
+        _check_settings("the toy policy", toy_policy, settings, ())
+        whole_number("policy.toy.seed", settings.get("seed", 0), 0)
+        return toy_policy(**settings)
+    from duelenv.policies.causal_lm import CausalLMPolicy
+
+    path = settings.pop("path")
+    _check_settings("the policy", CausalLMPolicy.__init__, settings, ("self", "model", "tokenizer"))
+    try:
+        return CausalLMPolicy.from_pretrained(path, **settings)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"Cannot load a language model from {path!r}: {reason}") from error
+
+
+def make_prompts(config: RunConfig) -> dict[str, list[str]]:
+    """Prompts to learn on and held-out ones: `{"train": [...], "test": [...]}`; empty without `prompts`.
+
+    Raises:
+        UserError: A missing file or column, or too few prompts.
+    """
+    if config.prompts is None:
+        return {}
+    settings = dict(config.prompts.settings)
+    if config.prompts.name == "toy":
+        from duelenv.policies.toy import toy_prompts
+
+        _only("prompts.toy", settings, ("train", "test", "seed"))
+        seed = whole_number("prompts.toy.seed", settings.get("seed", 0), 0)
+        train = whole_number("prompts.toy.train", settings.get("train", 64), 1)
+        test = whole_number("prompts.toy.test", settings.get("test", 24), 1)
+        return {"train": toy_prompts(train, "train", seed), "test": toy_prompts(test, "test", seed)}
+    if config.prompts.name == "list":
+        _only("prompts.list", settings, ("train", "test"))
+        prompts = {split: settings.get(split) for split in ("train", "test")}
+        for split, texts in prompts.items():
+            if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+                raise UserError(f"'prompts.list.{split}' is {texts!r}, expected a list of texts")
+        return prompts  # type: ignore[return-value]
+    _only("prompts", settings, ("path", "column", "test_share", "limit"))
+    return read_prompts(**settings)
+
+
+def _only(section: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise UserError(f"Unknown setting {name!r} in {section!r}: {choices(name, known)}")
+
+
+def read_prompts(
+    path: str, column: str = "prompt", test_share: float = 0.2, limit: int | None = None
+) -> dict[str, list[str]]:
+    """Reads distinct prompts from a text file (one a line), JSONL (`.gz` too) or Parquet.
+
+    Args:
+        path: The file.
+        column: Field that holds the prompt, in JSONL and Parquet.
+        test_share: Share held out, taken evenly over the file's order.
+        limit: Use at most this many prompts.
+
+    Raises:
+        UserError: No such file or column, or fewer than two prompts.
+    """
+    import gzip
+    import json
+
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"No prompts file {path!r}: correct 'prompts.path'")
+    if not isinstance(test_share, int | float) or not 0 < test_share < 1:
+        raise UserError(f"'prompts.test_share' is {test_share!r}, expected a share between 0 and 1")
+    suffixes = [suffix for suffix in file.suffixes if suffix != ".gz"]
+    if suffixes and suffixes[-1] == ".parquet":
+        import pyarrow.parquet as pq
+
+        known = pq.read_schema(file).names
+        if column not in known:
+            raise UserError(f"{path!r} has no column {column!r}: {choices(column, known)}")
+        texts = pq.read_table(file, columns=[column]).column(column).to_pylist()
+    else:
+        opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
+        with opened as stream:
+            lines = [line for line in stream if line.strip()]
+        if suffixes and suffixes[-1] in (".jsonl", ".json"):
+            texts = []
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise UserError(f"Line {number} of {path!r} is not JSON: expected one object a line") from error
+                if not isinstance(record, dict) or column not in record:
+                    raise UserError(f"Line {number} of {path!r} has no field {column!r}: set 'prompts.column'")
+                texts.append(record[column])
+        else:
+            texts = [line.strip() for line in lines]
+    distinct = list(dict.fromkeys(str(text) for text in texts if text))[:limit]
+    if len(distinct) < 2:
+        raise UserError(f"{path!r} holds {len(distinct)} distinct prompts, expected at least 2")
+    held_out = max(1, round(len(distinct) * test_share))
+    chosen = {round(index * len(distinct) / held_out) for index in range(held_out)}
+    return {
+        "train": [text for index, text in enumerate(distinct) if index not in chosen],
+        "test": [text for index, text in enumerate(distinct) if index in chosen],
+    }
+
+
+def make_oracle(config: RunConfig, key: str = "oracle") -> Any:
+    """The labelling oracle (or with `key="evaluation_oracle"` the judging one), or None if none is set."""
+    named = getattr(config, key)
+    if named is None:
+        return None
+    from duelenv import oracles
+
+    return oracles.make(named.name, **named.settings)
+
+
+def make_matrix(setting: Any) -> Any:
+    """The preference matrix that `env.matrix` stands for, float64 [K, K].
+
+    Args:
+        setting: Rows of numbers, the path of a file, or a generator: its name, or a mapping with its name and its
+            settings, such as `{name: bradley_terry, utilities: [1, 0, -1]}`.
+
+    Raises:
+        UserError: Not a preference matrix, no such file, or an unknown generator or setting.
+    """
+    from duelenv.oracles import matrices
+
+    if isinstance(setting, str) and setting in matrices.MATRICES:
+        setting = {"name": setting}
+    if not isinstance(setting, Mapping):
+        return matrices.load_matrix(setting)
+    given = dict(setting)
+    if "name" not in given:
+        raise UserError(f"'env.matrix' has no 'name': {choices('', matrices.MATRICES)}")
+    return matrices.make_matrix(given.pop("name"), **given)
+
+
+def make_environment(
+    config: RunConfig, *, policy: Any = None, wrap_oracle: Callable[[str, Any], Any] | None = None
+) -> Any:
+    """The vector environment of a run.
+
+    Args:
+        config: The run.
+        policy: The start policy, for worlds that have one.
+        wrap_oracle: Applied to each oracle, with the key it has in the config, before the world gets it.
+
+    Raises:
+        UserError: Unknown world or setting, or a setting that the world refuses.
+    """
+    import gymnasium
+
+    world = config.env.id
+    make = world_class(world)
+    known = _parameters(make)
+    settings = dict(config.env.settings)
+    wrappers = settings.pop("wrappers", None)
+    for name in settings:
+        if name in _ELSEWHERE:
+            raise UserError(f"'env.{name}' is set in the wrong place: use {_ELSEWHERE[name]!r} at the top level")
+    _check_settings(world, make, settings, tuple(_ELSEWHERE))
+    if "matrix" in settings:
+        settings["matrix"] = make_matrix(settings["matrix"])
+    prompts = make_prompts(config)
+    oracles = {key: make_oracle(config, key) for key in ("oracle", "evaluation_oracle")}
+    if wrap_oracle is not None:
+        oracles = {key: None if made is None else wrap_oracle(key, made) for key, made in oracles.items()}
+    parts: dict[str, Any] = {
+        "policy": policy,
+        **oracles,
+        "prompts": prompts.get("train"),
+        "test_prompts": prompts.get("test"),
+        "data": None if config.data is None else dict(config.data),
+    }
+    for name, value in parts.items():
+        if value is None:
+            required = name in known and known[name].default is inspect.Parameter.empty
+            if required:
+                example = " (data=FILE on the command line)" if name == "data" else ""
+                raise UserError(f"The world {world!r} needs {_ELSEWHERE[name]!r}: set it at the top level{example}")
+        elif name not in known:
+            raise UserError(f"The world {world!r} takes no {_ELSEWHERE[name]!r}: leave it out")
+        else:
+            settings[name] = value
+    batch = config.env.batch or 1
+    if config.replicated:
+        num_envs = len(config.seeds) * batch
+        if "batch" in known:
+            settings["batch"] = batch
+    else:
+        num_envs = config.env.num_envs or 16
+    for name, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and name not in settings and name != "num_envs":
+            raise UserError(f"The world {world!r} needs the setting {name!r}: set 'env.{name}'")
+    return wrap(gymnasium.make_vec(world, num_envs=num_envs, **settings), wrappers)
+
+
+def wrap(env: Any, chosen: Any) -> Any:
+    """An environment whose labels are disturbed as `env.wrappers` says.
+
+    Args:
+        env: The world.
+        chosen: What to wrap it in, innermost first: names, or mappings with a name and its settings, such as
+            `[{name: flip, probability: 0.1}, {name: delay, mean: 20}]`; None for nothing.
+
+    Raises:
+        UserError: Not such a list, or an unknown wrapper or setting.
+    """
+    from duelenv import wrappers
+
+    expected = "expected a list such as [{name: flip, probability: 0.1}, {name: delay, mean: 20}]"
+    if not isinstance(chosen, list | tuple | None):
+        raise UserError(f"'env.wrappers' is {chosen!r}, {expected}")
+    for item in chosen or ():
+        given = {"name": item} if isinstance(item, str) else item
+        if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+            raise UserError(f"'env.wrappers' holds {item!r}, {expected}")
+        settings = dict(given)
+        if not isinstance(settings.get("name"), str):
+            raise UserError(f"'env.wrappers' holds {item!r} without a name: {choices('', wrappers.names())}")
+        env = wrappers.make(settings.pop("name"), env, **settings)
+    return env
+
+
+def make_agent(config: RunConfig, label: str, env: Any, seed: int) -> Any:
+    """The agent with this label, made for `env`."""
+    from duelenv import agents
+
+    chosen = config.agent(label)
+    return agents.make(chosen.name, env, seed=seed, **chosen.settings)

@@ -1,0 +1,225 @@
+"""The `duelenv` command: list, run, report, show, bench. Parses and prints; the work is done elsewhere.
+
+A user's mistake ends with one sentence and exit code 2, Ctrl-C with one sentence and exit code 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from duelenv.experiments import config as configs
+from duelenv.oracles.errors import UserError
+
+__all__ = ["main"]
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process if absent.
+
+    Returns:
+        Exit code: 0, 2 for a user's mistake, 130 for Ctrl-C.
+    """
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes no more positional arguments after an option: `run demo --jobs 2 seeds=4`.
+    several = next((name for name in ("overrides", "names") if hasattr(arguments, name)), None)
+    if rest and (several is None or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest and several is not None:
+        setattr(arguments, several, [*getattr(arguments, several), *rest])
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"duelenv: {_one_line(str(error))}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt as error:
+        print(f"\nduelenv: {_one_line(str(error)) or 'Interrupted.'}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has seen enough. What is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="duelenv",
+        description="Language-model alignment as a contextual dueling bandit: run, compare and look.",
+    )
+    parser.add_argument("--version", action="version", version=f"duelenv {importlib.metadata.version('duelenv')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    listing = commands.add_parser("list", help="agents, oracles, worlds and suites")
+    listing.set_defaults(run=_list)
+
+    run = commands.add_parser(
+        "run",
+        help="run a config and write a report; the same command continues an interrupted run",
+        description="Runs CONFIG, a YAML file or the name of a suite, and writes results, figures and report.html.",
+    )
+    run.add_argument("config", metavar="CONFIG", help="YAML file, or the name of a suite (see 'duelenv list')")
+    run.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="settings, such as seeds=4 env.horizon=20 data=FILE"
+    )
+    run.add_argument("--output", metavar="DIR", type=Path, help="run directory (default: runs/NAME)")
+    run.add_argument("--jobs", metavar="N", help="cells that run at the same time (default: one per core)")
+    run.set_defaults(run=_run)
+
+    report = commands.add_parser("report", help="table, figures and report.html of finished cells, again")
+    report.add_argument("directories", metavar="RUN_DIR", nargs="+", type=Path)
+    report.set_defaults(run=_report)
+
+    show = commands.add_parser("show", help="print one duel of a world as text")
+    show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, or a config")
+    show.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as seeds=4 num_candidates=5")
+    show.set_defaults(run=_show)
+
+    bench = commands.add_parser(
+        "bench",
+        help="speed of the numeric worlds, or regret and speed of the bandit agents, on one core",
+        description="Row-steps per second of the numeric worlds; or, with 'regret' before names of agents, regret and "
+        "speed of the bandit agents on fixed worlds.",
+    )
+    bench.add_argument(
+        "names", metavar="WORLD | regret AGENT", nargs="*", help="such as FeatureDuel, or: regret rucb; all if none"
+    )
+    bench.add_argument("--matrix", metavar="FILE", help="regret: a .npy or .csv file in place of the ten-armed matrix")
+    bench.add_argument("--replicates", metavar="N", type=int, help="regret: replicates of each agent")
+    bench.add_argument("--quick", action="store_true", help="regret: a few rounds, to see that all works")
+    bench.set_defaults(run=_bench)
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    import duelenv
+    from duelenv import agents, oracles
+
+    sections = {
+        "agents": sorted(agents.names()),
+        "oracles": sorted(oracles.names()),
+        "worlds": list(duelenv.WORLDS),
+        "suites": [f"{name}  ({_about(path)})" for name, path in configs.suites().items()],
+    }
+    for title, names in sections.items():
+        print(title)
+        for name in names:
+            print(f"  {name}")
+    return 0
+
+
+def _about(path: Path) -> str:
+    """The first sentence of a suite's leading comment."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ").rstrip(".;:, ") if first.startswith("#") else "no description"
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    overrides = list(arguments.overrides)
+    if arguments.jobs is not None:
+        overrides.append(f"jobs={arguments.jobs}")
+    config = configs.load(arguments.config, overrides)
+    directory = arguments.output or _default_directory(config, arguments.config, arguments.overrides)
+    from duelenv.experiments.regret import tables
+    from duelenv.experiments.report import write_report
+    from duelenv.experiments.results import Results
+    from duelenv.experiments.runner import run
+
+    run(config, directory)
+    page = write_report(directory)
+    print(_summary(tables(Results(directory))[0]))
+    print(f"\nreport   {page}")
+    return 0
+
+
+def _default_directory(config: configs.RunConfig, source: str, overrides: Sequence[str]) -> Path:
+    """`runs/NAME`, or for a run with overrides a directory of its own that the same command finds again."""
+    execution = tuple(f"{key}=" for key in configs.EXECUTION_KEYS)
+    plain = all(override.startswith(execution) for override in overrides)
+    return Path("runs") / (config.name if plain else f"{config.name}-{config.identity()[:8]}")
+
+
+def _summary(table: object) -> str:
+    from duelenv.experiments.results import TextTable
+
+    assert isinstance(table, TextTable)
+    import textwrap
+
+    return f"\n{table.text()}\n\n{textwrap.fill(table.caption, 100)}"
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments.regret import tables
+    from duelenv.experiments.report import write_report
+    from duelenv.experiments.results import Results
+    from duelenv.experiments.runner import assemble, open_run
+
+    for directory in arguments.directories:
+        assemble(open_run(directory), directory)
+        page = write_report(directory)
+        print(_summary(tables(Results(directory))[0]))
+        print(f"\nreport   {page}")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments.show import show_config, show_duel
+
+    print(show_duel(show_config(arguments.target, arguments.overrides)))
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    if any(os.environ.get(name) != "1" for name in threads):
+        # NumPy reads these when it is loaded, which it is by now: start again with one thread.
+        command = [sys.executable, "-m", "duelenv.experiments.cli", "bench", *_bench_words(arguments)]
+        return subprocess.call(command, env=os.environ | dict.fromkeys(threads, "1"))
+    if arguments.names[:1] == ["regret"]:
+        from duelenv.experiments.bench_regret import bench_regret
+
+        names = arguments.names[1:]
+        for table in bench_regret(
+            names, matrix=arguments.matrix, replicates=arguments.replicates, quick=arguments.quick
+        ):
+            print(f"{table}\n", flush=True)
+        return 0
+    if arguments.matrix is not None or arguments.replicates is not None or arguments.quick:
+        raise UserError("'--matrix', '--replicates' and '--quick' are for agents: write 'duelenv bench regret'")
+    from duelenv.experiments.bench import CANDIDATES, DIM, REPEATS, ROWS, bench
+
+    print(f"{ROWS} rows, {CANDIDATES} candidates, {DIM} features, one core; median of {REPEATS} (slowest, fastest)\n")
+    print(f"{'world':<14}{'row-steps per second':>22}")
+    for speed in bench(arguments.names):
+        spread = f"({speed.slowest:,.0f}, {speed.fastest:,.0f})"
+        print(f"{speed.world:<14}{speed.row_steps_per_second:>22,.0f}   {spread}")
+    return 0
+
+
+def _bench_words(arguments: argparse.Namespace) -> list[str]:
+    """The words of a bench command, once more."""
+    words = list(arguments.names)
+    for option in ("matrix", "replicates"):
+        value = getattr(arguments, option)
+        words += [] if value is None else [f"--{option}", str(value)]
+    return [*words, "--quick"] if arguments.quick else words
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Means, differences, bands and growth rates over seeds, with intervals; not for tests of many hypotheses at once.
+
+The unit is always the seed: rows and rounds of one run share a policy and a truth, so they are averaged before any
+interval is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Interval", "Slope", "area_under_curve", "band", "log_log_slope", "mean_interval", "paired_difference"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and its t-interval; the bounds are NaN where fewer than two seeds are known."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the length of the interval."""
+        return (self.high - self.low) / 2
+
+    @property
+    def shows_difference(self) -> bool:
+        """Whether 0 lies outside the interval. False where there is no interval."""
+        return bool(self.low > 0 or self.high < 0)
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Mean and Student t-interval of independent values.
+
+    Args:
+        values: One value per seed, [S]; NaN marks a missing one and is left out.
+        confidence: Coverage of the interval, in (0, 1).
+
+    Returns:
+        Mean +- t_{S-1} * s / sqrt(S), with s the sample deviation (divisor S - 1).
+    """
+    sample = np.asarray(values, dtype=np.float64).ravel()
+    sample = sample[~np.isnan(sample)]
+    seeds = int(sample.size)
+    if seeds == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    mean = float(sample.mean())
+    if seeds == 1:
+        return Interval(mean, float("nan"), float("nan"), 1)
+    half = t_quantile(seeds, confidence) * float(sample.std(ddof=1)) / np.sqrt(seeds)
+    return Interval(mean, mean - half, mean + half, seeds)
+
+
+def t_quantile(seeds: int, confidence: float = 0.95) -> float:
+    """Two-sided quantile of Student's t with `seeds - 1` degrees of freedom."""
+    from scipy import stats
+
+    return float(stats.t.ppf(0.5 + confidence / 2, seeds - 1))
+
+
+def paired_difference(values: dict[int, float], baseline: dict[int, float], confidence: float = 0.95) -> Interval:
+    """Mean of `values - baseline` over the seeds that both have, with its t-interval.
+
+    Args:
+        values: Result by seed.
+        baseline: The comparator's result by seed; the same seed means the same prompts and coins.
+        confidence: Coverage of the interval.
+    """
+    common = sorted(values.keys() & baseline.keys())
+    return mean_interval([values[seed] - baseline[seed] for seed in common], confidence)
+
+
+def band(
+    curves: NDArray[np.float64], confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Pointwise mean and t-interval of learning curves.
+
+    Args:
+        curves: One curve per seed, [S, T], without NaN.
+        confidence: Coverage at each point.
+
+    Returns:
+        Mean, low and high, [T] each; low and high equal the mean for a single seed.
+    """
+    seeds = curves.shape[0]
+    mean = curves.mean(axis=0)
+    if seeds < 2:
+        return mean, mean, mean
+    half = t_quantile(seeds, confidence) * curves.std(axis=0, ddof=1) / np.sqrt(seeds)
+    return mean, mean - half, mean + half
+
+
+def area_under_curve(x: ArrayLike, y: ArrayLike) -> float:
+    """Mean height of a curve over its x-range, by trapezoids, in the units of `y`.
+
+    Args:
+        x: Positions in increasing order, [T].
+        y: Heights, [T].
+
+    Returns:
+        The integral divided by the range; the only height for a single point.
+    """
+    positions, heights = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    length = positions[-1] - positions[0]
+    return float(np.trapezoid(heights, positions) / length) if length > 0 else float(heights[-1])
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Growth of a mean curve in log-log coordinates, with its bootstrap interval over replicates."""
+
+    slope: float
+    """0 for a constant, 1/2 for sqrt(t), 1 for a line; for c ln t about 1 / ln t, so near 0.1 at t = 10^4."""
+    low: float
+    high: float
+
+
+def log_log_slope(
+    steps: ArrayLike, curves: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Slope:
+    """Slope of log(mean curve) against log t over the last half of T, with a bootstrap interval.
+
+    The mean over replicates is what the slope is of, and replicates are what is resampled: a cumulative curve is
+    autocorrelated, so the errors of a least-squares line through one curve are far too small. The quantiles are those
+    of the bootstrap's distribution, moved outwards as Student's t is from the normal (Hesterberg 2015, "What teachers
+    should know about the bootstrap", section 4.3), without which few replicates make intervals too short.
+
+    Args:
+        steps: Rounds in increasing order, [T]; those of at least half the last are used.
+        curves: One cumulative curve per replicate, [R, T].
+        confidence: Coverage of the interval, in (0, 1).
+        resamples: Bootstrap samples.
+        seed: Of the resampling.
+
+    Returns:
+        The least-squares slope. NaN with fewer than two rounds in that half or where the mean is not positive; the
+        bounds are NaN as well for one replicate.
+    """
+    from scipy import stats
+
+    rounds, values = np.asarray(steps, dtype=np.float64), np.asarray(curves, dtype=np.float64)
+    half = rounds >= rounds[-1] / 2
+    rounds, values = rounds[half], values[:, half]
+    nothing = float("nan")
+    if rounds.size < 2 or rounds[0] <= 0 or not bool((values.mean(axis=0) > 0).all()):
+        return Slope(nothing, nothing, nothing)
+    logs = np.log(rounds)
+    centred = logs - logs.mean()
+    weights = centred / (centred**2).sum()  # the slope is a weighted sum of the logs of the heights
+    slope = float(np.log(values.mean(axis=0)) @ weights)
+    replicates = len(values)
+    if replicates < 2:
+        return Slope(slope, nothing, nothing)
+    # How often each replicate is drawn, so that all resampled means are one matrix product.
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(replicates, np.full(replicates, 1 / replicates), size=resamples)
+    means = counts @ values / replicates
+    if not bool((means > 0).all()):
+        return Slope(slope, nothing, nothing)
+    slopes = np.log(means) @ weights
+    outwards = np.sqrt(replicates / (replicates - 1)) * t_quantile(replicates, confidence)
+    tail = float(stats.norm.cdf(-outwards))
+    low, high = np.quantile(slopes, [tail, 1 - tail])
+    return Slope(slope, float(low), float(high))

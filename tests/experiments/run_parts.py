@@ -1,0 +1,36 @@
+"""Parts that the tests of runs register, as a user's own module would: an oracle that can count, stop and be wrong."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from duelenv.oracles import register
+
+
+def counting(folder: str):
+    """A plain callable without a utility. It writes down what it is asked, and stops where `stop_at` says."""
+
+    def ask(prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        log = Path(folder) / "asked.txt"
+        calls = len(log.read_text().splitlines()) if log.exists() else 0
+        stop = Path(folder) / "stop_at"
+        if stop.exists() and calls == int(stop.read_text()):
+            stop.unlink()
+            raise KeyboardInterrupt
+        with log.open("a") as stream:
+            stream.write(f"{os.getpid()} {len(prompts)}\n")
+        longer = np.array([len(a) - len(b) for a, b in zip(first, second, strict=True)])
+        return 1 / (1 + np.exp(-longer / 4))
+
+    return ask
+
+
+def broken() -> object:
+    """An oracle that returns 1.2."""
+    return lambda prompts, first, second: np.full(len(prompts), 1.2)
+
+
+register("counting", counting)
+register("broken", broken)

@@ -1,0 +1,164 @@
+"""Runs whose labels are disturbed: the config, the loop, the label log, and going on after a stop."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import duelenv
+from duelenv import agents
+from duelenv.experiments import assembly
+from duelenv.experiments import cell as cell_module
+from duelenv.experiments.config import RunConfig, load
+from duelenv.experiments.journal import LabelLog, labels_table
+from duelenv.experiments.runner import Interrupted, run
+from duelenv.late import Answers, LateLabels
+
+LATE = [{"name": "flip", "probability": 0.1}, {"name": "delay", "mean": 2.0, "deliver_rest": True}]
+FEATURES = {
+    "name": "late",
+    "env": {"id": "FeatureDuel", "num_candidates": 4, "dim": 3, "horizon": 12, "batch": 2, "wrappers": LATE},
+    "agents": {"passive": {}, "thompson": {"estimator": "laplace"}},
+    "seeds": 3,
+    "evaluate_every": 4,
+    "jobs": 1,
+    "label_log": True,
+    "checkpoint_seconds": 0,
+}
+
+
+def made(**env):
+    return RunConfig.from_dict({**FEATURES, "env": {**FEATURES["env"], **env}})
+
+
+def results(directory):
+    return pq.read_table(directory / "results.parquet").drop_columns(["seconds"])
+
+
+def labels_of(directory, agent):
+    rows = pq.read_table(directory / "labels.parquet").to_pylist()
+    rows = [row for row in rows if row["agent"] == agent]
+    table = np.full((12, 6), np.nan)
+    for row in rows:
+        table[row["step"] - 1, row["row"]] = np.nan if row["label"] is None else row["label"]
+        assert row["source"] == ("none" if row["label"] is None else "oracle")
+    return table
+
+
+def test_the_runner_wraps_and_teaches_as_a_loop_by_hand_does(tmp_path):
+    config = made()
+    run(config, tmp_path)
+    written = results(tmp_path).to_pylist()
+    env = assembly.make_environment(config)
+    assert [type(env).__name__, type(env.env).__name__] == ["Delay", "Flip"]
+    agent = agents.make("thompson", env, seed=0, estimator="laplace")
+    late, observation = LateLabels(), env.reset(seed=0)[0]
+    total, told = np.zeros(3), np.full((12, 6), np.nan)
+    for number in range(12):
+        actions = agent.act(observation)
+        following, labels, _, _, info = env.step(actions)
+        for call in late.calls(observation, actions, labels, info):
+            agent.update(*call)
+        observation = following
+        total += info["regret"]["utility"].reshape(3, 2).sum(axis=1)
+        told[number] = labels
+        told[info["late"].round, info["late"].row] = info["late"].label
+    last = [row for row in written if row["agent"] == "thompson" and row["step"] == 12]
+    assert [row["regret_utility"] for row in last] == pytest.approx(total.tolist(), rel=1e-12)
+    assert [row["queries"] for row in last] == [24, 24, 24]
+    np.testing.assert_array_equal(labels_of(tmp_path, "thompson"), told)
+    assert not np.isnan(told).any()
+
+
+def test_a_label_that_never_came_is_in_the_log_as_nobodys(tmp_path):
+    run(made(wrappers=[{"name": "missing", "probability": 0.4}]), tmp_path)
+    missing = np.isnan(labels_of(tmp_path, "passive"))
+    assert 0 < missing.sum() < missing.size
+
+
+@pytest.mark.parametrize("rounds", [1, 5, 11, 17])
+@pytest.mark.parametrize("motion", [{}, {"drift": 0.1, "changes": [6]}])
+def test_an_interrupted_disturbed_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch, rounds, motion):
+    wrappers = [*LATE, {"name": "corruption", "budget": 4}, {"name": "adversarial_delay", "rounds": 2}]
+    wrappers.append({"name": "batching", "rounds": 3})
+    config = made(wrappers=wrappers, **motion)
+    run(config, tmp_path / "whole")
+    count = 0
+    original = cell_module._Run._round
+
+    def counted(self):
+        nonlocal count
+        if count == rounds:
+            raise KeyboardInterrupt
+        count += 1
+        original(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_module._Run, "_round", counted)
+        with pytest.raises(Interrupted):
+            run(config, tmp_path / "stopped")
+    run(config, tmp_path / "stopped")
+    assert results(tmp_path / "stopped").equals(results(tmp_path / "whole"))
+    same = [pq.read_table(tmp_path / name / "labels.parquet") for name in ("stopped", "whole")]
+    assert same[0].equals(same[1])
+
+
+def test_wrappers_decide_which_run_it_is():
+    assert made().identity() != made(wrappers=None).identity()
+    assert RunConfig.from_dict(made().to_dict()) == made()
+
+
+@pytest.mark.parametrize("name", agents.names())
+def test_every_agent_learns_from_late_labels(name):
+    disturbed = [{"name": "missing", "probability": 0.2}, {"name": "delay", "mean": 3}]
+    env = {**FEATURES["env"], "fixed": True, "batch": 1, "wrappers": disturbed}
+    config = RunConfig.from_dict({**FEATURES, "env": env, "seeds": 1})
+    env = assembly.make_environment(config)
+    agent = agents.make(name, env, seed=0)
+    late, observation = LateLabels(), env.reset(seed=0)[0]
+    for _ in range(12):
+        actions = agent.act(observation)
+        following, labels, _, _, info = env.step(actions)
+        for call in late.calls(observation, actions, labels, info):
+            agent.update(*call)
+        observation = following
+
+
+def test_the_log_puts_a_late_label_where_it_was_asked_for(tmp_path):
+    log = LabelLog(tmp_path / "labels.jsonl")
+    actions = np.array([[0, 1], [2, 0]])
+    log.write(1, {}, actions, np.array([np.nan, 1.0]))
+    log.write(2, {}, actions, np.array([0.0, np.nan]), Answers(np.array([0]), np.array([0]), np.array([0.5])))
+    log.close()
+    table = labels_table(tmp_path / "labels.jsonl", "a", (7,))
+    assert table["label"].to_pylist() == [0.5, 1.0, 0.0, None]
+    assert table["source"].to_pylist() == ["oracle", "oracle", "oracle", "none"]
+
+
+def test_the_robust_suite_makes_its_worlds():
+    config = load("robust", ["seeds=2"])
+    wrapped = {}
+    for agent in config.agents:
+        env = assembly.make_environment(config.for_agent(agent.label))
+        wrapped.setdefault(agent.label.partition("-")[2], type(env).__name__)
+        assert env.unwrapped.horizon == 1000
+    assert wrapped["clean"] == wrapped["drift"] == "FeatureDuelVectorEnv"
+    assert wrapped["delay_corruption"] == "Delay"
+    assert len(wrapped) == 10
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "message"),
+    [
+        ("flip", "'env.wrappers' is 'flip', expected a list such as"),
+        ([3], "'env.wrappers' holds 3, expected a list"),
+        ([{"probability": 0.1}], "without a name"),
+        (["flop"], "wrapper 'flop' is unknown; did you mean 'flip'?"),
+        (["delay"], "wrapper 'delay' needs the setting 'mean'"),
+        ([{"name": "delay", "mean": -1}], "mean is -1, expected"),
+    ],
+)
+def test_a_wrong_wrapper_is_one_sentence(wrappers, message):
+    with pytest.raises(duelenv.UserError) as caught:
+        assembly.make_environment(made(wrappers=wrappers))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
