@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Kind = Literal["uniform", "normal"]
+_Draw = tuple[Kind, np.dtype[Any], tuple[int, ...]]
 
 # Drawing a block at a time makes the per-row call a 64th of its cost; the bound keeps a block of long token
 # sequences from taking memory that nobody reads.
@@ -49,6 +50,12 @@ _FILL: dict[str, Callable[[np.random.Generator, NDArray[Any]], None]] = {
     "uniform": _fill_uniform,
     "normal": _fill_normal,
 }
+
+
+def _name_of(draw: _Draw) -> str:
+    """Return the name that a draw's streams are keyed by and that checkpoints hold, such as "normal,float32,10,5"."""
+    kind, dtype, shape = draw
+    return ",".join([kind, dtype.name, *map(str, shape)])
 
 
 def stream(root: int, purpose: str, row: int = 0) -> np.random.Generator:
@@ -86,8 +93,8 @@ class RowStreams:
         self.root = root
         self.purpose = purpose
         self.rows = rows
-        self._draws: dict[str, Iterator[NDArray[Any]]] = {}
-        self._read: dict[str, int] = {}
+        self._draws: dict[_Draw, Iterator[NDArray[Any]]] = {}
+        self._read: dict[_Draw, int] = {}
 
     def uniform(self, *shape: int, dtype: DTypeLike = np.float64) -> NDArray[Any]:
         """Return the next draws of U[0, 1), shape [N, *shape]."""
@@ -99,7 +106,7 @@ class RowStreams:
 
     def state_dict(self) -> dict[str, int]:
         """Return how many times each kind of draw was read; with the root it fixes everything that follows."""
-        return dict(self._read)
+        return {_name_of(draw): reads for draw, reads in self._read.items()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Move every stream to where `state_dict` saw it, by reading up to that point again."""
@@ -111,14 +118,16 @@ class RowStreams:
                 self._next(kind, tuple(int(size) for size in shape), dtype)  # type: ignore[arg-type]
 
     def _next(self, kind: Kind, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        key = ",".join([kind, np.dtype(dtype).name, *map(str, shape)])
-        draws = self._draws.get(key)
+        draw = (kind, np.dtype(dtype), shape)
+        draws = self._draws.get(draw)
         if draws is None:
-            draws = self._draws[key] = self._blocks(key, kind, shape, np.dtype(dtype))
-        self._read[key] = self._read.get(key, 0) + 1
+            draws = self._draws[draw] = self._blocks(draw)
+        self._read[draw] = self._read.get(draw, 0) + 1
         return next(draws)
 
-    def _blocks(self, key: str, kind: Kind, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    def _blocks(self, draw: _Draw) -> Iterator[NDArray[Any]]:
+        kind, dtype, shape = draw
+        key = _name_of(draw)
         generators = [stream(self.root, f"{self.purpose}/{key}", row) for row in range(self.rows)]
         size = int(np.prod(shape, dtype=np.int64))
         rounds = max(1, min(_MAX_BLOCK_ROUNDS, _MAX_BLOCK_VALUES // max(size, 1)))

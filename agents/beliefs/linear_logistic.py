@@ -21,9 +21,9 @@ from duelenv.randomness import RowStreams
 Floats = NDArray[np.floating[Any]]
 Float64 = NDArray[np.float64]
 
-# The scalar equation of an online step is solved to machine precision in fewer; each is a few calls on [R] numbers.
-_SCALAR_ITERATIONS = 8
-_SCALAR_TOLERANCE = 1e-10
+# The scalar equation of an online step needs three or four, and about log(v) where the prior is very wide (v = 1e6).
+_SCALAR_ITERATIONS = 64
+_SCALAR_TOLERANCE = 1e-6
 _NEWTON_ITERATIONS = 100
 _NEWTON_TOLERANCE = 1e-16  # on the squared Newton decrement, twice the objective's distance from its minimum in nats
 
@@ -165,7 +165,7 @@ class LinearLogistic:
         total = int(count.sum())
         if total == 0:
             return {"labels": 0.0, "log_loss": float("nan")}
-        margin = (z @ self.theta[:, :, None])[..., 0]  # (R, B)
+        margin = np.matvec(z, self.theta)  # (R, B)
         log_loss = float((_loss(margin, y) * known.reshape(shape)).sum()) / total
         for b in range(z.shape[1]):
             self._step(z[:, b], y[:, b], w[:, b])
@@ -223,10 +223,10 @@ class LinearLogistic:
 
     def _step(self, z: Float64, y: Float64, w: Float64) -> None:
         """One implicit Newton step per replicate for z [R, d], y [R], w [R]; w = 0 changes nothing."""
-        f = (z[:, None, :] @ self.root_covariance)[:, 0]  # C' z, (R, d)
-        gain = (self.root_covariance @ f[:, :, None])[..., 0]  # H^-1 z, (R, d)
-        variance = (f * f).sum(-1)  # z' H^-1 z, (R,)
-        margin = (z * self.theta).sum(-1)
+        f = np.vecmat(z, self.root_covariance)  # C' z, (R, d)
+        gain = np.matvec(self.root_covariance, f)  # H^-1 z, (R, d)
+        variance = np.vecdot(f, f)  # z' H^-1 z, (R,)
+        margin = np.vecdot(z, self.theta)
         a = _implicit_residual(margin, variance, y, w)
         p = _sigmoid(margin + variance * a)
         curvature = w * p * (1 - p)
@@ -304,21 +304,25 @@ class _History:
 def _implicit_residual(margin: Float64, variance: Float64, y: Float64, w: Float64) -> Float64:
     """Solve a = w (y - sigma(margin + variance a)) for a, elementwise [R].
 
-    The right-hand side falls in a, so the root lies between 0 and its value at a = 0; Newton's method, and bisection
-    where it leaves that bracket, which shrinks at every step.
+    In the margin x after the step that is x - margin - v (y - sigma(x)) = 0 with v = variance w. The left side rises in
+    x; read from the side of 0 on which the root lies it is also concave, so that Newton's method from any point between
+    0 and the root never passes the root and needs no safeguard.
     """
-    start = w * (y - _sigmoid(margin))
-    low, high = np.minimum(start, 0.0), np.maximum(start, 0.0)
-    a = start / (1 + variance * w / 4)
+    v = variance * w
+    side = np.where(margin + v * (y - 0.5) < 0.0, -1.0, 1.0)
+    m = side * margin
+    target = side * (y - 0.5)  # y - sigma(x) = y - 1/2 - tanh(x / 2) / 2
+    # The larger of two points that are not beyond the root: of the tangent at 0, and of the curve where sigma(x) = 1.
+    x = np.maximum((m + v * target) / (1.0 + 0.25 * v), m + v * (target - 0.5))
     for _ in range(_SCALAR_ITERATIONS):
-        p = _sigmoid(margin + variance * a)
-        excess = a - w * (y - p)
-        if np.abs(excess).max() < _SCALAR_TOLERANCE:
+        t = np.tanh(0.5 * x)
+        step = m + v * (target - 0.5 * t) - x
+        step /= 1.0 + 0.25 * v * (1.0 - t * t)
+        x += step
+        if step.max() < _SCALAR_TOLERANCE:  # the next would be its square
             break
-        low, high = np.where(excess < 0, a, low), np.where(excess < 0, high, a)
-        newton = a - excess / (1 + variance * w * p * (1 - p))
-        a = np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
-    return a
+    residual: Float64 = side * w * (target - 0.5 * np.tanh(0.5 * x))
+    return residual
 
 
 def _sigmoid(x: Float64) -> Float64:

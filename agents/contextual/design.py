@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -123,21 +124,27 @@ class Geometry:
     right: Float32
     ties: Float32
 
-    def blocks(self) -> Iterator[Geometry]:
-        """Yield the rows in blocks whose pairs [n, K, K] stay in the processor's cache, in order."""
+    def blocks(self) -> Iterator[tuple[slice, Geometry]]:
+        """Yield the rows in blocks whose pairs [n, K, K] stay in the cache, in order, with their place."""
         num_rows, num_arms = self.mean.shape
         size = max(1, _BLOCK_PAIRS // num_arms**2)
         for start in range(0, num_rows, size):
             part = slice(start, start + size)
             left = self.left[part]
             right = left if self.right is self.left else self.right[part]
-            yield Geometry(self.mean[part], left, right, self.ties[part])
+            yield part, Geometry(self.mean[part], left, right, self.ties[part])
 
-    def squares(self) -> Float32:
-        """Return |z_ij|^2 of all pairs, a new array [N, K, K] that the caller may write into."""
+    def squares(self, *, tied: bool = False) -> Float32:
+        """Return |z_ij|^2 of all pairs, a new array [N, K, K] that the caller may write into.
+
+        Args:
+            tied: Add the ties of both candidates, which then decide among pairs of equal width.
+        """
         # A scaled copy of the transposed side: NumPy sends A @ A.T to a routine four times as slow on small matrices.
         gram: Float32 = self.left @ np.multiply(self.right.swapaxes(1, 2), np.float32(-2.0), order="C")
         own = np.einsum("nkk->nk", gram) * np.float32(-0.5)
+        if tied:
+            own += self.ties
         gram += own[:, :, None]
         gram += own[:, None, :]
         return np.maximum(gram, 0.0, out=gram)
@@ -161,6 +168,21 @@ class Geometry:
     def own_widths(self) -> Float32:
         """Return |phi_k| of every candidate, a new array [N, K]."""
         return _root_of_sums(self.left * self.right)
+
+
+@cache
+def distinct_pairs(num_arms: int) -> Arms:
+    """Return every pair i < j of K candidates once, int64 [2, K (K - 1) / 2]: half the work for symmetric scores."""
+    pairs = np.stack(np.triu_indices(num_arms, 1))
+    pairs.setflags(write=False)  # everybody's
+    return pairs
+
+
+def of_distinct_pairs(values: Float32) -> Float32:
+    """Return the entries of [N, K, K] that belong to `distinct_pairs`, [N, K (K - 1) / 2]."""
+    num_rows, num_arms, _ = values.shape
+    first, second = distinct_pairs(num_arms)
+    return values.reshape(num_rows, -1).take(first * num_arms + second, axis=1)
 
 
 def _root_of_sums(terms: Float32) -> Float32:

@@ -15,14 +15,15 @@ Widths. H^-1, because information is counted under the posterior; beta = 2 by de
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, best_entry, by_blocks
-from duelenv.agents.contextual.design import Arms, Float32, Geometry
+from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks
+from duelenv.agents.contextual.design import Arms, Float64, Geometry, distinct_pairs, of_distinct_pairs
 from duelenv.core import AgentView
 from duelenv.oracles import checks
 
@@ -56,48 +57,49 @@ class IDS(ContextualAgent):
         self.beta = np.float32(settings.beta)
 
     def _choose(self, features: NDArray[Any]) -> tuple[Arms, Arms]:
-        geometry = self.measure(features)
-        rows = np.arange(len(geometry.mean))
-        best = geometry.mean.argmax(axis=1)
-        base = (self.beta * geometry.widths_to(best) + geometry.mean).max(axis=1) - geometry.mean[rows, best]
-        bases = iter(np.split(base, np.cumsum([len(block.mean) for block in geometry.blocks()])))
-        first, second = by_blocks(lambda block: best_entry(gains(block, next(bases))), geometry)
-        gap = geometry.mean[rows, best] - 0.5 * (geometry.mean[rows, first] + geometry.mean[rows, second])
-        play = self.streams.uniform() * gap <= base  # q = min(1, D_0 / gap)
-        return np.where(play, first, best), np.where(play, second, best)
+        return by_blocks(partial(ids_pair, beta=self.beta), self.measure(features), self.streams.uniform())
 
 
-def gains(geometry: Geometry, base: Float32) -> Float32:
-    """Return I_ij over the squared regret of the best mixture of (i, j) with (b, b): the inverse ratios, [N, K, K].
+def ids_pair(geometry: Geometry, uniforms: Float64, *, beta: np.float32) -> tuple[Arms, Arms]:
+    """See the module.
 
     Args:
         geometry: Of the candidates.
-        base: D_0, [N].
+        uniforms: [N], below q where the mixture plays the pair and not (b, b).
+        beta: Posterior deviations in D_0.
     """
     mean = geometry.mean
     rows = np.arange(len(mean))
-    gaps = mean[rows, mean.argmax(axis=1)][:, None] - mean  # (N, K), not negative
-    # With o = e^-gap in (0, 1], p_ij = o_i / (o_i + o_j), so p (1 - p) = 1 / (2 + o_i / o_j + o_j / o_i).
-    odds = np.exp(-np.minimum(gaps, np.float32(40.0)))
-    inverse = 1.0 / odds
-    information = odds[:, :, None] * inverse[:, None, :]
-    information += inverse[:, :, None] * odds[:, None, :]
-    information += np.float32(2.0)
-    np.divide(geometry.squares(), information, out=information)
+    best = mean.argmax(axis=1)
+    gaps = mean[rows, best][:, None] - mean  # (N, K), not negative
+    squares = geometry.squares()
+    base = (beta * np.sqrt(squares[rows, best]) - gaps).max(axis=1)  # D_0, (N,)
+    first, second = distinct_pairs(mean.shape[1])
+    first_gap, second_gap = gaps.take(first, axis=1), gaps.take(second, axis=1)
+    # In place from here on: fresh memory costs as much as the arithmetic.
+    margin = first_gap - second_gap
+    odds = np.exp(np.negative(np.abs(margin, out=margin), out=margin), out=margin)
+    information = of_distinct_pairs(squares)
+    information *= odds
+    odds += np.float32(1.0)
+    information /= np.square(odds, out=odds)  # p (1 - p) = o / (1 + o)^2 with the odds o = e^-|theta_hat . z_ij|
     np.log1p(information, out=information)
     information *= np.float32(0.5)
-    halves = 0.5 * gaps
-    gap = halves[:, :, None] + halves[:, None, :]  # D_ij - D_0
-    # 4 D_0 gap where gap > D_0, (gap + D_0)^2 elsewhere: both are (gap + D_0)^2 - max(gap - D_0, 0)^2
-    floor = base[:, None, None]
-    beyond = gap - floor
-    gap += floor
-    gap *= gap
+    gap = np.add(first_gap, second_gap, out=first_gap)
+    gap *= np.float32(0.5)  # D_ij - D_0
+    # The least ratio has the greatest inverse. 4 D_0 gap where gap > D_0, (gap + D_0)^2 elsewhere: both are
+    # (gap + D_0)^2 - max(gap - D_0, 0)^2
+    floor = base[:, None]
+    beyond = np.subtract(gap, floor, out=second_gap)
     np.maximum(beyond, 0.0, out=beyond)
-    beyond *= beyond
-    gap -= beyond
+    gap += floor
+    np.square(gap, out=gap)
+    gap -= np.square(beyond, out=beyond)
     information /= np.maximum(gap, np.float32(1e-30), out=gap)
-    return information
+    chosen = information.argmax(axis=1)
+    first, second = first[chosen], second[chosen]
+    play = uniforms * 0.5 * (gaps[rows, first] + gaps[rows, second]) <= base  # q = min(1, D_0 / (D_ij - D_0))
+    return np.where(play, first, best), np.where(play, second, best)
 
 
 @register("ids")

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, best_entry, by_blocks
-from duelenv.agents.contextual.design import Arms, Float32, Geometry
+from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks
+from duelenv.agents.contextual.design import Arms, Float32, Geometry, distinct_pairs, of_distinct_pairs
 from duelenv.core import AgentView
 
 _PROBIT_SCALE = np.float32(8.0 / np.pi)  # c^2
@@ -61,11 +61,11 @@ class InfoMax(ContextualAgent):
 
 def infomax_pair(geometry: Geometry) -> tuple[Arms, Arms]:
     """See the module."""
-    variance = outcome_variance(geometry.mean[:, :, None] - geometry.mean[:, None, :], geometry.squares())
-    variance += geometry.ties[:, :, None]
-    variance += geometry.ties[:, None, :]
-    np.einsum("nkk->nk", variance)[...] = -1.0  # no duel with oneself
-    return best_entry(variance)
+    mean = geometry.mean
+    first, second = distinct_pairs(mean.shape[1])
+    gaps = mean.take(first, axis=1) - mean.take(second, axis=1)
+    best = outcome_variance(gaps, of_distinct_pairs(geometry.squares(tied=True))).argmax(axis=1)
+    return first[best], second[best]
 
 
 @register("infomax")
