@@ -8,12 +8,13 @@ lambda I + sum (g_i - g_j)(g_i - g_j)':
 - `neural_ts`: j = argmax_j of independent draws N(h(phi_j), beta^2 |g_j - g_i|^2_{V^-1}), the favourite's own being
   h(phi_i).
 
-The paper takes the gradient by all weights for g; the last layer is its cheap form (neural-linear), and V is built anew
-whenever the network was trained.
+The paper takes the gradient by all weights for g; the last layer is its cheap form (neural-linear). A duel enters V
+with the features it had when it was played, by a rank-one term: building V anew from every label after each training
+was tried, costs time that grows with the labels, and did not lower the regret.
 
 Training. Every `train_every` rounds, `steps` of Adam on minibatches of the labels kept, with decay towards the start.
-The labels kept are the last `capacity` of each replicate, 4 (2 d + 2) bytes each; until there are so many, building V
-takes longer and longer. One network per replicate, all trained together by batched products.
+The labels kept are the last `capacity` of each replicate, 4 (2 d + 2) bytes each. A round takes the same time however
+many there are. One network per replicate, all trained together by batched products.
 """
 
 from __future__ import annotations
@@ -249,21 +250,16 @@ class NeuralDuel(Agent):
             self.inverse -= (factor * u) * u.swapaxes(1, 2)
 
     def _train(self) -> None:
-        """Fit the networks, then build V anew from their features."""
-        replicates, settings = self.view.replicates, self.settings
+        """Fit the networks."""
+        settings = self.settings
         filled = min(self.round * self.view.batch, self._slots)
-        rows = np.arange(replicates)[:, None]
+        rows = np.arange(self.view.replicates)[:, None]
         for _ in range(settings.steps):
             chosen = (self._replay.uniform(settings.minibatch) * filled).astype(np.int64)
             pairs, counts = self._pairs[rows, chosen], self._counts[rows, chosen]
             counts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
             gradients = self.networks.gradients(pairs[:, :, 0], pairs[:, :, 1], self._labels[rows, chosen], counts)
             self.networks.step(gradients)
-        last = self.networks.last_layer(self._pairs[:, :filled].reshape(replicates, filled * 2, self.dim))
-        last = last.reshape(replicates, filled, 2, -1) * self._scale
-        z = (last[:, :, 0] - last[:, :, 1]) * self._counts[:, :filled, None]
-        matrix = z.swapaxes(1, 2) @ z + np.float32(settings.prior_precision) * np.eye(settings.hidden, dtype=np.float32)
-        self.inverse = np.linalg.inv(matrix)
 
     def _recommend(self, observation: Observation) -> Arms:
         return self._geometry(observation["features"]).mean.argmax(axis=1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
+from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings, _implicit_residual
 from duelenv.oracles.errors import UserError
 
 ESTIMATORS = ["online", "laplace"]
@@ -102,6 +103,23 @@ def test_one_online_step_is_the_exact_maximum():
         theta, hessian = exact(first[:, r] - second[:, r], labels[:, r], 0.05)
         np.testing.assert_allclose(belief.theta[r], theta, rtol=1e-5)
         np.testing.assert_allclose(np.linalg.inv(belief.covariance[r]), hessian, rtol=1e-5, atol=1e-9)
+
+
+def test_the_scalar_equation_of_a_step_has_its_root_whatever_the_numbers():
+    """Certain and uncertain margins, tiny and huge variances, soft and weightless labels, against bisection."""
+    rng = np.random.default_rng(5)
+    size = 4000
+    margin = rng.normal(size=size) * 10 ** rng.uniform(-3, 2.5, size)
+    variance = 10 ** rng.uniform(-8, 7, size)
+    labels, weights = rng.choice([0.0, 0.3, 0.5, 1.0], size), rng.choice([0.0, 0.01, 1.0, 3.0], size)
+    margin[:9], variance[5:14] = 0.0, 0.0
+    low, high = -weights, weights.copy()
+    for _ in range(80):
+        middle = (low + high) / 2
+        above = middle > weights * (labels - expit(margin + variance * middle))
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    found = _implicit_residual(margin, variance, labels, weights)
+    np.testing.assert_allclose(found, (low + high) / 2, rtol=0, atol=1e-12)
 
 
 def test_online_converges_to_the_maximum_likelihood():
