@@ -40,28 +40,36 @@ def check_matrix(matrix: ArrayLike) -> Matrix:
     Raises:
         UserError: the matrix is none of this; the message names the first wrong entry.
     """
+    return _checked(_numbers(matrix), "matrix")
+
+
+def _numbers(matrix: ArrayLike) -> Matrix:
     try:
-        array = np.asarray(matrix, dtype=np.float64)
+        return np.asarray(matrix, dtype=np.float64)
     except (TypeError, ValueError):
         raise UserError(
             f"matrix is {str(matrix)[:60]!r}, expected a square array of numbers; pass P[i, j], "
             "the probability that arm i beats arm j"
         ) from None
+
+
+def _checked(array: Matrix, name: str) -> Matrix:
+    """`check_matrix`, with the name that a message gives the matrix."""
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise UserError(
-            f"matrix has shape {array.shape}, expected (K, K); pass P[i, j], the probability that arm i beats arm j"
+            f"{name} has shape {array.shape}, expected (K, K); pass P[i, j], the probability that arm i beats arm j"
         )
     if array.shape[0] < 2:
-        raise UserError(f"matrix has {array.shape[0]} arms, expected at least 2; add arms")
+        raise UserError(f"{name} has {array.shape[0]} arms, expected at least 2; add arms")
     wrong = ~((array >= 0.0) & (array <= 1.0))  # True for NaN
     if wrong.any():
         i, j = np.argwhere(wrong)[0]
-        raise UserError(f"matrix[{i}, {j}] is {array[i, j]:g}, expected a probability in [0, 1]; correct it")
+        raise UserError(f"{name}[{i}, {j}] is {array[i, j]:g}, expected a probability in [0, 1]; correct it")
     wrong = np.abs(array + array.T - 1.0) > COMPLEMENT_TOLERANCE
     if wrong.any():
         i, j = np.argwhere(wrong)[0]
         raise UserError(
-            f"matrix[{i}, {j}] + matrix[{j}, {i}] is {array[i, j] + array[j, i]:g}, expected 1; "
+            f"{name}[{i}, {j}] + {name}[{j}, {i}] is {array[i, j] + array[j, i]:g}, expected 1; "
             "make P[j, i] = 1 - P[i, j], with 0.5 on the diagonal"
         )
     # 1 - p is exact in floating point for p in [1/2, 1], so the larger of the two is kept.
@@ -70,20 +78,20 @@ def check_matrix(matrix: ArrayLike) -> Matrix:
 
 
 def load_matrix(source: ArrayLike | str | Path) -> Matrix:
-    """A checked matrix from an array or from a .npy or .csv file.
+    """A checked matrix, or several, from an array or from a .npy or .csv file.
 
     Args:
-        source: an array [K, K], or the path of a .npy file or of a comma-separated file without a
-            header.
+        source: an array [K, K], or [M, K, K] of M matrices that hold one after the other; or the
+            path of a .npy file or of a comma-separated file without a header (one matrix).
 
     Returns:
-        float64 [K, K], as from `check_matrix`.
+        float64 [K, K] as from `check_matrix`, or [M, K, K] of such with M >= 2.
 
     Raises:
         UserError: the file is missing, of another kind or unreadable, or the matrix is not valid.
     """
     if not isinstance(source, (str, Path)):
-        return check_matrix(source)
+        return _check_one_or_more(source)
     path = Path(source)
     readers: dict[str, Callable[[Path], Any]] = {
         ".npy": lambda file: np.load(file, allow_pickle=False),
@@ -100,10 +108,31 @@ def load_matrix(source: ArrayLike | str | Path) -> Matrix:
         raise UserError(
             f"matrix file {str(path)!r} cannot be read ({reason}), expected a table of numbers; write it again"
         ) from None
-    return check_matrix(array)
+    return _check_one_or_more(array)
+
+
+def _check_one_or_more(source: ArrayLike) -> Matrix:
+    array = _numbers(source)
+    if array.ndim != 3 or len(array) == 0:
+        return _checked(array, "matrix")
+    if len(array) == 1:
+        return _checked(array[0], "matrix")
+    return np.stack([_checked(one, f"matrix[{index}]") for index, one in enumerate(array)])
 
 
 # Generators
+
+
+def _one_per_arm(name: str, given: ArrayLike, kind: str) -> NDArray[np.float64]:
+    """`given` as float64 [K], K >= 2; `kind` is "finite" or "positive finite"."""
+    try:
+        values = np.asarray(given, dtype=np.float64)
+        right = values.ndim == 1 and len(values) >= 2 and bool(np.isfinite(values).all())
+    except (TypeError, ValueError):
+        right = False
+    if not right or (kind == "positive finite" and not (values > 0.0).all()):
+        raise UserError(f"{name} are {str(given)[:60]}, expected at least two {kind} numbers; pass one per arm")
+    return values
 
 
 def bradley_terry(utilities: ArrayLike) -> Matrix:
@@ -112,10 +141,53 @@ def bradley_terry(utilities: ArrayLike) -> Matrix:
     Raises:
         UserError: the utilities are not at least two finite numbers.
     """
-    values = np.asarray(utilities, dtype=np.float64)
-    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise UserError(f"utilities are {str(utilities)[:60]}, expected at least two finite numbers; pass one per arm")
+    values = _one_per_arm("utilities", utilities, "finite")
     return check_matrix(links.logistic(values[:, None] - values[None, :]))
+
+
+def plackett_luce(weights: ArrayLike) -> Matrix:
+    """P[i, j] = w_i / (w_i + w_j) for skills [K]: the pairwise marginals of the Plackett-Luce model.
+
+    A ranking that draws its items one after the other, each in proportion to its skill among those
+    left, has i before j with this probability (Luce 1959, Plackett 1975). These are Bradley-Terry's
+    preferences with utilities ln w.
+
+    Raises:
+        UserError: the weights are not at least two positive finite numbers.
+    """
+    values = _one_per_arm("weights", weights, "positive finite")
+    with np.errstate(over="ignore", under="ignore"):  # of a ratio: then the probability is 0 or 1
+        return check_matrix(1.0 / (1.0 + values[None, :] / values[:, None]))
+
+
+def mallows(num_arms: int, dispersion: float) -> Matrix:
+    """The pairwise marginals of the Mallows model with centre 0 < 1 < ..: arm 0 is best.
+
+    A ranking has probability proportional to phi^d for Kendall's distance d to the centre. Then, for
+    i < j, P[i, j] = h(j - i + 1) - h(j - i) with h(n) = n / (1 - phi^n) (Mallows 1957; Busa-Fekete,
+    Huellermeier and Szoerenyi 2014, the case of Mallows). A strongly transitive matrix, in which a
+    preference depends only on how far apart two arms are in the centre.
+
+    Args:
+        num_arms: K >= 2.
+        dispersion: phi in [0, 1]: with 0 every ranking is the centre and arms never lose to later
+            ones, with 1 all rankings are equally likely and every entry is 1/2.
+
+    Raises:
+        UserError: fewer than 2 arms, or a dispersion outside [0, 1].
+    """
+    num_arms = checks.integer("num_arms", num_arms, low=2)
+    dispersion = checks.number("dispersion", dispersion, low=0.0, high=1.0)
+    # h(n + 1) - h(n) multiplied out: the sum of (m + 1) phi^m over m < n, over the product of the sums of phi^m over
+    # m < n and over m <= n. Nothing is subtracted, so it holds close to phi = 1 and there, where h does not exist.
+    steps = np.arange(num_arms)
+    powers = dispersion**steps
+    sums = np.cumsum(powers)
+    before = np.cumsum((steps + 1) * powers)[:-1] / (sums[:-1] * sums[1:])  # by distance 1 .. K - 1
+    before = np.clip(before, 0.5, 1.0)  # rounding must not turn an order around
+    distance = steps[None, :] - steps[:, None]
+    beats = before[np.abs(distance) - 1]  # the diagonal takes any, and is replaced
+    return check_matrix(np.where(distance > 0, beats, np.where(distance < 0, 1.0 - beats, 0.5)))
 
 
 def cyclic(num_arms: int, probability: float = 0.75) -> Matrix:
@@ -183,6 +255,8 @@ def random(num_arms: int, seed: int | np.random.Generator) -> Matrix:
 MATRICES: Mapping[str, Callable[..., Matrix]] = MappingProxyType(
     {
         "bradley_terry": bradley_terry,
+        "plackett_luce": plackett_luce,
+        "mallows": mallows,
         "cyclic": cyclic,
         "arithmetic": arithmetic,
         "savage_hard": savage_hard,
@@ -244,9 +318,13 @@ def von_neumann_winner(matrix: Matrix) -> NDArray[np.float64]:
     Returns:
         w, float64 [K], non-negative with sum 1.
     """
+    num_arms = len(matrix)
+    winner = condorcet_winner(matrix)
+    if winner is not None:
+        return np.eye(num_arms)[winner]
+
     from scipy.optimize import linprog  # a third of a second, needed by few
 
-    num_arms = len(matrix)
     # Variables (w_1 .. w_K, v); linprog minimises, and bounds from above.
     result = linprog(
         c=np.r_[np.zeros(num_arms), -1.0],

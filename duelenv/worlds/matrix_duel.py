@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,21 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
 from duelenv.oracles.base import Preferences
-from duelenv.oracles.matrices import (
-    borda_scores,
-    condorcet_winner,
-    copeland_scores,
-    load_matrix,
-)
+from duelenv.oracles.matrices import borda_scores, condorcet_winner, load_matrix
 from duelenv.randomness import RowStreams
-from duelenv.regret import probability_regret, score_regret
+from duelenv.regret import arm_losses, mean_loss, probability_regret
+from duelenv.worlds.motion import MatrixTruth, Motion, MovingMatrix
 
 
 class MatrixDuelVectorEnv(DuelVectorEnv):
     """N rows of a K-armed dueling bandit.
 
     ## Description
-    The truth is a matrix P with P[i, j] = P(i beats j) and P + P' = 1. It need not be transitive. All rows share it.
+    The truth is a matrix P with P[i, j] = P(i beats j) and P + P' = 1. It need not be transitive. All rows share it,
+    unless it moves and every replicate relabels its arms in its own way.
 
     ## Action Space
     `MultiDiscrete([K, K])`, an ordered pair of arms; i == j is legal and decided by a fair coin.
@@ -38,13 +36,25 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
 
     ## Regret
     Against the Condorcet winner, where there is one: `average`, `sum`, `strong`, `weak`. Always: `borda` and
-    `copeland`, the loss in the arms' Borda and Copeland score against the best score.
+    `copeland`, the loss in the arms' Borda and Copeland score against the best score; and `von_neumann`, the mean of
+    P(w beats the arm) - 1/2 over the two, w being the von Neumann winner: the Condorcet winner where there is one, and
+    otherwise a distribution over arms (of several such, the one that `von_neumann_winner` finds).
+
+    Where the truth moves, all are against the truth of the round: dynamic regret. Of several matrices, all must have
+    a Condorcet winner for regret against it to be known.
 
     ## Episode End
     Truncated after `horizon` rounds; never terminated.
 
     ## Arguments
-    matrix: An array [K, K] or the path of a `.npy` or `.csv` file.
+    matrix: An array [K, K] or the path of a `.npy` or `.csv` file; or [M, K, K] (not as `.csv`), M matrices that hold
+        one after the other.
+    changes: Rounds from which on a new truth holds, such as [500, 1000]: the next of M matrices, of which there must be
+        one more than changes; or the one matrix with its arms relabelled at random, for each replicate by itself, so
+        that the Condorcet winner is another arm (or, without one, the matrix another). Rounds are counted from 0 at the
+        seeded reset and go on over later episodes: `reset()` leaves the truth where it is.
+    drift: Largest change of a preference in a round, such as 0.001, of a single matrix. All preferences fade to 1/2 at
+        this speed, come back with the arms relabelled in the same way as at changes, and fade again.
 
     ## Version History
     v0: first version.
@@ -74,9 +84,12 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         horizon: int = 1000,
         selective: bool = False,
         feedback: str = "bernoulli",
+        changes: Sequence[int] = (),
+        drift: float = 0.0,
     ) -> None:
-        self._matrix = load_matrix(matrix)
-        num_arms = len(self._matrix)
+        given = load_matrix(matrix)
+        self._matrices = given if given.ndim == 3 else given[np.newaxis]
+        num_arms = given.shape[-1]
         super().__init__(
             num_envs=num_envs,
             batch=batch,
@@ -86,19 +99,41 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
             selective=selective,
             feedback=feedback,
         )
-        winner = condorcet_winner(self._matrix)
-        self._gaps = None if winner is None else self._matrix[winner] - 0.5
-        self._borda = borda_scores(self._matrix)
-        self._copeland = copeland_scores(self._matrix)
+        self._has_winner = all(condorcet_winner(one) is not None for one in self._matrices)
+        self._replicate = np.arange(num_envs) // batch
+        self._motion = Motion.of(drift, changes)
+        MovingMatrix(0, 1, self._matrices, self._motion)  # refuses bad settings now
+        self._index: int | None = None
+        self._follow(MatrixTruth(0, 1.0, None))
 
     def _redraw(self, root: int) -> None:
-        """The matrix is given, and there is no context: nothing is drawn."""
+        """Without motion the matrix is as given, and there is no context: nothing is drawn."""
+        self._truth = MovingMatrix(root, self.replicates, self._matrices, self._motion)
+        self._clock = 0  # rounds since the seeded reset, where the truth moves
+        self._follow(self._truth.at(0))
 
     def _context_streams(self) -> dict[str, RowStreams]:
         return {}
 
     def _next_context(self) -> None:
         """Every round shows the same arms."""
+        if self._motion:
+            if self._round > 0:  # after a step, not at a reset
+                self._clock += 1
+            self._follow(self._truth.at(self._clock))
+
+    def _follow(self, truth: MatrixTruth) -> None:
+        """Make this the truth of the round."""
+        self._contrast, self._roles = truth.contrast, truth.roles
+        if truth.index != self._index:
+            self._index = truth.index
+            self._matrix = self._matrices[truth.index]
+            self._losses = arm_losses(self._matrix)
+            self._borda = borda_scores(self._matrix)
+
+    def _parts(self, arms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the arms of the matrix whose part each row's arm plays, [N]."""
+        return arms if self._roles is None else self._roles[self._replicate, arms]
 
     def _observe(self) -> dict[str, Any]:
         # One fresh identity a round, seen N times: observations must not share memory across rounds.
@@ -108,30 +143,51 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
     def _preferences(
         self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_]
     ) -> Preferences:
-        win = self._matrix[first, second]
+        win = self._matrix[self._parts(first), self._parts(second)]
+        if self._contrast != 1.0:
+            win = 0.5 + self._contrast * (win - 0.5)
         return Preferences(win, np.zeros_like(win))
 
     def _regret(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        regret = {
-            "borda": score_regret(self._borda, first, second),
-            "copeland": score_regret(self._copeland, first, second),
-        }
-        if self._gaps is not None:
-            regret |= probability_regret(self._gaps[first], self._gaps[second])
+        first, second = self._parts(first), self._parts(second)
+        regret = {name: mean_loss(self._losses[name], first, second) for name in ("borda", "copeland")}
+        if self._has_winner:
+            gaps = self._losses["condorcet"]
+            regret |= probability_regret(gaps[first], gaps[second])
+            regret["von_neumann"] = regret["average"].copy()  # the Condorcet winner is the von Neumann winner
+        else:
+            regret["von_neumann"] = mean_loss(self._losses["von_neumann"], first, second)
+        if self._contrast != 1.0:
+            # Who beats whom does not fade, except at the very end.
+            regret = {
+                name: value * (self._contrast if name != "copeland" else float(self._contrast > 0.0))
+                for name, value in regret.items()
+            }
         return regret
 
     def evaluate(self, agent: Recommender, split: str = "test") -> dict[str, NDArray[np.float64]]:
         """Return, per replicate, the regret of the recommended arm and its mean win rate over a random other arm.
 
         There are no contexts, so both splits are the same. `simple_regret` is P(winner beats arm) - 1/2 where a
-        Condorcet winner exists, and otherwise the loss in Copeland score.
+        Condorcet winner exists, and otherwise the loss in Copeland score; both by the truth of the coming round.
         """
-        arms = np.asarray(agent.recommend(self._observe())).reshape(self.replicates, self.batch)
-        loss = self._copeland.max() - self._copeland if self._gaps is None else self._gaps
+        arms = np.asarray(agent.recommend(self._observe()), np.int64)
+        regret = self._regret(arms, arms)
+        win_rate = 0.5 + self._contrast * (self._borda[self._parts(arms)] - 0.5)
+        shape = (self.replicates, self.batch)
         return {
-            "simple_regret": loss[arms].mean(axis=1),
-            "win_rate_best_of_n": self._borda[arms].mean(axis=1),
+            "simple_regret": regret["average" if self._has_winner else "copeland"].reshape(shape).mean(axis=1),
+            "win_rate_best_of_n": win_rate.reshape(shape).mean(axis=1),
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"clock": self._clock}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
+        observation = super().load_state_dict(state)
+        self._clock = int(state["clock"])
+        self._follow(self._truth.at(self._clock))
+        return observation
 
 
 class MatrixDuelEnv(DuelEnv):

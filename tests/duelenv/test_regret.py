@@ -1,13 +1,26 @@
 """Regret by name: each notion against the sentence that defines it, and the conversions between them."""
 
+import sys
+
 import numpy as np
 import pytest
 from worlds import MATRIX, make_vector
 
+from duelenv import UserError
 from duelenv.oracles.links import LINKS
-from duelenv.regret import duel_regret, probability_regret, score_regret, utility_regret
+from duelenv.oracles.matrices import bradley_terry, random
+from duelenv.regret import (
+    arm_losses,
+    duel_regret,
+    mean_loss,
+    probability_regret,
+    utility_from_gaps,
+    utility_regret,
+)
 
 CYCLE = np.array([[0.5, 0.9, 0.2], [0.1, 0.5, 0.7], [0.8, 0.3, 0.5]])
+# A cycle of margins 0.1, 0.2, 0.3, whose von Neumann winner is (2, 3, 1, 0) / 6, and an arm that loses to all of it.
+CYCLE_AND_LOSER = 0.5 + np.array([[0, 0.1, -0.3, 0.4], [-0.1, 0, 0.2, 0.2], [0.3, -0.2, 0, 0.1], [-0.4, -0.2, -0.1, 0]])
 
 
 @pytest.mark.parametrize("link", LINKS)
@@ -40,6 +53,57 @@ def test_close_to_the_best_utility_regret_is_four_times_probability_regret():
     assert regret["utility"][0] / regret["average"][0] == pytest.approx(4.0, rel=1e-6)
 
 
+def test_sum_is_twice_average_and_strong_and_weak_add_up_to_it():
+    gaps = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 200))
+    regret = probability_regret(*gaps)
+    np.testing.assert_allclose(regret["sum"], 2 * regret["average"], rtol=1e-15)
+    np.testing.assert_allclose(regret["strong"] + regret["weak"], regret["sum"], rtol=1e-12, atol=1e-15)
+    assert (regret["weak"] <= regret["average"]).all()
+    assert (regret["average"] <= regret["strong"]).all()
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_utility_regret_goes_to_gaps_and_back(link):
+    best, first, second = np.random.default_rng(1).normal(size=(3, 200))
+    regret = duel_regret(LINKS[link], best, first, second)
+    gaps = [LINKS[link](best - utility) - 0.5 for utility in (first, second)]
+    np.testing.assert_allclose(utility_from_gaps(LINKS[link], *gaps), regret["utility"], atol=1e-7)
+    again = [LINKS[link](utility_from_gaps(LINKS[link], gap, gap)) - 0.5 for gap in gaps]  # both candidates alike
+    np.testing.assert_allclose(again, gaps, atol=1e-12)
+
+
+def test_gaps_of_one_half_stand_for_any_utility_and_larger_ones_are_refused():
+    half, none = np.array([0.5]), np.array([0.0])
+    assert utility_from_gaps(LINKS["logistic"], none, none)[0] == pytest.approx(0.0, abs=1e-15)
+    assert utility_from_gaps(LINKS["logistic"], none, half)[0] == np.inf
+    with pytest.raises(UserError, match=r"a gap is 0.7, expected P - 1/2 in \[-0.5, 0.5\]"):
+        utility_from_gaps(LINKS["logistic"], np.array([0.7]), none)
+
+
+def test_the_gaps_of_a_matrix_give_back_its_utilities():
+    utilities = np.array([1.5, 0.3, -2.0])
+    gaps = arm_losses(bradley_terry(utilities))["condorcet"]
+    first, second = np.array([0, 1, 2, 1]), np.array([1, 1, 0, 2])
+    expected = utility_regret(utilities[0], utilities[first], utilities[second])
+    np.testing.assert_allclose(utility_from_gaps(LINKS["logistic"], gaps[first], gaps[second]), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("worst", [0.1, 1.0, 6.0])
+def test_probability_regret_lies_between_two_multiples_of_utility_regret(link, worst):
+    """A link is concave above 0: below its tangent at 0, above its chord up to the largest difference."""
+    below = np.random.default_rng(2).uniform(0, worst, (2, 500))
+    below[:, :2] = [[worst, 1e-7], [worst, 1e-7]]
+    regret = duel_regret(LINKS[link], np.zeros(500), -below[0], -below[1])
+    slope = (LINKS[link](np.array(1e-5)) - 0.5) / 1e-5
+    chord = (LINKS[link](np.array(worst)) - 0.5) / worst
+    ratio = regret["average"] / regret["utility"]
+    assert (ratio <= slope * (1 + 1e-6)).all()
+    assert (ratio >= chord * (1 - 1e-6)).all()
+    assert ratio[0] == pytest.approx(chord)  # both bounds are reached
+    assert ratio[1] == pytest.approx(slope, rel=1e-6)
+
+
 def test_duelling_the_best_with_itself_costs_nothing():
     zero = np.zeros(3)
     assert all((value == 0).all() for value in probability_regret(zero, zero).values())
@@ -61,14 +125,49 @@ def test_without_a_condorcet_winner_its_notions_are_absent():
     env = make_vector("duelenv/MatrixDuel-v0", 1, matrix=CYCLE)
     env.reset(seed=0)
     regret = env.step(np.array([[0, 1]]))[-1]["regret"]
-    assert set(regret) == {"borda", "copeland"}
+    assert set(regret) == {"borda", "copeland", "von_neumann"}
     assert regret["copeland"][0] == 0.0  # every arm beats one other
 
 
-def test_score_regret_is_zero_for_the_best_only():
-    scores = np.array([0.2, 0.9, 0.5])
+def test_the_regret_of_a_duel_is_the_mean_of_its_arms_losses():
+    losses = np.array([0.7, 0.0, 0.4])
     first, second = np.array([1, 1, 0]), np.array([1, 2, 2])
-    np.testing.assert_allclose(score_regret(scores, first, second), [0.0, 0.2, 0.55])
+    np.testing.assert_allclose(mean_loss(losses, first, second), [0.0, 0.2, 0.55])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_arm_loses_less_than_nothing_and_some_arm_nothing(seed):
+    matrix = random(5, seed)
+    for name, losses in arm_losses(matrix).items():
+        assert losses.min() == pytest.approx(0.0, abs=1e-12), name
+        assert (losses >= 0.0).all(), name
+
+
+def test_von_neumann_regret_is_against_the_distribution_that_is_never_beaten():
+    weights = np.array([2.0, 3.0, 1.0, 0.0]) / 6.0
+    expected = weights @ CYCLE_AND_LOSER - 0.5
+    assert expected[3] == pytest.approx((2 * 0.4 + 3 * 0.2 + 0.1) / 6)
+    env = make_vector("duelenv/MatrixDuel-v0", 16, matrix=CYCLE_AND_LOSER)
+    env.reset(seed=0)
+    pairs = np.array([(i, j) for i in range(4) for j in range(4)])
+    regret = env.step(pairs)[-1]["regret"]["von_neumann"]
+    for row, (i, j) in enumerate(pairs):
+        against = [sum(weights[arm] * CYCLE_AND_LOSER[arm, rival] for arm in range(4)) for rival in (i, j)]
+        assert regret[row] == pytest.approx(sum(against) / 2 - 0.5, abs=1e-9)
+    assert (regret >= 0.0).all()
+    assert (regret[:3] < 1e-9).all()  # arms of the cycle cost nothing, whichever meet
+
+
+def test_with_a_condorcet_winner_von_neumann_regret_is_average_and_needs_no_linear_programme(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)  # now its import fails
+    env = make_vector("duelenv/MatrixDuel-v0", 16)
+    env.reset(seed=0)
+    regret = env.step(np.array([(i, j) for i in range(4) for j in range(4)]))[-1]["regret"]
+    np.testing.assert_array_equal(regret["von_neumann"], regret["average"])
+    regret["average"] += 1.0  # no memory is shared
+    assert (regret["von_neumann"] < 0.5).all()
+    with pytest.raises(ImportError):
+        make_vector("duelenv/MatrixDuel-v0", 1, matrix=CYCLE)
 
 
 def test_the_feature_world_measures_against_the_best_of_the_round():

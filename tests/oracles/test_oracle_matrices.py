@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
+from fractions import Fraction
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -35,6 +36,10 @@ def preference_matrices(draw, coarse=True):
 def generated():
     return {
         "bradley_terry": matrices.bradley_terry([3.0, 1.0, 0.0, -2.0]),
+        "plackett_luce": matrices.plackett_luce([1e-300, 0.2, 7.0, 1e300]),
+        "mallows": matrices.mallows(12, 0.7),
+        "mallows_close_to_1": matrices.mallows(12, 1 - 1e-15),
+        "mallows_large": matrices.mallows(300, 0.5),
         "cyclic3": matrices.cyclic(3, 1.0),
         "cyclic6": matrices.cyclic(6, 0.7),
         "arithmetic": matrices.arithmetic(),
@@ -55,6 +60,61 @@ def test_generators_are_exactly_complementary(name):
 def test_bradley_terry_closed_form():
     matrix = matrices.bradley_terry([1.0, 0.0])
     assert_allclose(matrix[0, 1], 1 / (1 + np.exp(-1.0)))
+
+
+def marginals(num_arms, weight_of):
+    """P[i, j] = P(i stands before j) in a ranking of this unnormalised weight, by enumeration of all K! rankings."""
+    before = np.zeros((num_arms, num_arms))
+    for ranking in permutations(range(num_arms)):
+        weight = weight_of(ranking)
+        for place, arm in enumerate(ranking):
+            before[arm, list(ranking[place + 1 :])] += weight
+    total = before[0, 1] + before[1, 0]
+    return before / total + 0.5 * np.eye(num_arms)
+
+
+@pytest.mark.parametrize("num_arms", [2, 3, 4, 5])
+@pytest.mark.parametrize("dispersion", [0.0, 0.1, 0.5, 0.9, 1 - 1e-9, 1.0])
+def test_mallows_is_the_marginal_of_its_distribution_over_rankings(num_arms, dispersion):
+    def weight_of(ranking):
+        return dispersion ** sum(later < arm for place, arm in enumerate(ranking) for later in ranking[place + 1 :])
+
+    assert_allclose(matrices.mallows(num_arms, dispersion), marginals(num_arms, weight_of), atol=1e-14)
+
+
+@pytest.mark.parametrize("dispersion", [1e-300, 0.3, 0.99, 1 - 1e-9, 1 - 1e-15])
+def test_mallows_is_its_published_form_in_exact_arithmetic(dispersion):
+    phi = Fraction(dispersion)
+    matrix = matrices.mallows(9, dispersion)
+    for distance in range(1, 9):
+        exact = (distance + 1) / (1 - phi ** (distance + 1)) - distance / (1 - phi**distance)
+        assert abs(Fraction(matrix[0, distance]) - exact) < 1e-15
+        assert matrix[3, min(3 + distance, 8)] == matrix[0, min(distance, 5)]
+
+
+def test_mallows_is_strongly_transitive_between_a_ranking_and_indifference():
+    assert_array_equal(matrices.mallows(4, 0.0), np.triu(np.ones((4, 4)), 1) + 0.5 * np.eye(4))
+    assert_array_equal(matrices.mallows(4, 1.0), np.full((4, 4), 0.5))
+    matrix = matrices.mallows(30, 0.9)
+    assert matrices.is_strongly_stochastically_transitive(matrix)
+    assert matrices.condorcet_winner(matrix) == 0
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [0.2, 3.0, 1.0], [5.0, 1e-3, 0.7, 40.0], [1.0, 2.0, 3.0, 4.0, 50.0]])
+def test_plackett_luce_is_the_marginal_of_its_distribution_over_rankings(weights):
+    def weight_of(ranking):
+        skills = np.array(weights)[list(ranking)]
+        return np.prod(skills / skills[::-1].cumsum()[::-1])
+
+    matrix = matrices.plackett_luce(weights)
+    assert_allclose(matrix, marginals(len(weights), weight_of), atol=1e-12)
+    assert_allclose(matrix, matrices.bradley_terry(np.log(weights)), atol=1e-14)
+
+
+def test_plackett_luce_of_widely_different_weights():
+    matrix = matrices.plackett_luce([1e308, 1.5e308, 1e-308, 3e-308])
+    assert_allclose(matrix[[0, 3], [1, 2]], [0.4, 0.75])
+    assert_array_equal(matrix[:2, 2:], 1.0)
 
 
 def test_cyclic_three_arms_is_rock_paper_scissors():
@@ -116,6 +176,7 @@ def test_von_neumann_winners_known_in_closed_form():
     assert_allclose(matrices.von_neumann_winner(np.array(ROCK_PAPER_SCISSORS)), 1 / 3, atol=1e-9)
     condorcet = matrices.bradley_terry([0.0, 2.0, 1.0])
     assert_allclose(matrices.von_neumann_winner(condorcet), [0, 1, 0], atol=1e-9)
+    assert_array_equal(matrices.von_neumann_winner(condorcet), [0, 1, 0])  # nothing is solved
     # A cycle of margins a = (1 over 2), b = (2 over 3), c = (3 over 1) is balanced by (b, c, a).
     a, b, c = 0.1, 0.2, 0.3
     cycle = 0.5 + np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]])
@@ -192,6 +253,24 @@ def test_files_round_trip(tmp_path):
         assert_array_equal(matrices.load_matrix(source), matrix)
 
 
+def test_several_matrices_are_checked_one_by_one(tmp_path):
+    several = np.stack([matrices.random(3, seed) for seed in range(4)])
+    np.save(tmp_path / "p.npy", several)
+    for source in (several, several.tolist(), tmp_path / "p.npy"):
+        assert_array_equal(matrices.load_matrix(source), several)
+    assert_array_equal(matrices.load_matrix(several[:1]), several[0])
+    wrong = several.copy()
+    wrong[2, 0, 1] = 2.0
+    for source, message in (
+        (wrong, r"matrix\[2\]\[0, 1\] is 2, expected a probability"),
+        ([several[0].tolist(), [[0.5]]], "expected a square array of numbers"),
+        (several[:0], r"matrix has shape \(0, 3, 3\), expected \(K, K\)"),
+        (several[:, :2], r"matrix\[0\] has shape \(2, 3\), expected \(K, K\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            matrices.load_matrix(source)
+
+
 def test_wrong_files_are_named(tmp_path):
     (tmp_path / "words.csv").write_text("a,b\nc,d\n")
     (tmp_path / "empty.npy").write_bytes(b"")
@@ -220,6 +299,12 @@ def test_make_matrix():
         lambda: matrices.random(2.5, 0): "num_arms is 2.5",
         lambda: matrices.bradley_terry([1.0]): "expected at least two finite numbers",
         lambda: matrices.bradley_terry([1.0, np.inf]): "expected at least two finite numbers",
+        lambda: matrices.bradley_terry(["a", "b"]): r"utilities are \['a', 'b'\], expected at least two finite",
+        lambda: matrices.plackett_luce([1.0, 0.0]): r"weights are \[1.0, 0.0\], expected at least two positive finite",
+        lambda: matrices.plackett_luce([1.0, np.nan]): "expected at least two positive finite numbers",
+        lambda: matrices.plackett_luce(3.0): "expected at least two positive finite numbers",
+        lambda: matrices.mallows(1, 0.5): "num_arms is 1",
+        lambda: matrices.mallows(3, 1.5): r"dispersion is 1.5, expected a number in \[0, 1\]",
     }.items():
         with pytest.raises(UserError, match=message):
             call()
