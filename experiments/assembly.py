@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duelenv.experiments.config import RunConfig, choices, whole_number
+from duelenv.experiments.checks import choices, whole_number
+from duelenv.experiments.config import RunConfig
 from duelenv.oracles.errors import UserError
 
 __all__ = ["load_modules", "make_agent", "make_environment", "make_matrix", "make_policy", "world_settings", "wrap"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from duelenv.experiments.config import choices
+from duelenv.experiments.checks import choices
 from duelenv.oracles.errors import UserError
 
 __all__ = ["Speed", "bench"]

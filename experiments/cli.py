@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from duelenv.experiments import config as configs
+from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
+from duelenv.experiments.loading import load, suites
 from duelenv.oracles.errors import UserError
 
 __all__ = ["main"]
@@ -115,7 +116,7 @@ def _list(arguments: argparse.Namespace) -> int:
         "agents": sorted(agents.names()),
         "oracles": sorted(oracles.names()),
         "worlds": list(duelenv.WORLDS),
-        "suites": [f"{name}  ({_about(path)})" for name, path in configs.suites().items()],
+        "suites": [f"{name}  ({_about(path)})" for name, path in suites().items()],
     }
     for title, names in sections.items():
         print(title)
@@ -134,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
     overrides = list(arguments.overrides)
     if arguments.jobs is not None:
         overrides.append(f"jobs={arguments.jobs}")
-    config = configs.load(arguments.config, overrides)
+    config = load(arguments.config, overrides)
     directory = arguments.output or _default_directory(config, arguments.config, arguments.overrides)
     from duelenv.experiments.regret import tables
     from duelenv.experiments.report import write_report
@@ -148,15 +149,15 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _default_directory(config: configs.RunConfig, source: str, overrides: Sequence[str]) -> Path:
+def _default_directory(config: RunConfig, source: str, overrides: Sequence[str]) -> Path:
     """`runs/NAME`, or for a run with overrides a directory of its own that the same command finds again."""
-    execution = tuple(f"{key}=" for key in configs.EXECUTION_KEYS)
+    execution = tuple(f"{key}=" for key in EXECUTION_KEYS)
     plain = all(override.startswith(execution) for override in overrides)
     return Path("runs") / (config.name if plain else f"{config.name}-{config.identity()[:8]}")
 
 
 def _summary(table: object) -> str:
-    from duelenv.experiments.results import TextTable
+    from duelenv.experiments.text_table import TextTable
 
     assert isinstance(table, TextTable)
     import textwrap

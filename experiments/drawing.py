@@ -1,78 +1,39 @@
-"""How figures of a run look: colours, line styles, an empty figure, and names beside lines. Shows no data itself.
+"""What all figures of a run share: matplotlib's settings, panels with room for names, lines with bands, the files.
 
-Colours are Okabe and Ito's, told apart with any colour vision; the baseline is always grey. Where there are more agents
-than colours can tell apart, the leading ones have the colours and the others are thin and muted.
+Decides nothing about what a figure shows: that is in `duelenv.experiments.plots` and `regret_plots`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from duelenv.experiments.regret import group_agents
-from duelenv.experiments.results import Results, lower_is_better
-from duelenv.experiments.statistics import mean_interval
+from duelenv.experiments.annotations import Name, agent_name, width_of
+from duelenv.experiments.looks import Look, Theme, looks_of
+from duelenv.experiments.regret import Group, group_agents
+from duelenv.experiments.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
-    "DARK",
-    "LIGHT",
-    "Look",
-    "Name",
-    "Theme",
-    "agent_name",
+    "Panel",
+    "as_bytes",
+    "draw_band",
     "empty_figure",
     "footnote",
-    "looks_of",
     "matplotlib_settings",
-    "name_lines",
-    "name_points",
-    "spread",
+    "start_at_zero",
     "thousands",
+    "world_panels",
 ]
-
-#: More agents than this, and only the leading ones are told apart by colour.
-MANY = 10
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a figure."""
-
-    background: str
-    text: str
-    faint: str
-    baseline: str
-    muted: str
-    palette: tuple[str, ...]
-
-
-LIGHT = Theme(
-    background="#ffffff",
-    text="#222222",
-    faint="#e4e4e4",
-    baseline="#6b6b6b",
-    muted="#8e939a",
-    palette=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F3C8D"),
-)
-DARK = Theme(
-    background="#16181c",
-    text="#e6e6e6",
-    faint="#33373d",
-    baseline="#a3a3a3",
-    muted="#7b818a",
-    palette=("#56B4E9", "#FF8A3D", "#2CC79A", "#E79CC2", "#F0C04A", "#9DC3FF", "#C9A766", "#C58BD6"),
-)
-
-_STYLES = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.5, 2)))
 
 
 @contextmanager
@@ -104,86 +65,53 @@ def matplotlib_settings(theme: Theme) -> Iterator[None]:
         "figure.facecolor": theme.background,
         "savefig.facecolor": theme.background,
         "text.color": theme.text,
-        "svg.fonttype": "path",
-        # Without it the file's inner names are drawn at random, and two equal figures differ.
-        "svg.hashsalt": "duelenv",
     }
     with mpl.rc_context(cast("Any", settings)):
         yield
 
 
 @dataclass(frozen=True)
-class Look:
-    """How one agent's line is drawn."""
+class Panel:
+    """The axes of one variant of the world, and the agents that met it."""
 
-    colour: str
-    style: Any
-    width: float
-    leads: bool = True
-    """Whether it stands out: always, unless there are many agents."""
+    axes: Axes
+    group: Group
+    looks: Mapping[str, Look]
+    """By label."""
+    theme: Theme
 
-
-def looks_of(results: Results, theme: Theme) -> dict[str, Look]:
-    """The look of every agent; variants of the baseline's agent share its grey, an agent in several worlds its look."""
-    config = results.config
-    groups = group_agents(results)
-    kinds: dict[str, list[str]] = {}  # labels by the name that an agent has in every world
-    for group in groups:
-        for label, name in zip(group.agents, group.names, strict=True):
-            kinds.setdefault(name, []).append(label)
-    baseline = config.agent(config.baseline).name
-    grey = [name for name, labels in kinds.items() if config.agent(labels[0]).name == baseline]
-    grey.sort(key=lambda name: all(group.baseline not in kinds[name] for group in groups))  # the baseline itself first
-    coloured = [name for name in kinds if name not in grey]
-    muted: set[str] = set()
-    if len(coloured) > MANY:
-        coloured.sort(key=lambda name: _rank(results, kinds[name]))
-        muted = set(coloured[len(theme.palette) :])
-    looks: dict[str, Look] = {}
-    for name, labels in kinds.items():
-        if name in grey:
-            look = Look(theme.baseline, _STYLES[grey.index(name) % len(_STYLES)], 2.0)
-        elif name in muted:
-            look = Look(theme.muted, "-", 0.9, leads=False)
-        else:
-            number = coloured.index(name)
-            style = _STYLES[number // len(theme.palette) % len(_STYLES)]
-            look = Look(theme.palette[number % len(theme.palette)], style, 2.2)
-        looks |= dict.fromkeys(labels, look)
-    return looks
+    def agents(self) -> list[tuple[str, str, Look]]:
+        """Label, name and look of each agent; those that lead come last, so that they are drawn on top."""
+        every = [
+            (label, name, self.looks[label]) for label, name in zip(self.group.agents, self.group.names, strict=True)
+        ]
+        return sorted(every, key=lambda agent: agent[2].leads)
 
 
-def _rank(results: Results, labels: Sequence[str]) -> float:
-    """A number that is smaller for better agents: the final mean of what they are compared by."""
-    metric = (results.regret if results.config.replicated else None) or results.primary
-    mean = mean_interval([value for label in labels for value in results.final(label, metric).values()]).mean
-    return mean if lower_is_better(metric) else -mean
+def _nothing_further(group: Group) -> Sequence[str]:
+    return ()
 
 
-@dataclass(frozen=True)
-class Name:
-    """A name beside the end of a line."""
+def world_panels(
+    results: Results,
+    theme: Theme,
+    *,
+    suffix: str = "",
+    further: Callable[[Group], Sequence[str]] = _nothing_further,
+) -> tuple[Figure, list[Panel]]:
+    """An empty figure with one panel for each variant of the world.
 
-    text: str
-    x: float
-    y: float
-    """Where the line ends, in the data's coordinates."""
-    colour: str
-    size: float = 10.5
-    bold: bool = True
-    joined: bool = True
-    """Whether a leader line joins it to its line where it had to move."""
-
-    @property
-    def height(self) -> float:
-        """Room that it takes, in pixels."""
-        return 1.4 * self.size
-
-
-def agent_name(text: str, x: float, y: float, look: Look, *, joined: bool = True) -> Name:
-    """The name of an agent, small where it does not lead."""
-    size = 10.5 if look.leads else 8
-    return Name(text, x, y, look.colour, size, bold=look.leads, joined=joined)
+    Args:
+        results: The run.
+        theme: Colours.
+        suffix: What will stand after each agent's name, such as a number.
+        further: Other names that a panel will have, by its group.
+    """
+    looks, groups = looks_of(results, theme), group_agents(results)
+    largest = max(groups, key=lambda group: len(group.agents))
+    names = [(f"{name}{suffix}", looks[agent]) for agent, name in zip(largest.agents, largest.names, strict=True)]
+    figure, every = empty_figure(names, panels=len(groups), further=further(largest))
+    return figure, [Panel(axes, group, looks, theme) for axes, group in zip(every, groups, strict=True)]
 
 
 def empty_figure(
@@ -210,7 +138,7 @@ def empty_figure(
     figure = Figure(figsize=(width * columns, height * rows))
     FigureCanvasAgg(figure)
     least = 1.66 if panels == 1 else 1.2
-    label = max(least, 0.28 + max(_width(figure, name) for name in written) / 100)
+    label = max(least, 0.28 + max(width_of(figure, name) for name in written) / 100)
     left, bottom, top = 0.83, 0.73, 0.44
     across, up = width * columns, height * rows
     every = []
@@ -224,120 +152,37 @@ def empty_figure(
     return figure, every
 
 
-def _width(figure: Figure, name: Name) -> float:
-    """The width of a name in pixels."""
-    text = figure.text(0, 0, name.text, fontsize=name.size, fontweight="bold" if name.bold else "normal")
-    width = float(text.get_window_extent().width)
-    text.remove()
-    return width
+def draw_band(
+    axes: Axes,
+    x: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    look: Look,
+) -> None:
+    """A line over x [T], with its band where the agent leads: too many bands would hide each other."""
+    if look.leads:
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
+    axes.plot(x, mean, color=look.colour, linestyle=look.style, linewidth=look.width, solid_capstyle="round")
 
 
-def thousands(axes: Axes, which: str = "x") -> None:
-    """Round numbers on an axis, with commas."""
+def start_at_zero(axes: Axes, lowest: float) -> None:
+    """Starts a regret's axis at 0, unless it falls well below: against a comparator that was overtaken."""
+    if lowest > -0.1 * axes.get_ylim()[1]:
+        axes.set_ylim(bottom=0)
+
+
+def thousands(axes: Axes) -> None:
+    """Round numbers on both axes, with commas."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(_with_commas))
 
 
-def name_lines(axes: Axes, names: Sequence[Name]) -> None:
-    """Writes each line's name at its end, moved apart where names would touch and kept within the axes' height.
-
-    Args:
-        axes: Where; its limits are final.
-        names: In any order; of equal heights, the first is the lowest.
-    """
-    right = axes.get_xlim()[1]  # which also settles the limits that the transforms below go by
-    upwards = sorted(names, key=lambda name: name.y)
-    pixels = [float(axes.transData.transform((name.x, name.y))[1]) for name in upwards]
-    gaps = [(low.height + high.height) / 2 for low, high in pairwise(upwards)]
-    heights = spread(pixels, gaps, within=(axes.bbox.y0, axes.bbox.y1 - 4))
-    end = float(axes.transData.transform((right, upwards[0].y))[0]) if upwards else 0.0
-    # Where one name had to move, all stand a little off and get a leader line.
-    moved = any(abs(height - pixel) > 2 for height, pixel in zip(heights, pixels, strict=True))
-    for name, height in zip(upwards, heights, strict=True):
-        place = axes.transData.inverted().transform((end + (18 if moved else 6), height))
-        axes.annotate(
-            name.text,
-            xy=(name.x, name.y),
-            xytext=(float(place[0]), float(place[1])),
-            color=name.colour,
-            va="center",
-            ha="left",
-            fontsize=name.size,
-            fontweight="bold" if name.bold else "normal",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": name.colour,
-                "linewidth": 0.8 if name.bold else 0.5,
-                "relpos": (0, 0.5),
-                "shrinkA": 1,
-                "shrinkB": 1,
-            }
-            if moved and name.joined
-            else None,
-        )
-
-
-def name_points(axes: Axes, ends: Sequence[tuple[str, float, float, str]], theme: Theme) -> None:
-    """Writes names beside points, each moved up or down to the nearest free place.
-
-    Args:
-        axes: Where.
-        ends: Name, x, y and colour.
-        theme: Gives the outline that keeps names readable on lines.
-    """
-    from matplotlib import patheffects
-
-    axes.get_xlim()  # settles the limits that the transforms below go by
-    height, letter, beside = 16.0, 8.0, 9.0
-    taken: list[tuple[float, float, float]] = []  # left, right and centre of the names so far, in pixels
-    for name, x, y, colour in sorted(ends, key=lambda end: end[2]):
-        left, centre = (float(value) for value in axes.transData.transform((x, y)))
-        left += beside
-        right = left + letter * len(name)
-        for shift in sorted(np.arange(-6, 7) * height / 2 + 0.7 * height, key=abs):
-            place = centre + float(shift)
-            if all(right < a or left > b or abs(place - c) >= height for a, b, c in taken):
-                break
-        taken.append((left, right, place))
-        at_x, at_y = axes.transData.inverted().transform((left, place))
-        text = axes.annotate(
-            name,
-            xy=(float(at_x), float(at_y)),
-            color=colour,
-            va="center",
-            fontsize=10.5,
-            fontweight="bold",
-            annotation_clip=False,
-        )
-        text.set_path_effects([patheffects.withStroke(linewidth=3, foreground=theme.background)])
-
-
-def spread(
-    heights: Sequence[float], gaps: Sequence[float], within: tuple[float, float] = (-np.inf, np.inf)
-) -> list[float]:
-    """Moves sorted heights apart to at least the gaps between them, keeping groups centred where they were.
-
-    Pools neighbours that would touch, as in isotonic regression.
-
-    Args:
-        heights: In increasing order, [M].
-        gaps: Least distance between neighbours, [M - 1].
-        within: Lowest and highest place; the highest yields where there is no room for all.
-    """
-    places = np.concatenate([[0.0], np.cumsum(gaps)])  # where they would stand, packed from 0
-    groups: list[tuple[float, int]] = []  # mean of (height - place), size
-    for height, place in zip(heights, places, strict=False):
-        groups.append((height - float(place), 1))
-        while len(groups) > 1 and groups[-2][0] > groups[-1][0]:
-            (left, m), (right, n) = groups[-2], groups[-1]
-            groups[-2:] = [((left * m + right * n) / (m + n), m + n)]
-    offsets = [offset for offset, size in groups for _ in range(size)]
-    low, high = within[0], within[1] - float(places[-1])
-    return [max(low, min(high, offset)) + float(place) for offset, place in zip(offsets, places, strict=False)]
+def _with_commas(value: float, _: object) -> str:
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean and ") -> None:
@@ -345,3 +190,15 @@ def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean a
     seeds = max(len(results.seeds(agent)) for agent in results.agents)
     text = f"{lead}95 % t-interval over {seeds} seeds" if seeds > 1 else "one seed"
     figure.text(0.995, 0.008, text, ha="right", va="bottom", fontsize=8.5, color=theme.text, alpha=0.7)
+
+
+def as_bytes(figure: Figure, kind: str) -> bytes:
+    """A figure as a file of kind "svg" or "png", the same bytes for the same figure."""
+    import matplotlib as mpl
+
+    stream = io.BytesIO()
+    # Without the salt a file's inner names are drawn at random, and two equal figures differ.
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "duelenv"}):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(stream, format=kind, dpi=160, metadata=metadata)
+    return stream.getvalue()

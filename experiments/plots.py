@@ -5,7 +5,6 @@ The baseline is always there, in grey. Lines carry their names at their ends. Ba
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,31 +12,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.experiments import checkpoints, regret_plots
+from duelenv.experiments import checkpoints
+from duelenv.experiments.annotations import Name, agent_name, name_lines, name_points
 from duelenv.experiments.drawing import (
-    DARK,
-    LIGHT,
-    Look,
-    Name,
-    Theme,
-    agent_name,
+    Panel,
+    as_bytes,
+    draw_band,
     empty_figure,
     footnote,
-    looks_of,
     matplotlib_settings,
-    name_lines,
-    name_points,
+    start_at_zero,
     thousands,
+    world_panels,
 )
-from duelenv.experiments.regret import Group, group_agents
-from duelenv.experiments.results import Results, label_of
+from duelenv.experiments.looks import LIGHT, Theme, looks_of
+from duelenv.experiments.metrics import label_of, title_of
+from duelenv.experiments.regret_plots import draw_regret
+from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import band, mean_interval
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "LIGHT", "Theme", "draw", "save_figures"]
+__all__ = ["draw", "metric_against_labels", "save_figures", "win_rate_against_kl"]
 
 
 def _curves(results: Results, agent: str, metric: str, rate: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -65,43 +62,25 @@ def metric_against_labels(results: Results, metric: str, theme: Theme = LIGHT, *
         theme: Colours.
         rate: Show what each label adds, for a column that sums up.
     """
+    references = _references(results) if metric == "simple_regret" else {}
     with matplotlib_settings(theme):
-        looks = looks_of(results, theme)
-        groups = group_agents(results)
-        references = _references(results) if metric == "simple_regret" else {}
-        largest = max(groups, key=lambda group: len(group.agents))
-        figure, panels = empty_figure(
-            [(name, looks[agent]) for agent, name in zip(largest.agents, largest.names, strict=True)],
-            panels=len(groups),
-            further=list(references),
-        )
-        for axes, group in zip(panels, groups, strict=True):
-            _draw_metric(axes, results, group, metric, looks, references, theme, rate)
+        figure, panels = world_panels(results, theme, further=lambda _: list(references))
+        for panel in panels:
+            _draw_metric(panel, results, metric, references, rate)
         footnote(figure, results, theme)
     return figure
 
 
-def _draw_metric(
-    axes: Axes,
-    results: Results,
-    group: Group,
-    metric: str,
-    looks: Mapping[str, Look],
-    references: Mapping[str, float],
-    theme: Theme,
-    rate: bool,
-) -> None:
+def _draw_metric(panel: Panel, results: Results, metric: str, references: Mapping[str, float], rate: bool) -> None:
     """One panel of `metric_against_labels`."""
+    axes, theme = panel.axes, panel.theme
     ends: list[Name] = []
-    for agent, name in sorted(zip(group.agents, group.names, strict=True), key=lambda pair: looks[pair[0]].leads):
+    for agent, name, look in panel.agents():
         labels, values = _curves(results, agent, metric, rate)
         if labels.size == 0:
             continue
-        look = looks[agent]
         mean, low, high = band(values)
-        if look.leads:
-            axes.fill_between(labels, low, high, color=look.colour, alpha=0.13, linewidth=0)
-        axes.plot(labels, mean, color=look.colour, linestyle=look.style, linewidth=look.width, solid_capstyle="round")
+        draw_band(axes, labels, mean, low, high, look)
         ends.append(agent_name(name, float(labels[-1]), float(mean[-1]), look))
     for height in references.values():
         axes.axhline(height, color=theme.baseline, linewidth=1.0, linestyle=(0, (1, 2)))
@@ -110,14 +89,12 @@ def _draw_metric(
     axes.margins(x=0)
     right = axes.get_xlim()[1]
     ends += [Name(name, right, height, theme.baseline, size=9, bold=False) for name, height in references.items()]
-    # Nothing lies below zero but the regret against a comparator that was overtaken.
-    if not rate and metric.startswith("regret_") and axes.get_ylim()[0] > -0.1 * axes.get_ylim()[1]:
-        axes.set_ylim(bottom=0)
+    if not rate and metric.startswith("regret_"):
+        start_at_zero(axes, axes.get_ylim()[0])
     axes.set_xlabel("labels (oracle queries)")
     axes.set_ylabel(_rate_of(metric) if rate else label_of(metric, unit=True))
-    axes.set_title(group.title or (_rate_of(metric).capitalize() if rate else _title(metric)))
-    thousands(axes, "x")
-    thousands(axes, "y")
+    axes.set_title(panel.group.title or (_rate_of(metric).capitalize() if rate else title_of(metric)))
+    thousands(axes)
     name_lines(axes, ends)
 
 
@@ -146,8 +123,7 @@ def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
         axes.set_xlabel("KL(policy || start) per response (nats)")
         axes.set_ylabel("win rate")
         axes.set_title("What the win rate costs in KL to the start policy")
-        thousands(axes, "x")
-        thousands(axes, "y")
+        thousands(axes)
         name_points(axes, ends, theme)
         footnote(figure, results, theme, "means; bars at the end: ")
     return figure
@@ -161,17 +137,6 @@ def _references(results: Results) -> dict[str, float]:
     }
 
 
-def _title(metric: str) -> str:
-    titles = {
-        "win_rate": "Win rate against the start policy",
-        "win_rate_best_of_n": "Win rate of the recommended candidate",
-        "simple_regret": "Simple regret of the recommended candidate",
-    }
-    if metric.startswith("regret_"):
-        return f"Cumulative regret ({metric.removeprefix('regret_')})"
-    return titles.get(metric, label_of(metric).capitalize())
-
-
 def _rate_of(metric: str) -> str:
     return f"{metric.removeprefix('regret_')} regret per label"
 
@@ -181,7 +146,7 @@ def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     exact = results.regret is not None and results.config.replicated
     if exact and results.primary == results.regret:
-        figures |= regret_plots.draw_regret(results, theme)
+        figures |= draw_regret(results, theme)
         further: tuple[str, ...] = ("simple_regret",)
     else:
         figures[results.primary] = metric_against_labels(results, results.primary, theme)
@@ -192,22 +157,11 @@ def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
         if metric not in figures and results.has(metric) and not results.has("win_rate"):
             figures[metric] = metric_against_labels(results, metric, theme)
     if exact:
-        figures |= {} if results.regret in figures else regret_plots.draw_regret(results, theme)
+        figures |= {} if results.regret in figures else draw_regret(results, theme)
     elif results.regret is not None:
         # A policy's best response is far away: every line of a sum would look straight.
         figures[results.regret] = metric_against_labels(results, results.regret, theme, rate=True)
     return figures
-
-
-def as_bytes(figure: Figure, kind: str) -> bytes:
-    """A figure as a file of kind "svg" or "png", the same bytes for the same figure."""
-    import matplotlib as mpl
-
-    stream = io.BytesIO()
-    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "duelenv"}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(stream, format=kind, dpi=160, metadata=metadata)
-    return stream.getvalue()
 
 
 def save_figures(results: Results) -> list[Path]:

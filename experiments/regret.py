@@ -20,18 +20,12 @@ from numpy.typing import NDArray
 
 from duelenv import bounds
 from duelenv.experiments import assembly
-from duelenv.experiments.config import ARRAY_FILES
-from duelenv.experiments.results import (
-    Results,
-    TextTable,
-    difference_text,
-    fixed,
-    label_of,
-    make_table,
-    value_text,
-    verdict_of,
-)
+from duelenv.experiments.comparison import comparison_table
+from duelenv.experiments.metrics import label_of
+from duelenv.experiments.paths import ARRAY_FILES
+from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import Interval, Slope, log_log_slope, mean_interval, paired_difference
+from duelenv.experiments.text_table import TextTable, difference_text, fixed, value_text, verdict_of
 from duelenv.oracles.matrices import condorcet_winner
 
 __all__ = ["Bound", "Group", "RegretTable", "bounds_of", "duels", "group_agents", "regret_table", "tables"]
@@ -249,8 +243,8 @@ def tables(results: Results) -> list[TextTable]:
     """The tables of a run, the one that answers its question first."""
     regret = regret_table(results)
     if regret is None:
-        return [make_table(results)]
-    return [regret] if results.primary == regret.primary else [make_table(results), regret]
+        return [comparison_table(results)]
+    return [regret] if results.primary == regret.primary else [comparison_table(results), regret]
 
 
 def slope_text(slope: Slope) -> str:

@@ -5,30 +5,28 @@ For worlds without a policy, where regret is exact. One panel per variant of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from duelenv.experiments.annotations import Name, agent_name, name_lines
 from duelenv.experiments.drawing import (
-    MANY,
-    Look,
-    Name,
-    Theme,
-    agent_name,
-    empty_figure,
+    Panel,
+    draw_band,
     footnote,
-    looks_of,
     matplotlib_settings,
-    name_lines,
+    start_at_zero,
     thousands,
+    world_panels,
 )
-from duelenv.experiments.regret import Group, bounds_of, duels, group_agents
-from duelenv.experiments.results import Results, fixed, label_of
+from duelenv.experiments.looks import MANY, Theme
+from duelenv.experiments.metrics import label_of, title_of
+from duelenv.experiments.regret import Group, bounds_of, duels
+from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import band, log_log_slope
+from duelenv.experiments.text_table import fixed
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["draw_regret"]
@@ -48,51 +46,36 @@ def draw_regret(results: Results, theme: Theme) -> dict[str, Figure]:
 
 
 def _figure(results: Results, metric: str, theme: Theme, *, log: bool) -> Figure:
+    def bound_names(group: Group) -> list[str]:
+        return [bound.name for bound in bounds_of(results, group)] if log else []
+
     with matplotlib_settings(theme):
-        looks = looks_of(results, theme)
-        groups = group_agents(results)
-        largest = max(groups, key=lambda group: len(group.agents))
-        figure, panels = empty_figure(
-            [(f"{name} 0.00", looks[agent]) for agent, name in zip(largest.agents, largest.names, strict=True)],
-            panels=len(groups),
-            further=[bound.name for bound in bounds_of(results, largest)] if log else [],
-        )
-        for axes, group in zip(panels, groups, strict=True):
-            (_log_log if log else _linear)(axes, results, group, metric, looks, theme)
-            axes.set_xlabel("duels of a replicate")
-            axes.set_ylabel(label_of(metric))
-            notion = metric.removeprefix("regret_")
-            title = f"Cumulative regret ({notion}){', with slopes' if log else ''}"
-            axes.set_title(group.title or title)
+        figure, panels = world_panels(results, theme, suffix=" 0.00", further=bound_names)
+        for panel in panels:
+            (_log_log if log else _linear)(panel, results, metric)
+            panel.axes.set_xlabel("duels of a replicate")
+            panel.axes.set_ylabel(label_of(metric))
+            panel.axes.set_title(panel.group.title or title_of(metric) + (", with slopes" if log else ""))
         footnote(figure, results, theme, "slopes of the last half; mean and " if log else "mean and ")
     return figure
 
 
-def _in_order(group: Group, looks: Mapping[str, Look]) -> list[tuple[str, str]]:
-    """Labels and names, those that lead last, so that they are drawn on top."""
-    return sorted(zip(group.agents, group.names, strict=True), key=lambda pair: looks[pair[0]].leads)
-
-
-def _linear(axes: Axes, results: Results, group: Group, metric: str, looks: Mapping[str, Look], theme: Theme) -> None:
+def _linear(panel: Panel, results: Results, metric: str) -> None:
+    axes, group, looks = panel.axes, panel.group, panel.looks
     finals: dict[str, tuple[float, float]] = {}
     lowest = []
-    for agent, _ in _in_order(group, looks):
-        look, t = looks[agent], duels(results, agent)
+    for agent, _, look in panel.agents():
+        t = duels(results, agent)
         mean, low, high = band(results.curve(agent, metric)[1])
-        if look.leads:
-            axes.fill_between(t, low, high, color=look.colour, alpha=0.13, linewidth=0)
-        axes.plot(t, mean, color=look.colour, linestyle=look.style, linewidth=look.width, solid_capstyle="round")
+        draw_band(axes, t, mean, low, high, look)
         finals[agent] = (float(t[-1]), float(mean[-1]))
         lowest.append(float(mean.min()))
     axes.margins(x=0)
     leading = [finals[agent][1] for agent in group.agents if looks[agent].leads and agent != group.baseline]
     if len(group.agents) > MANY and leading and max(leading) > 0:
         axes.set_ylim(top=min(_HEADROOM * max(leading), axes.get_ylim()[1]))
-    # Nothing lies below zero but the regret against a comparator that was overtaken.
-    if min(lowest) > -0.1 * axes.get_ylim()[1]:
-        axes.set_ylim(bottom=0)
-    thousands(axes, "x")
-    thousands(axes, "y")
+    start_at_zero(axes, min(lowest))
+    thousands(axes)
     top = axes.get_ylim()[1]
     names = []
     # By regret: of the lines that leave the frame at its top, the names stand in that order.
@@ -103,32 +86,31 @@ def _linear(axes: Axes, results: Results, group: Group, metric: str, looks: Mapp
     name_lines(axes, names)
 
 
-def _log_log(axes: Axes, results: Results, group: Group, metric: str, looks: Mapping[str, Look], theme: Theme) -> None:
+def _log_log(panel: Panel, results: Results, metric: str) -> None:
+    axes, theme = panel.axes, panel.theme
     axes.set_xscale("log")
     axes.set_yscale("log")
     names: list[Name] = []
     lowest, highest, t = np.inf, 0.0, np.array([])
-    for agent, name in _in_order(group, looks):
-        look, t = looks[agent], duels(results, agent)
+    for agent, name, look in panel.agents():
+        t = duels(results, agent)
         steps, curves = results.curve(agent, metric)
         mean, low, high = band(curves)
         seen = (t > 0) & (mean > 0)
         if not seen.any():
             continue
         lowest, highest = min(lowest, float(mean[seen].min())), max(highest, float(mean[seen].max()))
-        if look.leads:
-            floor = np.maximum(low[seen], 0.1 * mean[seen])  # a logarithm has no place for 0
-            axes.fill_between(t[seen], floor, high[seen], color=look.colour, alpha=0.13, linewidth=0)
-        axes.plot(
-            t[seen], mean[seen], color=look.colour, linestyle=look.style, linewidth=look.width, solid_capstyle="round"
-        )
+        floor = np.maximum(low, 0.1 * mean)  # a logarithm has no place for 0
+        draw_band(axes, t[seen], mean[seen], floor[seen], high[seen], look)
         slope = log_log_slope(steps, curves).slope
         text = name if np.isnan(slope) else f"{name} {fixed(slope, 2)}"
         names.append(agent_name(text, float(t[-1]), float(mean[-1]), look))
     t = t[t > 0]
-    for bound in bounds_of(results, group) if t.size else ():
+    for bound in bounds_of(results, panel.group) if t.size else ():
         heights = bound.curve(t)
         shown = heights > 0  # c ln 1 = 0
+        if not shown.any():
+            continue
         axes.plot(t[shown], heights[shown], color=theme.text, linewidth=1.1, linestyle=(0, (1, 1.6)), alpha=0.8)
         names.append(Name(bound.name, float(t[-1]), float(heights[-1]), theme.text, size=9, bold=False))
         lowest, highest = min(lowest, float(heights[shown].min())), max(highest, float(heights[-1]))

@@ -14,9 +14,12 @@ from typing import Any
 
 from duelenv.experiments import checkpoints, plots
 from duelenv.experiments.cell import cells
-from duelenv.experiments.drawing import MANY
+from duelenv.experiments.drawing import as_bytes
+from duelenv.experiments.looks import DARK, LIGHT, MANY
+from duelenv.experiments.metrics import label_of, lower_is_better
 from duelenv.experiments.regret import bounds_of, group_agents, tables
-from duelenv.experiments.results import Results, TableLine, TextTable, label_of, lower_is_better
+from duelenv.experiments.results import Results
+from duelenv.experiments.text_table import TableLine, TextTable
 
 __all__ = ["write_report"]
 
@@ -138,7 +141,7 @@ def _direction(table: TextTable, line: TableLine) -> str:
 
 
 def _figures(results: Results) -> list[dict[str, Any]]:
-    light, dark = plots.draw(results, plots.LIGHT), plots.draw(results, plots.DARK)
+    light, dark = plots.draw(results, LIGHT), plots.draw(results, DARK)
     captions = {
         "win_rate": "Mean probability that the policy's response beats the start policy's on held-out prompts; 0.5 is "
         "the start policy.",
@@ -175,7 +178,7 @@ def _loglog_caption(results: Results) -> str:
 
 
 def _data(figure: Any) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(plots.as_bytes(figure, "svg")).decode("ascii")
+    return "data:image/svg+xml;base64," + base64.b64encode(as_bytes(figure, "svg")).decode("ascii")
 
 
 def _examples(results: Results, seed: int) -> dict[str, list[dict[str, str]]]:

@@ -27,7 +27,8 @@ import yaml
 
 from duelenv.experiments import assembly, checkpoints
 from duelenv.experiments.cell import Cell, CellReport, cells, run_cell, start_policy
-from duelenv.experiments.config import EXECUTION_KEYS, RunConfig, choices
+from duelenv.experiments.checks import choices
+from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.progress import Progress
 from duelenv.oracles.errors import UserError
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from duelenv.experiments import assembly
-from duelenv.experiments.config import RunConfig, full_id, load, suites
+from duelenv.experiments.checks import choices
+from duelenv.experiments.config import RunConfig, full_id
+from duelenv.experiments.loading import apply_override, load, suites
 from duelenv.oracles.errors import UserError
 
 __all__ = ["show_config", "show_duel"]
@@ -51,12 +53,8 @@ def show_config(target: str, overrides: Sequence[str]) -> RunConfig:
     world = full_id(target)
     if target.endswith((".yaml", ".yml")) or world not in duelenv.WORLDS:
         short = [name.removeprefix("duelenv/").removesuffix("-v0") for name in duelenv.WORLDS]
-        from duelenv.experiments.config import choices
-
         known = [*short, *suites()]
         raise UserError(f"{target!r} is no config file, no suite and no world: {choices(target, known)}")
-    from duelenv.experiments.config import apply_override
-
     defaults = _DEFAULTS.get(world, {})
     raw: dict[str, Any] = {"name": "show", "agents": ["passive"], **defaults}
     raw["env"] = {"id": world, **defaults.get("env", {})}

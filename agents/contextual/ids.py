@@ -14,6 +14,7 @@ Widths. H^-1, because information is counted under the posterior; beta = 2 by de
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,9 +24,11 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks
-from duelenv.agents.contextual.design import Arms, Float64, Geometry, distinct_pairs, of_distinct_pairs
+from duelenv.agents.contextual.design import Arms, Float32, Float64, Geometry, distinct_pairs, of_distinct_pairs
 from duelenv.core import AgentView
 from duelenv.oracles import checks
+
+Information = Callable[[Float32, Float32], Float32]
 
 
 @dataclass(frozen=True)
@@ -71,20 +74,43 @@ def ids_pair(geometry: Geometry, uniforms: Float64, *, beta: np.float32) -> tupl
     mean = geometry.mean
     rows = np.arange(len(mean))
     best = mean.argmax(axis=1)
-    gaps = mean[rows, best][:, None] - mean  # (N, K), not negative
     squares = geometry.squares()
-    base = (beta * np.sqrt(squares[rows, best]) - gaps).max(axis=1)  # D_0, (N,)
+    base = (beta * np.sqrt(squares[rows, best]) + mean).max(axis=1) - mean[rows, best]
+    return least_ratio(mean, squares, base, uniforms, information_gain)
+
+
+def information_gain(variance: Float32, squares: Float32) -> Float32:
+    """Return log(1 + variance * squares) / 2 in nats, in the memory of `squares`."""
+    squares *= variance
+    np.log1p(squares, out=squares)
+    squares *= np.float32(0.5)
+    return squares
+
+
+def least_ratio(
+    mean: Float32, squares: Float32, base: Float32, uniforms: Float64, information: Information
+) -> tuple[Arms, Arms]:
+    """Play the mixture of a duel with (b, b) that has the least squared regret per information.
+
+    Args:
+        mean: theta_hat . phi, [N, K].
+        squares: |z_ij|^2, [N, K, K].
+        base: D_0, [N], not negative.
+        uniforms: [N], below q where the mixture plays the pair and not (b, b).
+        information: What a duel tells, from p (1 - p) and |z_ij|^2 of the different pairs, [N, P] each, which it may
+            write into.
+    """
+    rows = np.arange(len(mean))
+    best = mean.argmax(axis=1)
+    gaps = mean[rows, best][:, None] - mean  # (N, K), not negative
     first, second = distinct_pairs(mean.shape[1])
     first_gap, second_gap = gaps.take(first, axis=1), gaps.take(second, axis=1)
     # In place from here on: fresh memory costs as much as the arithmetic.
     margin = first_gap - second_gap
-    odds = np.exp(np.negative(np.abs(margin, out=margin), out=margin), out=margin)
-    information = of_distinct_pairs(squares)
-    information *= odds
-    odds += np.float32(1.0)
-    information /= np.square(odds, out=odds)  # p (1 - p) = o / (1 + o)^2 with the odds o = e^-|theta_hat . z_ij|
-    np.log1p(information, out=information)
-    information *= np.float32(0.5)
+    odds = np.exp(np.negative(np.abs(margin, out=margin), out=margin), out=margin)  # e^-|theta_hat . z_ij|
+    share = odds + np.float32(1.0)
+    odds /= np.square(share, out=share)  # p (1 - p) = o / (1 + o)^2
+    told = information(odds, of_distinct_pairs(squares))
     gap = np.add(first_gap, second_gap, out=first_gap)
     gap *= np.float32(0.5)  # D_ij - D_0
     # The least ratio has the greatest inverse. 4 D_0 gap where gap > D_0, (gap + D_0)^2 elsewhere: both are
@@ -95,8 +121,8 @@ def ids_pair(geometry: Geometry, uniforms: Float64, *, beta: np.float32) -> tupl
     gap += floor
     np.square(gap, out=gap)
     gap -= np.square(beyond, out=beyond)
-    information /= np.maximum(gap, np.float32(1e-30), out=gap)
-    chosen = information.argmax(axis=1)
+    told /= np.maximum(gap, np.float32(1e-30), out=gap)
+    chosen = told.argmax(axis=1)
     first, second = first[chosen], second[chosen]
     play = uniforms * 0.5 * (gaps[rows, first] + gaps[rows, second]) <= base  # q = min(1, D_0 / (D_ij - D_0))
     return np.where(play, first, best), np.where(play, second, best)

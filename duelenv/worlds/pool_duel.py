@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
-from duelenv.data import Pool, load_pool
+from duelenv.data import Pool
 from duelenv.observation import LazyObservation
 from duelenv.oracles import checks
 from duelenv.oracles.base import Oracle, Preferences, ask
@@ -21,11 +20,9 @@ from duelenv.oracles.links import link as link_named
 from duelenv.randomness import RowStreams, stream
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.spaces import Unicode, UnicodeArray
-from duelenv.text_features import TextFeatures
+from duelenv.worlds.pool_inputs import features_of, pool_of
 
 SPLITS = ("train", "test")
-
-_TEXT_DIM = 64
 
 
 class PoolDuelVectorEnv(DuelVectorEnv):
@@ -108,7 +105,7 @@ class PoolDuelVectorEnv(DuelVectorEnv):
         selective: bool = False,
         feedback: str = "bernoulli",
     ) -> None:
-        self.pool = _pool_of(data)
+        self.pool = pool_of(data)
         recorded = self.pool.num_responses
         if num_candidates is None:
             num_candidates = recorded
@@ -118,12 +115,12 @@ class PoolDuelVectorEnv(DuelVectorEnv):
                 f"num_candidates={num_candidates} is more than the {recorded} responses recorded for "
                 "each prompt; give at most that"
             )
-        if not 0.0 < test_fraction < 1.0:
+        if not isinstance(test_fraction, (int, float)) or not 0.0 < test_fraction < 1.0:
             raise UserError(
                 f"test_fraction={test_fraction!r} is not usable; give the share of prompts that is "
                 "held out, above 0 and below 1"
             )
-        table = _features_of(self.pool, features, dim)
+        table = features_of(self.pool, features, dim)
         super().__init__(
             num_envs=num_envs,
             batch=batch,
@@ -148,7 +145,7 @@ class PoolDuelVectorEnv(DuelVectorEnv):
         self._utilities = self.pool.utilities.ravel()
         self._best = self.pool.utilities.max(axis=1)
         self._responses = self.pool.responses.ravel()
-        self._prompts = np.array([*self.pool.prompts, ""], dtype=object)[:-1]
+        self._prompts = np.array(self.pool.prompts, dtype=object)
         self._groups = np.unique(self._prompts.astype(str), return_inverse=True)[1].ravel()
         if self._groups.max() < 1:
             raise UserError("the pool has one prompt, expected at least two; one is to be held out, add another")
@@ -374,85 +371,3 @@ def _responder_regret(
         return float("nan")
     means = (gaps[judged] * mine).sum(axis=1)[answered] / mine.sum(axis=1)[answered]
     return float(means.mean())
-
-
-# Making pools and features ------------------------------------------------------------------------
-
-
-def _pool_of(data: Pool | str | Path | Mapping[str, Any]) -> Pool:
-    if isinstance(data, Pool):
-        return data
-    settings: Mapping[str, Any] = {}
-    if isinstance(data, Mapping):
-        settings = {name: value for name, value in data.items() if name != "path"}
-        if "path" not in data:
-            raise UserError(f"data={dict(data)!r} names no file; give the table as path, beside its settings")
-        data = data["path"]
-    if not isinstance(data, (str, Path)):
-        raise UserError(
-            f"data is a {type(data).__name__}, expected a Pool or the path of a table; "
-            "load_responses or load_pairs(...).pool() makes a pool"
-        )
-    path = Path(data)
-    if not path.is_file():
-        return load_pool(path, **settings)  # which says what is wrong
-    status = path.stat()
-    return _cached_pool(path.resolve(), status.st_mtime_ns, status.st_size, tuple(sorted(settings.items())))
-
-
-# An experiment makes one environment per agent and seed, all of one table: reading it and making
-# features take seconds, so the last few are kept. A changed file is read again.
-@functools.lru_cache(maxsize=2)
-def _cached_pool(path: Path, modified: int, size: int, settings: tuple[tuple[str, Any], ...]) -> Pool:
-    return load_pool(path, **dict(settings))
-
-
-@functools.lru_cache(maxsize=2)
-def _text_features(pool: Pool, dim: int) -> NDArray[np.float32]:
-    features = TextFeatures(dim)(pool.prompts, pool.responses)
-    features.flags.writeable = False
-    return features
-
-
-def _features_of(pool: Pool, features: ArrayLike | str | Path | None, dim: int | None) -> NDArray[np.float32]:
-    """Return the pool's features, float32 [P, K, d]."""
-    if dim is not None:
-        checks.integer("dim", dim, low=1)
-    if features is None:
-        return _text_features(pool, _TEXT_DIM if dim is None else dim)
-    given = _given_features(pool, features)
-    return given if dim is None else TextFeatures(dim)(pool.prompts, pool.responses, given)
-
-
-def _given_features(pool: Pool, features: ArrayLike | str | Path) -> NDArray[np.float32]:
-    name = "features"
-    if isinstance(features, (str, Path)):
-        name = str(features)
-        try:
-            features = np.load(features, allow_pickle=False)
-        except FileNotFoundError:
-            raise UserError(f"{name} does not exist; give the path of a .npy file") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{name} cannot be read as a NumPy array ({error}); save one with numpy.save") from None
-    values = np.asarray(features)
-    shape = pool.responses.shape
-    if values.dtype.kind not in "fiu" or not (
-        (values.ndim == 3 and values.shape[:2] == shape) or (values.ndim == 2 and len(values) == pool.num_rows)
-    ):
-        raise UserError(
-            f"{name} is {values.dtype} of shape {values.shape}, expected numbers of shape "
-            f"({shape[0]}, {shape[1]}, d), or ({pool.num_rows}, d) with a line for each row of the "
-            "table"
-        )
-    if values.ndim == 2:
-        values = values[pool.rows]
-    if not values.shape[2]:
-        raise UserError(f"{name} has 0 features for each response; give at least one")
-    values = values.astype(np.float32)
-    if not np.isfinite(values).all():
-        place = np.argwhere(~np.isfinite(values))[0].tolist()
-        raise UserError(
-            f"{name} holds {values[tuple(place)]} for response {place[1]} of prompt {place[0]}, "
-            "expected finite numbers; replace it"
-        )
-    return values

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -13,6 +11,7 @@ import duelenv.agents
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic
 from duelenv.agents.contextual.design import DesignMatrix, measure
 from duelenv.agents.contextual.infomax import outcome_variance
+from duelenv.agents.contextual.vids import deciding_covariance
 
 ROWS, ARMS, DIM = 12, 6, 3
 
@@ -261,83 +260,6 @@ def test_apl_duels_the_largest_gap():
         assert set(actions[r]) == {int(np.argmax(u)), int(np.argmin(u))}
 
 
-# Layers ---------------------------------------------------------------------------------------------------------------
-
-
-def layered(name, rounds=40, **settings):
-    """A layered agent after duels of its own choice in a small world, so that several layers are in use."""
-    env = make_vector(
-        "duelenv/FeatureDuel-v0", ROWS, num_candidates=ARMS, dim=DIM, candidates="sphere", horizon=rounds + 1
-    )
-    agent = duelenv.agents.make(name, env, seed=1, **settings)
-    observation, _ = env.reset(seed=4)
-    for _ in range(rounds):
-        actions = agent.act(observation)
-        following, labels, *_ = env.step(actions)
-        agent.update(observation, actions, labels)
-        observation = following
-    return agent, observation["features"]
-
-
-def layer_pieces(agent, features):
-    scale = [2.0**-level for level in range(1, agent.settings.num_layers + 1)]
-    for r, x in enumerate(features.astype(np.float64)):
-        radii = [agent.settings.beta * s * (1 + np.sqrt(v)) for s, v in zip(scale, agent.variance[r], strict=True)]
-        utilities = [[float(theta @ x[k]) for k in range(ARMS)] for theta in agent.theta[r]]
-        widths = []
-        for inverse in agent._inverses[r]:
-            widths.append(
-                [[np.sqrt((x[i] - x[j]) @ inverse @ (x[i] - x[j])) for j in range(ARMS)] for i in range(ARMS)]
-            )
-        yield r, SimpleNamespace(scale=scale, radii=radii, u=utilities, w=widths)
-
-
-def test_vacdb_against_loops():
-    agent, features = layered("vacdb", rounds=90, beta=0.2, prior_precision=1.0)
-    assert (agent.num_labels[:, 1] > 0).any()
-    actions = agent.act({"features": features})
-    for r, layer in layer_pieces(agent, features):
-        alive, expected = list(range(ARMS)), None
-        for level in range(4):
-            u, w = layer.u[level], layer.w[level]
-            widest = max((w[i][j], i, j) for i in alive for j in alive)
-            if widest[0] > layer.scale[level]:
-                expected = widest[1:]
-            elif widest[0] <= layer.scale[-1]:
-                expected = max((u[i] + u[j] + layer.radii[level] * w[i][j], i, j) for i in alive for j in alive)[1:]
-            if expected is not None:
-                break
-            top = max(u[i] for i in alive)
-            alive = [i for i in alive if u[i] >= top - layer.scale[level] * layer.radii[level]]
-        assert tuple(sorted(actions[r])) == tuple(sorted(expected))
-
-
-def test_a_duel_teaches_the_first_layer_in_which_it_is_wide():
-    agent, features = layered("vacdb", prior_precision=1.0)
-    before = agent.state_dict()
-    rng = np.random.default_rng(0)
-    actions, labels = rng.integers(ARMS, size=(ROWS, 2)), rng.integers(2, size=ROWS).astype(float)
-    actions[0] = 2, 2
-    agent.update({"features": features}, actions, labels)
-    for r in range(ROWS):
-        x = features[r].astype(np.float64)
-        z = x[actions[r, 0]] - x[actions[r, 1]]
-        widths = [np.sqrt(z @ inverse @ z) for inverse in before["inverses"][r]]
-        layer = next((level for level in range(4) if widths[level] >= 2.0 ** -(level + 1)), None)
-        for level in range(4):
-            inverse = before["inverses"][r, level]
-            if level == layer:
-                w = 2.0 ** -(level + 1) / widths[level]
-                inverse = np.linalg.inv(np.linalg.inv(inverse) + w**2 * np.outer(z, z))
-                residual = labels[r] - expit(before["theta"][r, level] @ z)
-                assert agent.variance[r, level] == pytest.approx(before["variance"][r, level] + w**2 * residual**2)
-                assert (agent.theta[r, level] - before["theta"][r, level]) @ z * (labels[r] - 0.5) > 0
-            else:
-                np.testing.assert_array_equal(agent.theta[r, level], before["theta"][r, level])
-            np.testing.assert_allclose(agent._inverses[r, level], inverse, rtol=1e-7, atol=1e-12)
-    assert (agent.num_labels[0] == before["num_labels"][0]).all()  # a duel with oneself is wide nowhere
-
-
 # Feel-good Thompson sampling ------------------------------------------------------------------------------------------
 
 
@@ -417,6 +339,58 @@ def test_rcdp_counts_a_duel_when_it_is_played_and_weighs_it_when_its_label_comes
         agent.update({"features": features}, actions, np.ones(ROWS))
     np.testing.assert_allclose(agent.played.matrix, played, rtol=1e-6)
     np.testing.assert_allclose(agent.belief.theta, slow.theta, rtol=1e-5, atol=1e-7)
+
+
+def test_vids_against_loops():
+    settings = {"num_samples": 8, "memory": 3}
+    agent, features = trained("vids", **settings)
+    twin, _ = trained("vids", **settings)
+    before = agent.deciding.copy()
+    actions = agent.act({"features": features})
+    draws, uniforms = twin.belief.sample_parameters(8), twin.streams.uniform()
+    for r in range(ROWS):
+        x = features[r].astype(np.float64) * agent.scale[r]
+        theta = agent.belief.theta[r]
+        best = max(range(ARMS), key=lambda k: theta @ x[k])
+        named = [max(range(ARMS), key=lambda k: draw @ x[k]) for draw in draws[r]]
+        base = np.mean([draw @ (x[a] - x[best]) for draw, a in zip(draws[r], named, strict=True)])
+        covariance = np.zeros((DIM, DIM))
+        for a in set(named):
+            mean = np.mean([draw for draw, name in zip(draws[r], named, strict=True) if name == a], axis=0) - theta
+            covariance += named.count(a) / 8 * np.outer(mean, mean)
+        np.testing.assert_allclose(agent.deciding[r], before[r] + (covariance - before[r]) / 3, rtol=1e-4, atol=1e-7)
+        ratios = {}
+        for i, j in every(lambda i, j: i < j):
+            z, gap = x[i] - x[j], theta @ (x[best] - (x[i] + x[j]) / 2)
+            p = expit(theta @ z)
+            variance = (p * (1 - p)) ** 2 * (z @ agent.deciding[r] @ z)
+            mixtures = np.linspace(1e-4, 1, 20_001)
+            ratios[i, j] = ((base + mixtures * gap) ** 2 / (mixtures * variance)).min(), gap
+        pair = min(ratios, key=lambda pair: ratios[pair][0])
+        expected = pair if uniforms[r] < min(1.0, base / ratios[pair][1]) else (best, best)
+        assert tuple(actions[r]) == expected
+
+
+def test_vids_does_not_depend_on_the_unit_of_the_features():
+    plays = []
+    for feature_scale in (1.0, 64.0):  # a power of 2, so that rounding is the same
+        env = make_vector("duelenv/FeatureDuel-v0", 4, num_candidates=5, dim=3, horizon=40)
+        agent, rng = duelenv.agents.make("vids", env, seed=3), np.random.default_rng(0)
+        for _ in range(30):
+            features = np.float32(feature_scale) * rng.normal(size=(4, 5, 3)).astype(np.float32)
+            plays.append(agent.act({"features": features}))
+            agent.update({"features": features}, plays[-1], rng.integers(2, size=4).astype(float))
+    np.testing.assert_array_equal(plays[:30], plays[30:])
+
+
+def test_what_decides_is_the_covariance_between_the_winners_draws():
+    """Two candidates that differ in the first feature: the half-normal mean, squared, in it, and nothing across it."""
+    draws = np.random.default_rng(0).normal(size=(3, 20_000, 2))
+    best = (draws[:, :, 0] < 0).astype(np.int64)
+    covariance = deciding_covariance(draws, best, 2)
+    np.testing.assert_allclose(covariance, np.tile(np.diag([2 / np.pi, 0.0]), (3, 1, 1)), atol=0.03)
+    surely = deciding_covariance(draws, np.zeros_like(best), 2)
+    np.testing.assert_allclose(surely, 0.0, atol=1e-3)
 
 
 # Networks -------------------------------------------------------------------------------------------------------------

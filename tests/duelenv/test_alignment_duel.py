@@ -95,6 +95,10 @@ def test_every_source_draws_its_share_and_the_policy_scores_them_all():
         ({"sources": {"teacher": 2, "policy": 2}}, "teacher"),
         ({"sources": {"policy": 0, "reference": 4}}, "policy"),
         ({"sources": {"policy": 2, "reference": 3}}, "sum 5"),
+        ({"sources": 4}, "sources is 4, expected"),
+        ({"features": 3}, "features=3 is unknown"),
+        ({"prompts": 3}, "prompts is 3, expected"),
+        ({"prompts": None}, "prompts is None, expected"),
         ({"sampling": "later"}, "later"),
         ({"features": "end"}, "end"),
         ({"prompts": []}, "at least one prompt"),
@@ -194,9 +198,11 @@ def test_the_start_policy_wins_half_of_the_time_at_no_divergence():
     assert metrics["kl"][0] == pytest.approx(0.0, abs=1e-5)
 
 
-def test_win_rate_and_kl_of_a_moved_policy_match_a_slow_computation():
+@pytest.mark.parametrize("temperature", [None, 0.5])
+def test_win_rate_and_kl_of_a_moved_policy_match_a_slow_computation(temperature):
+    """The win rate is that of responses as they are drawn, KL that of the model, at temperature 1."""
     policy = tiny_policy()
-    env = make_vector(WORLD, 2, policy=policy, oracle=WordCount(), num_candidates=3)
+    env = make_vector(WORLD, 2, policy=policy, oracle=WordCount(), num_candidates=3, temperature=temperature)
     env.reset(seed=0)
     before = env.examples(count=2)
     assert [example["prompt"] for example in before] == TEST_PROMPTS
@@ -214,13 +220,14 @@ def test_win_rate_and_kl_of_a_moved_policy_match_a_slow_computation():
     for row, prompt in enumerate(TEST_PROMPTS):
         for k in range(3):
             draws = uniforms[row : row + 1, k : k + 1]
-            new = policy.sample([prompt], 1, uniforms=draws)
-            old = policy.sample([prompt], 1, uniforms=draws, source="start")
+            new = policy.sample([prompt], 1, uniforms=draws, temperature=temperature)
+            old = policy.sample([prompt], 1, uniforms=draws, source="start", temperature=temperature)
             new_text, old_text = new.texts[0, 0], old.texts[0, 0]
             margin = float(np.diff(WordCount().utility([], [old_text, new_text]))[0])
             wins.append(0.5 if new_text == old_text else 1 / (1 + np.exp(-margin)))
-            start = policy.score([prompt], new.tokens, new.mask, source="start")
-            ratios.append(float(new.log_prob[0, 0] - start[0, 0]))
+            plain = policy.sample([prompt], 1, uniforms=draws)
+            start = policy.score([prompt], plain.tokens, plain.mask, source="start")
+            ratios.append(float(plain.log_prob[0, 0] - start[0, 0]))
     assert metrics["win_rate"][0] == pytest.approx(np.mean(wins), abs=1e-6)
     assert metrics["kl"][0] == pytest.approx(np.mean(ratios), abs=1e-3)
 
@@ -232,6 +239,23 @@ def test_another_oracle_may_judge():
     metrics = env.evaluate(Greedy())
     assert metrics["win_rate"][0] == pytest.approx(0.9, abs=0.02)
     assert "simple_regret" not in metrics
+
+
+class Brevity(UtilityOracle):
+    """Another utility without a known maximum, on another scale."""
+
+    def utility(self, prompts, responses):
+        return np.array([-2.0 * len(response) for response in responses])
+
+
+def test_a_judge_with_another_utility_has_a_comparator_of_its_own():
+    figures = []
+    for settings in ({"oracle": Brevity()}, {"oracle": WordCount(), "evaluation_oracle": Brevity()}):
+        env = make_vector(WORLD, 16, **settings)
+        env.reset(seed=0)
+        env.step(first_pairs(env))  # regret under the labelling oracle, on the prompts that are judged below
+        figures.append(env.evaluate(Greedy(), "train")["simple_regret"][0])
+    assert figures[0] == figures[1] > 0
 
 
 def test_an_unknown_split_is_named():

@@ -1,10 +1,12 @@
 """Comparisons stay equal: the same steps beside the same steps, the same world but for what an agent needs."""
 
 import pytest
+from made_up_runs import numeric_run, policy_run
 
 import duelenv
-from duelenv.experiments import config as configs
-from duelenv.experiments.results import Results, make_table
+from duelenv.experiments.comparison import comparison_table
+from duelenv.experiments.config import RunConfig
+from duelenv.experiments.results import Results
 from duelenv.experiments.runner import run
 
 
@@ -24,7 +26,7 @@ def plain(**agents):
 
 @pytest.mark.slow
 def test_an_agent_with_more_steps_is_also_compared_at_equal_steps(tmp_path):
-    config = configs.RunConfig.from_dict(
+    config = RunConfig.from_dict(
         plain(
             passive={},
             passive_2x={"name": "passive", "gradient_steps": 2},
@@ -34,7 +36,7 @@ def test_an_agent_with_more_steps_is_also_compared_at_equal_steps(tmp_path):
         )
     )
     run(config, tmp_path / "run")
-    table = make_table(Results(tmp_path / "run"))
+    table = comparison_table(Results(tmp_path / "run"))
     lines = {line.agent: line for line in table.lines}
     assert {name: line.peer for name, line in lines.items()} == {
         "passive": None,
@@ -49,10 +51,40 @@ def test_an_agent_with_more_steps_is_also_compared_at_equal_steps(tmp_path):
 
 
 def test_an_agent_may_change_its_candidates_but_not_its_budget():
-    config = configs.RunConfig.from_dict(plain(passive={}, selm={"env": {"sources": {"policy": 2, "reference": 2}}}))
+    config = RunConfig.from_dict(plain(passive={}, selm={"env": {"sources": {"policy": 2, "reference": 2}}}))
     assert config.for_agent("selm").env.settings["sources"] == {"policy": 2, "reference": 2}
     assert "sources" not in config.for_agent("passive").env.settings
-    assert configs.RunConfig.from_dict(config.to_dict()).identity() == config.identity()
+    assert RunConfig.from_dict(config.to_dict()).identity() == config.identity()
     for key in ("horizon", "num_envs"):
         with pytest.raises(duelenv.UserError, match="unequal"):
-            configs.RunConfig.from_dict(plain(passive={"env": {key: 5}}))
+            RunConfig.from_dict(plain(passive={"env": {key: 5}}))
+
+
+def test_the_table_tells_a_difference_from_noise(tmp_path):
+    table = comparison_table(Results(policy_run(tmp_path)))
+    lines = {line.agent: line for line in table.lines}
+    assert lines["passive"].difference is None
+    assert lines["better"].difference.mean == pytest.approx(0.1)
+    assert lines["better"].verdict == ""
+    assert lines["alike"].verdict == "no difference shown"
+    assert lines["better"].labels.mean == 20
+    text = table.text()
+    assert "+0.100 [+0.087, +0.113]" in text
+    assert text.count("no difference shown") == 1
+    assert "4 seeds" in table.caption
+    assert len({line.index("0.") for line in text.splitlines()[2:]}) == 1
+
+
+def test_one_seed_shows_nothing(tmp_path):
+    table = comparison_table(Results(policy_run(tmp_path, seeds=1)))
+    assert "(one seed)" in table.text()
+    assert table.caption.startswith("1 seed;")
+
+
+def test_references_stand_beside_the_agents(tmp_path):
+    results = Results(numeric_run(tmp_path))
+    assert results.primary == "simple_regret"
+    table = comparison_table(results)
+    assert [line.agent for line in table.lines] == ["passive", "real", "(longest response)"]
+    assert table.lines[2].primary.mean == 2
+    assert "gradient steps" not in table.header()

@@ -11,7 +11,7 @@ import pytest
 import duelenv  # noqa: F401  registers the worlds
 from duelenv import agents
 from duelenv.agents import base
-from duelenv.experiments.config import load, suites
+from duelenv.experiments.loading import load, suites
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("karmed.md", "contextual.md", "alignment.md")

@@ -1,64 +1,28 @@
-"""The table and figures of cumulative regret, and the bounds that are laid over them."""
+"""The table of cumulative regret, worlds that are compared apart, and the bounds that are laid over them."""
 
 import csv
 import io
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from matplotlib.text import Text
+from made_up_runs import MATRIX, regret_run
 
 from duelenv import bounds
 from duelenv.experiments import plots
-from duelenv.experiments.cell import cells
-from duelenv.experiments.config import RunConfig, load
+from duelenv.experiments.loading import load
+from duelenv.experiments.looks import LIGHT, looks_of
 from duelenv.experiments.regret import bounds_of, group_agents, regret_table, tables
 from duelenv.experiments.report import write_report
 from duelenv.experiments.results import Results
 from duelenv.experiments.runner import run
 from duelenv.oracles.matrices import bradley_terry
 
-MATRIX = {"name": "bradley_terry", "utilities": [1.0, 0.5, 0.0, -1.0]}
-STEPS = np.arange(0, 1001, 50)
-
-
-def made_up(folder, powers, metric="regret_average", env=None, seeds=6, **settings):
-    """A run directory in which agent number n has regret (1 + n) s t^power, s a factor of the replicate's own."""
-    config = RunConfig.from_dict(
-        {
-            "name": "made-up",
-            "env": {"id": "MatrixDuel", "matrix": MATRIX, "horizon": int(STEPS[-1]), **(env or {})},
-            "agents": {agent: {"name": "random"} if agent == "random" else {"name": "rucb"} for agent in powers},
-            "seeds": seeds,
-            "baseline": "random",
-            "metric": metric,
-            **settings,
-        }
-    )
-    folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    spreads = np.linspace(0.9, 1.1, seeds)
-    rows = []
-    for number, cell in enumerate(cells(config)):
-        (folder / "cells" / cell.name).mkdir(parents=True)
-        (folder / "cells" / cell.name / "result.parquet").touch()
-        name = cell.label.partition("-")[0]
-        for seed in cell.seeds:
-            for step in STEPS:
-                regret = (1 + number) * spreads[seed] * float(step) ** powers[name]
-                rows.append(
-                    {"agent": cell.label, "seed": seed, "step": int(step), "queries": int(step), "gradient_steps": 0,
-                     "seconds": 0.6, "simple_regret": 0.1, metric: regret}
-                )  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows), folder / "results.parquet")
-    return folder
-
 
 def test_the_table_is_sorted_and_says_how_regret_grows(tmp_path):
-    results = Results(made_up(tmp_path, {"random": 1.0, "b": 0.5, "a": 0.25}))
+    results = Results(regret_run(tmp_path, {"random": 1.0, "b": 0.5, "a": 0.25}))
     (table,) = tables(results)
     assert [line.agent for line in table.lines] == ["a", "b", "random"]
     assert [line.slope.slope for line in table.lines] == pytest.approx([0.25, 0.5, 1.0])
@@ -81,7 +45,7 @@ def test_the_table_is_sorted_and_says_how_regret_grows(tmp_path):
 
 
 def test_whoever_is_not_shown_to_be_worse_than_the_best_is_marked(tmp_path):
-    directory = made_up(tmp_path, {"random": 1.0, "a": 0.5, "b": 0.5})
+    directory = regret_run(tmp_path, {"random": 1.0, "a": 0.5, "b": 0.5})
     rows = pq.read_table(directory / "results.parquet").to_pylist()
     for row in rows:
         if row["agent"] == "b":  # better than a in one replicate by much, worse in the others by little
@@ -94,13 +58,13 @@ def test_whoever_is_not_shown_to_be_worse_than_the_best_is_marked(tmp_path):
 
 
 def test_a_zero_slope_has_no_sign(tmp_path):
-    results = Results(made_up(tmp_path, {"random": 1.0, "done": 0.0}))
+    results = Results(regret_run(tmp_path, {"random": 1.0, "done": 0.0}))
     assert "-0.00" not in tables(results)[0].text()
 
 
 def test_agents_are_compared_in_their_own_world(tmp_path):
     variants = {"k1": {"selective": False}, "k2": {"selective": True}}
-    directory = made_up(tmp_path, {"random": 1.0, "a": 0.5}, variants=variants, baseline="random-k1")
+    directory = regret_run(tmp_path, {"random": 1.0, "a": 0.5}, variants=variants, baseline="random-k1")
     results = Results(directory)
     one, two = group_agents(results)
     assert (one.title, one.names, one.baseline) == ("selective = False", ("random", "a"), "random-k1")
@@ -113,14 +77,14 @@ def test_agents_are_compared_in_their_own_world(tmp_path):
     for figure in plots.draw(results).values():
         assert [axes.get_title(loc="left") for axes in figure.axes] == ["selective = False", "selective = True"]
         assert all(text.get_text().split()[0] in ("random", "a", "c", "√(KT),") for text in figure.axes[1].texts)
-    looks = plots.looks_of(results, plots.LIGHT)
+    looks = looks_of(results, LIGHT)
     assert looks["a-k1"] == looks["a-k2"]
-    assert looks["random-k2"].colour == plots.LIGHT.baseline
+    assert looks["random-k2"].colour == LIGHT.baseline
 
 
 def test_agents_with_settings_of_their_own_stay_in_one_comparison(tmp_path):
     agents = {"random": {"name": "random"}, "a": {"name": "rucb", "env": {"selective": True}}}
-    results = Results(made_up(tmp_path, {"random": 1.0, "a": 0.5}, agents=agents))
+    results = Results(regret_run(tmp_path, {"random": 1.0, "a": 0.5}, agents=agents))
     (group,) = group_agents(results)
     assert group.names == ("random", "a")
 
@@ -132,16 +96,16 @@ def named(results):
 
 def test_bounds_of_a_matrix(tmp_path):
     constant = bounds.komiyama_constant(bradley_terry(MATRIX["utilities"]))
-    found = named(Results(made_up(tmp_path / "average", {"random": 1.0})))
+    found = named(Results(regret_run(tmp_path / "average", {"random": 1.0})))
     assert found[f"c ln T, c = {constant:.3g}"] == pytest.approx([0.0, constant * np.log(100)])
     assert found["√(KT), shape"] == pytest.approx([2.0, 20.0])
-    found = named(Results(made_up(tmp_path / "sum", {"random": 1.0}, metric="regret_sum")))
+    found = named(Results(regret_run(tmp_path / "sum", {"random": 1.0}, metric="regret_sum")))
     assert found[f"c ln T, c = {2 * constant:.3g}"][1] == pytest.approx(2 * constant * np.log(100))
-    assert named(Results(made_up(tmp_path / "weak", {"random": 1.0}, metric="regret_weak"))) == {}
+    assert named(Results(regret_run(tmp_path / "weak", {"random": 1.0}, metric="regret_weak"))) == {}
     cyclic = {"matrix": {"name": "cyclic", "num_arms": 5}}
-    assert list(named(Results(made_up(tmp_path / "cyclic", {"random": 1.0}, env=cyclic)))) == ["√(KT), shape"]
+    assert list(named(Results(regret_run(tmp_path / "cyclic", {"random": 1.0}, env=cyclic)))) == ["√(KT), shape"]
     gone = {"matrix": "gone.npy"}
-    assert named(Results(made_up(tmp_path / "gone", {"random": 1.0}, env=gone))) == {}
+    assert named(Results(regret_run(tmp_path / "gone", {"random": 1.0}, env=gone))) == {}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +118,7 @@ def test_bounds_of_a_matrix(tmp_path):
     ],
 )
 def test_bounds_of_features(tmp_path, settings, expected):
-    directory = made_up(tmp_path, {"random": 1.0}, metric="regret_utility")
+    directory = regret_run(tmp_path, {"random": 1.0}, metric="regret_utility")
     config = yaml.safe_load((directory / "config.yaml").read_text())
     config["env"] = {"id": "FeatureDuel", "horizon": 1000, **settings}
     (directory / "config.yaml").write_text(yaml.safe_dump(config))
@@ -162,40 +126,6 @@ def test_bounds_of_features(tmp_path, settings, expected):
     assert set(found) == set(expected)
     for name, heights in expected.items():
         assert found[name] == pytest.approx(heights)
-
-
-def test_thirty_names_do_not_touch_and_stay_in_the_figure(tmp_path):
-    powers = {"random": 1.0} | {f"agent_with_a_name_{number}": 0.5 for number in range(29)}
-    directory = made_up(tmp_path, powers, seeds=3)
-    for name, figure in plots.draw(Results(directory)).items():
-        figure.draw_without_rendering()
-        # The words alone: an annotation's own extent includes its leader line.
-        boxes = sorted((Text.get_window_extent(text) for text in figure.axes[0].texts), key=lambda box: box.y0)
-        assert len(boxes) >= 30, name
-        overlaps = [below.y1 - above.y0 for below, above in pairwise(boxes)]
-        assert max(overlaps) < 4, name  # pixels; a box has room above and below its letters
-        assert max(box.x1 for box in boxes) <= figure.bbox.x1, name
-        assert min(box.y0 for box in boxes) >= 0, name
-        assert max(box.y1 for box in boxes) <= figure.axes[0].bbox.y1 + 6, name
-    looks = plots.looks_of(Results(directory), plots.LIGHT)
-    leading = [agent for agent, look in looks.items() if look.leads]
-    assert len(leading) == 1 + len(plots.LIGHT.palette)
-    assert "agent_with_a_name_0" in leading  # the least regret of the twenty-nine
-    assert "agent_with_a_name_28" not in leading
-    assert "random" in leading
-    page = write_report(directory).read_text()
-    assert 'class="long"' in page
-    assert "<summary>The final figures of each seed" in page
-
-
-def test_the_linear_view_shows_the_leading_agents(tmp_path):
-    powers = {"random": 1.0} | {f"a{number}": 0.5 for number in range(12)}
-    figure = plots.draw(Results(made_up(tmp_path, powers)))["regret_average"]
-    axes = figure.axes[0]
-    assert axes.get_ylim()[0] == 0
-    assert axes.get_ylim()[1] == pytest.approx(1.15 * 9 * 1000**0.5)  # the eighth best: agent number 8
-    names = {text.get_text() for text in axes.texts}
-    assert {"random ↑", "a11 ↑", "a0"} <= names
 
 
 @pytest.mark.parametrize(("suite", "agents"), [("karmed", 17), ("contextual", 57)])

@@ -8,8 +8,9 @@ import duelenv
 from duelenv import agents
 from duelenv.experiments import assembly
 from duelenv.experiments import cell as cell_module
-from duelenv.experiments.config import RunConfig, load
+from duelenv.experiments.config import RunConfig
 from duelenv.experiments.journal import LabelLog, labels_table
+from duelenv.experiments.loading import load
 from duelenv.experiments.runner import Interrupted, run
 from duelenv.late import Answers, LateLabels
 

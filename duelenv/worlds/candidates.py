@@ -1,0 +1,210 @@
+"""Candidates of AlignmentDuel: where they come from, how they are drawn, what is observed of them. No duels here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from duelenv.observation import LazyObservation
+from duelenv.oracles import checks
+from duelenv.oracles.errors import UserError
+from duelenv.spaces import Unicode, UnicodeArray
+
+if TYPE_CHECKING:
+    from duelenv.policies.causal_lm import CausalLMPolicy, Source
+
+Strings = NDArray[np.object_]
+Encoder = Callable[[Sequence[str], Sequence[str]], NDArray[Any]]
+"""(prompts, responses) -> features [n, d]."""
+
+SOURCES = ("policy", "reference", "pilaf_plus", "pilaf_minus")
+"""Where candidates may come from; see `duelenv.policies.CausalLMPolicy.sample`."""
+
+_DEFAULT_CANDIDATES = 20
+_MANY_UPDATES = 2**53
+
+
+def check_sources(sources: Mapping[str, int] | None, num_candidates: int | None) -> dict[str, int]:
+    """Return how many candidates come from where, in the order given; all from the policy by default.
+
+    Raises:
+        UserError: An unknown source, a number out of range, or numbers that do not add up.
+    """
+    if sources is None:
+        count = _DEFAULT_CANDIDATES if num_candidates is None else num_candidates
+        return {"policy": checks.integer("num_candidates", count, low=2)}
+    if not isinstance(sources, Mapping):
+        raise UserError(
+            f"sources is {sources!r}, expected how many come from where; give a mapping like {{'policy': 4}}"
+        )
+    for source, count in sources.items():
+        if source not in SOURCES:
+            raise UserError(f"source {source!r} is unknown; choose among {', '.join(SOURCES)}")
+        checks.integer(f"sources[{source!r}]", count, low=1)
+    total = sum(sources.values())
+    if num_candidates is not None and num_candidates != total:
+        raise UserError(
+            f"num_candidates={num_candidates} is not the sum {total} of sources={dict(sources)}; leave one of them out"
+        )
+    return dict(sources)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Responses to N prompts, K each, as they were drawn; the other values are those of the observation."""
+
+    prompts: Strings  # [N]
+    responses: Strings  # [N, K]
+    tokens: NDArray[np.int64]  # [N, K, L]
+    mask: NDArray[np.int8]  # [N, K, L]
+    log_prob: NDArray[np.float32]  # [N, K]
+    source: NDArray[np.int8]  # [N, K]
+    policy_version: NDArray[np.int64]  # [N, K]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the prompts, in arrays of numbers and lists of strings."""
+        numeric = [item.name for item in fields(self) if item.name not in ("prompts", "responses")]
+        return {name: getattr(self, name) for name in numeric} | {"responses": self.responses.tolist()}
+
+    @classmethod
+    def from_state_dict(cls, prompts: Strings, state: Mapping[str, Any]) -> Candidates:
+        """Return the candidates for `prompts` that `state_dict` described."""
+        arrays = {name: np.asarray(value) for name, value in state.items() if name != "responses"}
+        return cls(prompts, np.array(state["responses"], dtype=object), **arrays)
+
+
+class Round:
+    """One round's prompts [N], and its candidates once somebody has looked or they have duelled."""
+
+    def __init__(self, prompts: Strings, draw: Callable[[], Candidates]) -> None:
+        self.prompts = prompts
+        self.drawn: Candidates | None = None
+        self._draw = draw
+
+    def candidates(self) -> Candidates:
+        """Return the candidates, drawing them the first time."""
+        if self.drawn is None:
+            self.drawn = self._draw()
+        return self.drawn
+
+
+def draw_candidates(
+    policy: CausalLMPolicy,
+    prompts: Strings,
+    uniforms: NDArray[np.float64],
+    sources: Mapping[str, int],
+    temperature: float | None,
+) -> Candidates:
+    """Sample responses to N prompts.
+
+    Args:
+        policy: Draws from every source, and scores all of them as it stands now.
+        prompts: [N].
+        uniforms: [N, K, L], which decide every token.
+        sources: How many of the K come from where.
+        temperature: Sampling temperature; None takes the policy's own.
+    """
+    parts = []
+    start = 0
+    for number, (source, count) in enumerate(sources.items()):
+        samples = policy.sample(
+            list(prompts),
+            count,
+            uniforms=uniforms[:, start : start + count],
+            source=cast("Source", source),
+            temperature=temperature,
+        )
+        start += count
+        log_prob = samples.log_prob  # (N, count)
+        if source != "policy":  # what was drawn elsewhere is still scored by the policy of this moment
+            log_prob = policy.score(list(prompts), samples.tokens, samples.mask)
+        version = 0 if source == "reference" else policy.version
+        numbers, versions = np.full(log_prob.shape, number, np.int8), np.full(log_prob.shape, version, np.int64)
+        parts.append((samples.texts, samples.tokens, samples.mask, log_prob, numbers, versions))
+    columns = [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
+    return Candidates(prompts, *columns)
+
+
+def observe(current: Round, policy: CausalLMPolicy, features: str | Encoder) -> LazyObservation:
+    """Return a round's observation; reading what belongs to its candidates draws them.
+
+    Args:
+        current: The round.
+        policy: Scores under the reference, and embeds where no encoder does.
+        features: "start", or an encoder.
+    """
+
+    def made(name: str) -> Callable[[], NDArray[Any]]:
+        return lambda: cast("NDArray[Any]", getattr(current.candidates(), name))
+
+    def encoded() -> NDArray[np.float32]:
+        drawn = current.candidates()
+        if callable(features):
+            return _encode(features, drawn.prompts, drawn.responses)
+        return policy.embed(list(drawn.prompts), drawn.tokens, drawn.mask)
+
+    def reference_log_prob() -> NDArray[np.float32]:
+        drawn = current.candidates()
+        return policy.score(list(drawn.prompts), drawn.tokens, drawn.mask, source="reference")
+
+    return LazyObservation(
+        {
+            "prompt": lambda: current.prompts,
+            "responses": made("responses"),
+            "features": encoded,
+            "tokens": made("tokens"),
+            "mask": made("mask"),
+            "log_prob": made("log_prob"),
+            "reference_log_prob": reference_log_prob,
+            "source": made("source"),
+            "policy_version": made("policy_version"),
+        }
+    )
+
+
+def observation_spaces(
+    policy: CausalLMPolicy, features: str | Encoder, num_candidates: int, example: str
+) -> dict[str, spaces.Space[Any]]:
+    """Return one row's spaces.
+
+    Args:
+        policy: Gives the sizes of the vocabulary, of a response and of a hidden state.
+        features: "start", or an encoder.
+        num_candidates: K.
+        example: A prompt, on which an encoder is tried for its number of features.
+    """
+    tokens = (num_candidates, policy.max_new_tokens)
+    per_candidate = (num_candidates,)
+    log_prob = spaces.Box(-np.inf, np.inf, per_candidate, np.float32)
+    dim = policy.hidden_size
+    if callable(features):
+        tried = np.array([example], dtype=object)
+        dim = _encode(features, tried, tried[:, np.newaxis]).shape[-1]
+    return {
+        "prompt": Unicode(),
+        "responses": UnicodeArray(per_candidate),
+        "features": spaces.Box(-np.inf, np.inf, (num_candidates, dim), np.float32),
+        "tokens": spaces.Box(0, policy.vocabulary_size - 1, tokens, np.int64),
+        "mask": spaces.Box(0, 1, tokens, np.int8),
+        "log_prob": log_prob,
+        "reference_log_prob": log_prob,
+        "source": spaces.Box(0, len(SOURCES) - 1, per_candidate, np.int8),
+        "policy_version": spaces.Box(0, _MANY_UPDATES, per_candidate, np.int64),
+    }
+
+
+def _encode(encoder: Encoder, prompts: Strings, responses: Strings) -> NDArray[np.float32]:
+    """Return the features of responses [N, K] to prompts [N], float32 [N, K, d]."""
+    repeated = np.repeat(prompts, responses.shape[1])
+    features = np.asarray(encoder(list(repeated), list(responses.ravel())), np.float32)
+    if features.ndim != 2 or len(features) != responses.size or not np.isfinite(features).all():
+        raise UserError(
+            f"the encoder gave an array of shape {features.shape} for {responses.size} responses; "
+            "it must give finite features of shape [n, d]"
+        )
+    return features.reshape(*responses.shape, -1)

@@ -1,0 +1,121 @@
+"""What PoolDuel is made of: a pool, read from a table where a path is given, and features of its responses."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from duelenv.data import Pool, load_pool
+from duelenv.oracles import checks
+from duelenv.oracles.errors import UserError
+from duelenv.text_features import TextFeatures
+
+_TEXT_DIM = 64
+
+
+def pool_of(data: Pool | str | Path | Mapping[str, Any]) -> Pool:
+    """Return the pool itself, or the one in a table.
+
+    The last few tables are kept, since an experiment makes one environment per agent and seed, all of one table, and
+    reading it takes seconds. A changed file is read again.
+
+    Args:
+        data: A pool, the path of a table for `duelenv.data.load_pool`, or a mapping of its settings with the path as
+            `path`.
+
+    Raises:
+        UserError: None of these, or as `load_pool` does.
+    """
+    if isinstance(data, Pool):
+        return data
+    settings: Mapping[str, Any] = {}
+    if isinstance(data, Mapping):
+        settings = {name: value for name, value in data.items() if name != "path"}
+        if "path" not in data:
+            raise UserError(f"data={dict(data)!r} names no file; give the table as path, beside its settings")
+        data = data["path"]
+    for name, value in settings.items():
+        if isinstance(value, (list, tuple, set, Mapping)):
+            raise UserError(f"data setting {name!r} is {value!r}, expected a single word or number; change {name}")
+    if not isinstance(data, (str, Path)):
+        raise UserError(
+            f"data is a {type(data).__name__}, expected a Pool or the path of a table; "
+            "load_responses or load_pairs(...).pool() makes a pool"
+        )
+    path = Path(data)
+    if not path.is_file():
+        return load_pool(path, **settings)  # which says what is wrong
+    status = path.stat()
+    return _cached_pool(path.resolve(), status.st_mtime_ns, status.st_size, tuple(sorted(settings.items())))
+
+
+@functools.lru_cache(maxsize=2)
+def _cached_pool(path: Path, modified: int, size: int, settings: tuple[tuple[str, Any], ...]) -> Pool:
+    return load_pool(path, **dict(settings))
+
+
+@functools.lru_cache(maxsize=2)
+def _text_features(pool: Pool, dim: int) -> NDArray[np.float32]:
+    features = TextFeatures(dim)(pool.prompts, pool.responses)
+    features.flags.writeable = False
+    return features
+
+
+def features_of(pool: Pool, features: ArrayLike | str | Path | None, dim: int | None) -> NDArray[np.float32]:
+    """Return the features of a pool's responses, float32 [P, K, d]; those made of its texts alone are kept too.
+
+    Args:
+        pool: The responses.
+        features: None for features of the texts; or an array, or the path of a .npy file, [P, K, d], or with one line
+            for each row of the table, [rows, d].
+        dim: Number of features d. None is 64 for features of the texts and takes given ones as they are; with both,
+            d features are made of the texts' style and the given ones' components.
+
+    Raises:
+        UserError: Features of another shape or with NaN, or a number out of range.
+    """
+    if dim is not None:
+        checks.integer("dim", dim, low=1)
+    if features is None:
+        return _text_features(pool, _TEXT_DIM if dim is None else dim)
+    given = _given_features(pool, features)
+    return given if dim is None else TextFeatures(dim)(pool.prompts, pool.responses, given)
+
+
+def _given_features(pool: Pool, features: ArrayLike | str | Path) -> NDArray[np.float32]:
+    name = "features"
+    if isinstance(features, (str, Path)):
+        name = str(features)
+        try:
+            features = np.load(features, allow_pickle=False)
+        except FileNotFoundError:
+            raise UserError(f"{name} does not exist; give the path of a .npy file") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{name} cannot be read as a NumPy array ({error}); save one with numpy.save") from None
+    values = np.asarray(features)
+    shape = pool.responses.shape
+    if values.dtype.kind not in "fiu" or not (
+        (values.ndim == 3 and values.shape[:2] == shape) or (values.ndim == 2 and len(values) == pool.num_rows)
+    ):
+        raise UserError(
+            f"{name} is {values.dtype} of shape {values.shape}, expected numbers of shape "
+            f"({shape[0]}, {shape[1]}, d), or ({pool.num_rows}, d) with a line for each row of the "
+            "table"
+        )
+    if values.ndim == 2:
+        values = values[pool.rows]
+    if not values.shape[2]:
+        raise UserError(f"{name} has 0 features for each response; give at least one")
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        place = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise UserError(
+            f"{name} holds {values[tuple(place)]} for response {place[1]} of prompt {place[0]}, "
+            "expected finite numbers; replace it"
+        )
+    return values

@@ -1,0 +1,142 @@
+"""A YAML file, or a suite by its name, and `key=value` overrides become one `RunConfig`.
+
+What a config may hold and how it is checked is in `duelenv.experiments.config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from duelenv.experiments.checks import choices
+from duelenv.experiments.config import SHORTHANDS, RunConfig
+from duelenv.experiments.paths import anchor_paths
+from duelenv.oracles.errors import UserError
+
+__all__ = ["apply_override", "load", "parse_yaml", "suites"]
+
+#: Keys of a config that have something inside, which an override can reach.
+_SECTIONS = ("env", "policy", "oracle", "evaluation_oracle", "prompts", "data", "agents", "variants")
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, where 1e-3 is a number: YAML 1.1 takes it for a word, and everybody writes it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a YAML text stands for."""
+    return yaml.load(text, _Loader)
+
+
+def suites() -> dict[str, Path]:
+    """The configs that come with the package: name -> file."""
+    folder = Path(str(resources.files("duelenv.experiments"))) / "suites"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config file, or a suite by its bare name, and applies overrides.
+
+    Args:
+        config: Path of a YAML file, or the name of a shipped suite.
+        overrides: `key=value` each; dotted keys reach inside, values are YAML. Paths in overrides start from the
+            current directory, paths in the file from the file's.
+
+    Raises:
+        UserError: No such file, not YAML, or a setting that is unknown or of the wrong kind.
+    """
+    path = Path(config).expanduser()
+    if not path.is_file():
+        shipped = suites()
+        if str(config) not in shipped:
+            raise UserError(f"No config file {str(config)!r} and no suite of that name: {choices(config, shipped)}")
+        path = shipped[str(config)]
+    try:
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = "" if where is None else f" (line {where.line + 1})"
+        raise UserError(f"{str(path)!r} is not valid YAML{line}: correct it and try again") from error
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{str(path)!r} holds {type(raw).__name__}, expected a mapping of settings")
+    anchored = anchor_paths(raw, path.resolve().parent)
+    for override in overrides:
+        apply_override(anchored, override)
+    return RunConfig.from_dict(anchored)
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Writes one `key=value` into a parsed config, in place; the mappings inside it are copied, not changed.
+
+    Top-level keys and agent labels must exist; inside a section any key may be set, since the world, oracle or agent
+    that receives it refuses what it does not know.
+
+    Raises:
+        UserError: No `=`, an unknown key, or a value that is not YAML.
+    """
+    key, separator, text = override.partition("=")
+    key = key.strip()
+    if not separator or not key:
+        raise UserError(f"The override {override!r} is not key=value: write for example 'seeds=4'")
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"The value in {override!r} is not valid YAML: quote it if it is meant as text") from error
+    head, *rest = key.split(".")
+    top = [item.name for item in dataclasses.fields(RunConfig)] + [*SHORTHANDS]
+    if head not in top:
+        raise UserError(f"Unknown setting {key!r}: {choices(head, top)}")
+    if rest and head not in _SECTIONS:
+        raise UserError(f"Unknown setting {key!r}: {head!r} is a single value")
+    if "" in rest:
+        raise UserError(f"The override {override!r} has an empty part in its key: write it like 'env.horizon=20'")
+    if not rest:
+        raw[head] = value
+        return
+    section = _spelled_out(head, raw.get(head))
+    if not isinstance(section, Mapping):
+        raise UserError(f"Cannot set {key!r}: {head!r} is {section!r}, expected a mapping of settings")
+    if head == "agents" and len(rest) > 1 and rest[0] not in section:
+        raise UserError(f"Unknown setting {key!r}: no agent has the label {rest[0]!r}, {choices(rest[0], section)}")
+    raw[head] = _with_value(section, key, value)
+
+
+def _spelled_out(head: str, section: Any) -> Any:
+    """A section as a mapping, if it is one of the short spellings `oracle: length`, `policy: toy`, `agents: [real]`."""
+    if section is None:
+        return {}
+    if isinstance(section, str):
+        key = {"env": "id", "data": "path"}.get(head, "name")
+        return {section: {}} if head in ("policy", "prompts") else {key: section}
+    if isinstance(section, list) and head == "agents":
+        return dict.fromkeys(section, None)
+    return section
+
+
+def _with_value(section: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of a section in which the dotted `key`, whose first part names the section, has a value."""
+    head, *parents, last = key.split(".")
+    changed = dict(section)
+    node = changed
+    for depth, part in enumerate(parents):
+        child = node.get(part)
+        if child is None:
+            child = {}
+        if not isinstance(child, Mapping):
+            parent = ".".join([head, *parents[: depth + 1]])
+            raise UserError(f"Unknown setting {key!r}: {parent!r} is {child!r} and has nothing inside")
+        node[part] = dict(child)
+        node = node[part]
+    node[last] = value
+    return changed

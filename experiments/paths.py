@@ -1,0 +1,74 @@
+"""Which settings of a config are paths, and where the relative ones start from. Opens no files.
+
+A path written in a config file starts from the file's folder, one written on the command line from the current one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+__all__ = ["ARRAY_FILES", "anchor_paths"]
+
+#: Settings of worlds that may name a file with an array, and what such a file's name ends in.
+_ARRAY_SETTINGS = ("matrix", "features")
+ARRAY_FILES = (".npy", ".csv")
+
+
+def anchor_paths(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A parsed config with its relative paths made absolute.
+
+    Whatever is not written as a path is left as it is, for the checks of `duelenv.experiments.config` to refuse.
+
+    Args:
+        raw: Parsed YAML.
+        folder: Directory that relative paths start from.
+    """
+    anchored = dict(raw)
+    data, env, modules = raw.get("data"), raw.get("env"), raw.get("modules")
+    if _is_path(data):
+        anchored["data"] = _absolute(folder, data)
+    elif isinstance(data, Mapping) and _is_path(data.get("path")):
+        anchored["data"] = {**data, "path": _absolute(folder, data["path"])}
+    if isinstance(env, Mapping):
+        anchored["env"] = {key: _anchored_array(key, value, folder) for key, value in env.items()}
+    if isinstance(modules, str):
+        anchored["modules"] = _anchored_module(modules, folder)
+    elif isinstance(modules, list | tuple):
+        anchored["modules"] = [_anchored_module(name, folder) for name in modules]
+    for key in ("policy", "prompts"):
+        if key in raw:
+            # A policy that is no file here may be a name on the Hugging Face hub; whoever loads it says if it is not.
+            anchored[key] = _anchored_source(raw[key], folder, must_exist=key == "policy")
+    return anchored
+
+
+def _is_path(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _absolute(folder: Path, path: str) -> str:
+    return str((folder / Path(path).expanduser()).resolve())
+
+
+def _anchored_array(key: str, value: object, folder: Path) -> object:
+    named = key in _ARRAY_SETTINGS and isinstance(value, str) and value.endswith(ARRAY_FILES)
+    return _absolute(folder, str(value)) if named else value
+
+
+def _anchored_module(name: object, folder: Path) -> object:
+    """Paths of Python files are anchored; dotted names stay."""
+    return _absolute(folder, name) if isinstance(name, str) and name.endswith(".py") else name
+
+
+def _anchored_source(section: object, folder: Path, *, must_exist: bool) -> object:
+    """`{path: ..., ...}`, or the form `{path: {path: ..., ...}}` that `RunConfig.to_dict` writes."""
+    if not isinstance(section, Mapping) or "path" not in section:
+        return section
+    path = section["path"]
+    if isinstance(path, Mapping):
+        return {**section, "path": _anchored_source(path, folder, must_exist=must_exist)}
+    if not _is_path(path) or (must_exist and not (folder / Path(path).expanduser()).exists()):
+        return section
+    return {**section, "path": _absolute(folder, path)}

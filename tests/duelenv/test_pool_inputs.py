@@ -1,0 +1,82 @@
+"""What PoolDuel is made of: tables and features, and one sentence for what does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pools import FEATURES, POOL, PROMPTS, RESPONSES, make, play
+
+from duelenv import UserError
+from duelenv.data import Pool
+
+
+def write_table(path: Path) -> Path:
+    rows = [
+        {"prompt": POOL.prompts[p], "response": POOL.responses[p, k], "score": POOL.utilities[p, k]}
+        for k in range(RESPONSES)
+        for p in range(PROMPTS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_path_a_mapping_and_a_pool_give_the_same_world(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.jsonl")
+    by_row = FEATURES.transpose(1, 0, 2).reshape(-1, 3)  # the table runs over prompts first
+    np.save(tmp_path / "f.npy", by_row)
+    expected = play(make(), 5)
+    for data, features in ((path, by_row), (str(path), tmp_path / "f.npy"), ({"path": path}, FEATURES)):
+        for (a, labels, _), (b, relabelled, _) in zip(
+            expected, play(make(data=data, features=features), 5), strict=True
+        ):
+            np.testing.assert_array_equal(a["features"], b["features"])
+            assert a["responses"].tolist() == b["responses"].tolist()
+            np.testing.assert_array_equal(labels, relabelled)
+
+
+def test_settings_of_the_table_reach_the_importer_and_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.jsonl")
+    halved = make(data={"path": path, "temperature": 2.0})
+    np.testing.assert_allclose(halved.pool.utilities, POOL.utilities / 2)
+    assert make(data=path).pool is make(data=path).pool
+    path.write_text("\n".join(path.read_text().splitlines()[: 4 * PROMPTS]))
+    assert make(data=path, features=None, dim=3).pool.num_responses == 4
+
+
+def test_features_are_made_of_texts_alone_or_with_the_given_ones() -> None:
+    plain, mixed = make(features=None), make(dim=70)
+    assert plain.reset(seed=0)[0]["features"].shape == (8, RESPONSES, 64)
+    assert mixed.reset(seed=0)[0]["features"].shape == (8, RESPONSES, 70)
+    other_scores = make(data=Pool(POOL.prompts, POOL.responses, -POOL.utilities), features=None)
+    np.testing.assert_array_equal(other_scores.reset(seed=0)[0]["features"], plain.reset(seed=0)[0]["features"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"features": FEATURES[:5]}, "shape (5, 5, 3), expected numbers of shape (40, 5, d), or (200, d)"),
+        ({"features": FEATURES[:, :, :0]}, "0 features"),
+        ({"features": np.where(FEATURES == FEATURES[2, 1, 0], np.nan, FEATURES)}, "nan for response 1 of prompt 2"),
+        ({"features": FEATURES.astype(str)}, "expected numbers"),
+        ({"features": "missing.npy"}, "missing.npy does not exist"),
+        ({"dim": 0}, "dim is 0"),
+        ({"data": 7}, "data is a int"),
+        ({"data": "missing.parquet"}, "missing.parquet does not exist"),
+        ({"data": {"score": "s"}}, "names no file"),
+        ({"data": {"path": "missing.parquet", "score": ["s"]}}, "data setting 'score' is ['s']"),
+    ],
+)
+def test_wrong_input_gets_one_sentence(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make(**settings)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_array_gets_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "f.npy").write_bytes(b"text")
+    with pytest.raises(UserError, match="cannot be read as a NumPy array"):
+        make(features=tmp_path / "f.npy")
