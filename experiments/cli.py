@@ -110,12 +110,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> int:
     import duelenv
-    from duelenv import agents, oracles
+    from duelenv import agents, oracles, wrappers
+    from duelenv.oracles.links import LINKS
+    from duelenv.oracles.matrices import MATRICES
+    from duelenv.oracles.utilities import UTILITIES
 
     sections = {
         "agents": sorted(agents.names()),
         "oracles": sorted(oracles.names()),
         "worlds": list(duelenv.WORLDS),
+        "wrappers of labels (env.wrappers)": wrappers.names(),
+        "matrices (env.matrix)": sorted(MATRICES),
+        "utilities of features (env.utility)": sorted(UTILITIES),
+        "links (env.link)": sorted(LINKS),
         "suites": [f"{name}  ({_about(path)})" for name, path in suites().items()],
     }
     for title, names in sections.items():

@@ -23,7 +23,7 @@ __all__ = ["Results"]
 _PRIMARY = ("win_rate", "simple_regret", "win_rate_best_of_n", "utility")
 
 #: Notions of regret in the order in which one is chosen for the cumulative column and figure.
-_NOTIONS = ("average", "utility", "sum", "borda", "copeland")
+_NOTIONS = ("average", "utility", "sum", "von_neumann", "borda", "copeland")
 #: The same where a policy starts far from the best response: there, probabilities are close to 1 and hardly move.
 _POLICY_NOTIONS = ("utility", *_NOTIONS)
 

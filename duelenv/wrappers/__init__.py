@@ -6,7 +6,7 @@
 `Flip` and `Corruption` change labels, `Missing` loses them, `Delay`, `AdversarialDelay` and `Batching` hold them back.
 Late labels come in `info["late"]`, and `duelenv.late.LateLabels` hands them to an agent. Around a scalar world:
 `duelenv.DuelEnv(Flip(scalar_env.unwrapped.vector, probability=0.1))`. Drift and abrupt change of the truth are
-settings of `FeatureDuel`, `drift` and `changes`.
+settings of `FeatureDuel` and `MatrixDuel`, `drift` and `changes`.
 """
 
 from __future__ import annotations

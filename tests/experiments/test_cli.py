@@ -112,7 +112,8 @@ def test_interrupts_exit_with_130(config, capsys, monkeypatch):
 def test_list_names_everything(capsys):
     assert main(["list"]) == 0
     output = capsys.readouterr().out
-    for name in ("passive", "thompson", "selm", "real", "good_words", "duelenv/PoolDuel-v0", "demo", "features"):
+    named = ("passive", "thompson", "selm", "real", "good_words", "duelenv/PoolDuel-v0", "demo", "features")
+    for name in (*named, "delay", "mallows", "ackley", "probit"):
         assert f"  {name}" in output
 
 
