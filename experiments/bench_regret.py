@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.experiments.config import choices
+from duelenv.experiments.checks import choices
 from duelenv.oracles.errors import UserError
 
 __all__ = ["CONTEXTUAL", "KARMED", "WORLD_A", "WORLD_B", "BenchWorld", "Measured", "bench_regret", "matrix_world"]
@@ -29,7 +29,7 @@ KARMED = (
 
 CONTEXTUAL = (
     *("random", "thompson", "fgts", "maxinp", "maxpairucb", "maxfirstucb", "maxminlcb", "colstim", "rcdb", "rcdp"),
-    *("vacdb", "ids", "infomax", "deltaucb", "drts", "apl", "neural_ucb", "neural_ts"),
+    *("vacdb", "adacdb", "ids", "vids", "infomax", "deltaucb", "drts", "apl", "neural_ucb", "neural_ts"),
 )
 """Agents for features, each of which plays worlds A and B."""
 

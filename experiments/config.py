@@ -119,7 +119,8 @@ class RunConfig:
     split: str = "test"
     """Contexts that evaluation uses."""
     metric: str | None = None
-    """Metric of the table and the first figure; chosen by the world if absent."""
+    """Metric of the table and the first figure, "regret" for the first notion of regret that the world knows; chosen by
+    the world if absent."""
     examples: int = 8
     """Held-out prompts whose responses before and after are kept for the report."""
     jobs: int | None = None

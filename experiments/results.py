@@ -22,6 +22,8 @@ __all__ = ["Results"]
 #: Metrics in the order in which one of them is chosen to compare agents.
 _PRIMARY = ("win_rate", "simple_regret", "win_rate_best_of_n", "utility")
 
+#: As `metric` of a config: the first notion of regret below that the world knows.
+ANY_REGRET = "regret"
 #: Notions of regret in the order in which one is chosen for the cumulative column and figure.
 _NOTIONS = ("average", "utility", "sum", "von_neumann", "borda", "copeland")
 #: The same where a policy starts far from the best response: there, probabilities are close to 1 and hardly move.
@@ -74,6 +76,8 @@ class Results:
     def primary(self) -> str:
         """The metric that agents are compared by."""
         chosen = self.config.metric
+        if chosen == ANY_REGRET and self._known_regret is not None:
+            return self._known_regret
         if chosen is not None:
             if chosen not in self._columns:
                 raise UserError(
@@ -88,8 +92,10 @@ class Results:
     @cached_property
     def regret(self) -> str | None:
         """The column of cumulative regret that is shown, or None if the truth is unknown."""
-        if self.primary.startswith("regret_"):
-            return self.primary
+        return self.primary if self.primary.startswith("regret_") else self._known_regret
+
+    @cached_property
+    def _known_regret(self) -> str | None:
         known = [name for name in self._columns if name.startswith("regret_")]
         for notion in _NOTIONS if self.config.replicated else _POLICY_NOTIONS:
             if f"regret_{notion}" in known:

@@ -1,6 +1,7 @@
 """Contextual dueling bandits over features: one file per algorithm, on one estimate and one kind of widths."""
 
 from duelenv.agents.contextual import (  # registers them
+    adacdb,
     apl,
     colstim,
     deltaucb,
@@ -16,9 +17,11 @@ from duelenv.agents.contextual import (  # registers them
     rcdb,
     rcdp,
     vacdb,
+    vids,
 )
 
 __all__ = [
+    "adacdb",
     "apl",
     "colstim",
     "deltaucb",
@@ -34,4 +37,5 @@ __all__ = [
     "rcdb",
     "rcdp",
     "vacdb",
+    "vids",
 ]

@@ -10,6 +10,9 @@ alpha = 2^-L, so that layer L never passes candidates on. The paper duels any pa
 is then the first in which the pair is so wide. After step 1 the paper learns nothing; here a duel that is still wide in
 a later layer teaches that one.
 
+`norm` is 0.1 by default, a small part of the radius: a layer judges candidates once all of them are narrow in it, when
+its labels outweigh the ridge.
+
 Widths. Sigma^-1, the papers' kind, because the layers are defined by it. Guarantee (the paper's radius). Regret of
 order d sqrt(sum_t Var_t) + d: with certain outcomes it does not grow with T.
 """
@@ -68,4 +71,4 @@ class VACDB(LayeredAgent):
 @register("vacdb")
 def vacdb(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the VACDB agent."""
-    return VACDB(view, seed, "vacdb", settings.take(LayerSettings))
+    return VACDB(view, seed, "vacdb", settings.take(LayerSettings, norm=0.1))
