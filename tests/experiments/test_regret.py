@@ -128,7 +128,7 @@ def test_bounds_of_features(tmp_path, settings, expected):
         assert found[name] == pytest.approx(heights)
 
 
-@pytest.mark.parametrize(("suite", "agents"), [("karmed", 17), ("contextual", 57)])
+@pytest.mark.parametrize(("suite", "agents"), [("karmed", 17), ("contextual", 63)])
 def test_the_suites_can_be_run(suite, agents, tmp_path):
     config = load(suite)
     assert len(config.agents) == agents
