@@ -21,8 +21,7 @@ Units. Features are divided by a number per replicate such that the mean |z_ij|^
 orthonormal features: the prior N(0, I / prior_precision) then gives utility differences the variance 2 /
 prior_precision in every world, and the regret does not depend on the unit in which features are measured.
 
-Use. Nothing is to be tuned to a world. On the common benchmark (docs/contextual.md) it pays less than the others in 10
-dimensions and as much as the best of them in 20. Guarantee. None proved for this form.
+Use. Nothing is to be tuned to a world; docs/contextual.md compares it. Guarantee. None proved for this form.
 """
 
 from __future__ import annotations
