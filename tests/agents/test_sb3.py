@@ -24,6 +24,7 @@ from duelenv.agents.sb3 import (
 from duelenv.experiments import checkpoints
 from duelenv.oracles.errors import UserError
 from duelenv.rewards import ScalarRegretReward
+from duelenv.wrappers import Batching, Flip
 
 FEATURE = "duelenv/FeatureDuel-v0"
 N, K, D = 8, 4, 3  # rows, candidates and features of the small worlds
@@ -307,6 +308,12 @@ def test_worlds_that_do_not_fit_are_refused(form):
         form(make_vector(FEATURE, 8, batch=4))
     with pytest.raises(UserError, match=r"gymnasium\.make_vec"):
         form(make_scalar(FEATURE))
+
+
+def test_self_play_refuses_labels_that_come_late():
+    with pytest.raises(UserError, match="'batching' holds labels back"):
+        SelfPlayVecEnv(Flip(Batching(small(), rounds=4), probability=0.1))
+    SelfPlayVecEnv(Flip(small(), probability=0.1)).close()
 
 
 # Training -------------------------------------------------------------------------------------------------------------
