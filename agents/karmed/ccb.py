@@ -13,7 +13,7 @@ C. A candidate whose two scores agree is a winner: it joins B, has no rivals, an
 
 With probability 1/4 a pair (i, j in B_i) that is not settled duels. Otherwise the champion is a random candidate, with
 probability 2/3 one that B holds too, and its challenger the strongest unsettled rival argmax u_jc, with probability 1/2
-from its B_c alone.
+from its B_c alone. Of equals a random one is taken.
 
 Settings. alpha > 1/2. Guarantee. Regret O((K^2 + (C + L) K ln T) / gap^2) in the Copeland score, C winners with L
 losses; no Condorcet winner is needed.
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import KArmedAgent, check_alpha, random_member
+from duelenv.agents.karmed.agent import KArmedAgent, check_alpha, random_argmax, random_member
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.agents.karmed.intervals import PairBounds
 from duelenv.core import AgentView
@@ -81,7 +81,7 @@ class CCB(KArmedAgent):
         candidates = optimistic == optimistic.max(axis=1, keepdims=True)
         self._revise(loses, wins, optimistic, pessimistic, candidates)
 
-        draws = self.streams.uniform(5)
+        draws = self.streams.uniform(6)
         shared = candidates & self._winners
         narrow = (draws[:, 0] < 2.0 / 3.0) & shared.any(axis=1)
         first = random_member(np.where(narrow[:, np.newaxis], shared, candidates), draws[:, 1])
@@ -89,7 +89,7 @@ class CCB(KArmedAgent):
         few = open_ & self._rivals[rows, first]
         narrow = (draws[:, 2] < 0.5) & few.any(axis=1)
         bounds = self._bounds.upper_column(rows, first, bonus)
-        second = np.where(np.where(narrow[:, np.newaxis], few, open_), bounds, -1.0).argmax(axis=1)
+        second = random_argmax(np.where(np.where(narrow[:, np.newaxis], few, open_), bounds, -1.0), draws[:, 5])
 
         unsettled = (self._rivals & ~loses & ~wins).reshape(self.replicates, -1)
         explore = np.flatnonzero((draws[:, 3] < 0.25) & unsettled.any(axis=1))

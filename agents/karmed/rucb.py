@@ -4,7 +4,7 @@ Rule. With the empirical p_ij of N_ij duels let u_ij = p_ij + sqrt(alpha ln t / 
 u_ii = 1/2. An arm that may still beat every other, u_cj >= 1/2 for all j, is a candidate. The champion is a candidate:
 the only one where there is one, which is then remembered as the favourite; otherwise the favourite with probability
 1/2 while it is a candidate, and else a random one (any arm if there is none). Its challenger is the arm with the
-largest chance against it, argmax_j u_jc, which is the champion itself once nobody can beat it.
+largest chance against it, argmax_j u_jc, of equals a random one; it is the champion itself once nobody can beat it.
 
 Settings. alpha > 1/2. With `informed` (the default) two choices that the paper leaves to chance follow the arms'
 points, the number of arms that an arm leads in their duels less those that it trails. Bounds are cut at 1, as they
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import KArmedAgent, check_alpha, random_member
+from duelenv.agents.karmed.agent import KArmedAgent, check_alpha, random_argmax, random_member
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.core import AgentView
 from duelenv.oracles import checks
@@ -112,7 +112,8 @@ class RUCB(KArmedAgent):
         if self.settings.informed:
             np.minimum(bounds, 1.0, out=bounds)
             bounds += TIE * self._by_row(self._points)
-        return champion, bounds.argmax(axis=1)
+            return champion, bounds.argmax(axis=1)
+        return champion, random_argmax(bounds, self.streams.uniform(1)[:, 0])
 
     def _learn(self, counted: Counted, first: Arms, second: Arms, labels: Array) -> None:
         forward, backward = counted.forward, counted.backward

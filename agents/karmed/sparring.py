@@ -92,9 +92,13 @@ class UCBSparring(KArmedAgent):
 
 
 class Exp3Sparring(KArmedAgent):
-    """Two Exp3 players; see the module."""
+    """Two Exp3 players; see the module.
 
-    state = ("_gains", "_probability")
+    A label may come late, when its arm has all but lost its probability. It is therefore weighted by the probability
+    with which its arm was last drawn, which is that of the duel itself where no label is late.
+    """
+
+    state = ("_gains", "_drawn_with")
 
     def __init__(self, view: AgentView, seed: int, name: str) -> None:
         super().__init__(view, seed, name)
@@ -102,13 +106,15 @@ class Exp3Sparring(KArmedAgent):
         self._rate = float(np.sqrt(rate))
         shape = (2, self.replicates, self.num_arms)
         self._gains: Array = np.zeros(shape)  # importance-weighted, summed
-        self._probability: Array = np.full(shape, 1.0 / self.num_arms)
+        self._drawn_with: Array = np.full(shape, 1.0 / self.num_arms)  # each arm's probability when last drawn
 
     def _choose(self) -> tuple[Arms, Arms]:
         weights = np.exp(self._rate * (self._gains - self._gains.max(axis=2, keepdims=True)))
-        self._probability = weights / weights.sum(axis=2, keepdims=True)
+        probability = weights / weights.sum(axis=2, keepdims=True)
         uniforms = self.streams.uniform(2).T[:, :, np.newaxis]
-        arms = (self._probability.cumsum(axis=2)[:, :, :-1] <= uniforms).sum(axis=2)
+        arms: Arms = (probability.cumsum(axis=2)[:, :, :-1] <= uniforms).sum(axis=2)
+        places = arms[:, :, np.newaxis]
+        np.put_along_axis(self._drawn_with, places, np.take_along_axis(probability, places, axis=2), axis=2)
         return arms[0], arms[1]
 
     def _learn(self, counted: Counted, first: Arms, second: Arms, labels: Array) -> None:
@@ -116,7 +122,7 @@ class Exp3Sparring(KArmedAgent):
         for player, arms, gains in ((0, first, labels), (1, second, 1.0 - labels)):
             arm = arms[rows]
             # Losses estimate better than gains: an arm that was not played seems to have won.
-            loss = (1.0 - gains[rows]) / self._probability[player, rows, arm]
+            loss = (1.0 - gains[rows]) / self._drawn_with[player, rows, arm]
             self._gains[player, rows, arm] -= loss
 
 

@@ -5,6 +5,9 @@ w_i = 4 / (eta_t (L_i - x))^2 with x such that the w_i sum to 1, and then estima
 with reduced variance (Zimmert and Seldin 2021, arXiv 1807.07623): B_i + 1(i played) (loss - B_i) / w_i with
 B_i = 1/2 where w_i >= eta_t^2 and else 0, eta_t = 4 / sqrt(t).
 
+A label that comes late is weighted by the w_i with which its arm was last drawn; where no label is late, that is the
+w_i of the duel itself.
+
 Settings. None, and no horizon. Guarantee. O(sqrt(K T)) against adversarial preferences and, at the same time,
 O(sum_i ln T / gap_i) with a Condorcet winner.
 """
@@ -34,13 +37,14 @@ class Versatile(KArmedAgent):
         name: Registered name.
     """
 
-    state = ("_losses", "_weights")
+    state = ("_losses", "_weights", "_drawn_with")
 
     def __init__(self, view: AgentView, seed: int, name: str) -> None:
         super().__init__(view, seed, name)
         shape = (2, self.replicates, self.num_arms)  # left player, right player
         self._losses: Array = np.zeros(shape)
         self._weights: Array = np.full(shape, 1.0 / self.num_arms)
+        self._drawn_with: Array = self._weights.copy()  # each arm's weight when it was last drawn
 
     @property
     def _rate(self) -> float:
@@ -51,7 +55,9 @@ class Versatile(KArmedAgent):
         self._weights = tsallis_weights(self._losses, rate)
         uniforms = self.streams.uniform(2).T[:, :, np.newaxis]
         # The last sum is 1 only up to rounding, so it is not looked at.
-        arms = (self._weights.cumsum(axis=2)[:, :, :-1] <= uniforms).sum(axis=2)
+        arms: Arms = (self._weights.cumsum(axis=2)[:, :, :-1] <= uniforms).sum(axis=2)
+        places = arms[:, :, np.newaxis]
+        np.put_along_axis(self._drawn_with, places, np.take_along_axis(self._weights, places, axis=2), axis=2)
         return arms[0], arms[1]
 
     def _learn(self, counted: Counted, first: Arms, second: Arms, labels: Array) -> None:
@@ -62,7 +68,7 @@ class Versatile(KArmedAgent):
         for player, arms, losses in ((0, first, 1.0 - labels), (1, second, labels)):
             arm = arms[rows]
             surprise = losses[rows] - baseline[player, rows, arm]
-            self._losses[player, rows, arm] += surprise / self._weights[player, rows, arm]
+            self._losses[player, rows, arm] += surprise / self._drawn_with[player, rows, arm]
 
 
 def tsallis_weights(losses: NDArray[np.float64], rate: float) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ the same streams; they must choose the same pairs.
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 
@@ -67,6 +68,11 @@ def pick(members, uniform):
     return members[int(uniform * len(members))]
 
 
+def pick_largest(values, uniform):
+    """A random one of the keys with the largest value."""
+    return pick([key for key in sorted(values) if values[key] == max(values.values())], uniform)
+
+
 class SlowRandom(Slow):
     def choose(self):
         return tuple(int(u * len(self.arms)) for u in self.draw(2))
@@ -99,7 +105,7 @@ class SlowRUCB(Slow):
                 champion = pick([c for c in candidates if c != self.favourite], 2 * uniform - 1)
         if self.informed:
             return champion, max(self.arms, key=lambda j: (min(self.upper(j, champion, 0.51), 1.0), self.points(j), -j))
-        return champion, max(self.arms, key=lambda j: (self.upper(j, champion, 0.51), -j))
+        return champion, pick_largest({j: self.upper(j, champion, 0.51) for j in self.arms}, self.draw(1)[0])
 
 
 def divergence(p, q=0.5):
@@ -439,7 +445,7 @@ class SlowCCB(Slow):
         self.losses = len(self.arms)
 
     def choose(self):
-        draws = self.draw(5)
+        draws = self.draw(6)
         alpha, arms = 0.51, self.arms
         surely = {(i, j): i != j and self.upper(j, i, alpha) < 0.5 for i in arms for j in arms}  # i beats j
         upper = {i: sum(not surely[j, i] for j in arms if j != i) for i in arms}
@@ -471,38 +477,49 @@ class SlowCCB(Slow):
         few = [j for j in pool if j in self.rivals[champion]]
         if few and draws[2] < 0.5:
             pool = few
-        return champion, max(pool, key=lambda j: (self.upper(j, champion, alpha), -j))
+        return champion, pick_largest({j: self.upper(j, champion, alpha) for j in pool}, draws[5])
 
 
 class SlowSCB(Slow):
-    def start(self):
-        self.epoch, self.end = 0, 0
-
-    def learn(self, i, j, label):
-        if i == j:
-            return
-        super().learn(i, j, label)
-        if self.need(self.t - self.begin) < self.met(i, j) * divergence(self.chance(i, j)):
-            self.beats[i, j] = self.wins[i, j] > self.wins[j, i]
-            self.beats[j, i] = not self.beats[i, j]
-            self.pay(self.beats[i, j])
-            self.pulling = False
+    def start(self, patience=1):
+        self.epoch, self.end, self.patience = 0, 0, patience
 
     def need(self, duels):
         delta = math.log(self.length) / self.length
         return math.log(4 * len(self.arms) * duels / delta) + 2 * math.log(max(math.log(duels), 1))
 
-    def pay(self, reward):
-        arm = self.arm
-        self.rewards[arm].append(reward)
-        self.turn[arm] = (self.turn[arm] + 1) % (len(self.arms) - 1)
-        later = [i for i in self.left if i > arm]
-        if not later:
-            level = {i: self.need(self.length) / len(self.rewards[i]) for i in self.left}
-            mean = {i: np.mean(self.rewards[i]) for i in self.left}
-            low = max(bound(mean[i], level[i], 0.0) for i in self.left)
-            self.left = [i for i in self.left if bound(mean[i], level[i], 1.0) >= low]
-        self.arm = (later or self.left)[0]
+    def rewards(self, arm):
+        """Of the arm's pulls, up to the first opponent in its order with which it is not settled."""
+        known = itertools.takewhile(lambda j: (arm, j) in self.beats, self.order[arm])
+        return [self.beats[arm, j] for j in known]
+
+    def score_bounds(self, arm):
+        settled = [self.beats[arm, j] for j in self.arms if (arm, j) in self.beats]
+        low, high = (
+            count / (len(self.arms) - 1) for count in (sum(settled), len(self.arms) - 1 - settled.count(False))
+        )
+        rewards = self.rewards(arm)
+        if rewards:
+            level = self.need(self.length) / len(rewards)
+            low = max(low, bound(np.mean(rewards), level, 0.0))
+            high = min(high, bound(np.mean(rewards), level, 1.0))
+        return low, high
+
+    def learn(self, i, j, label):
+        if i == j:
+            return
+        super().learn(i, j, label)
+        enough = self.need(self.t - self.begin) < self.met(i, j) * divergence(self.chance(i, j))
+        if not enough or (i, j) in self.beats:
+            return
+        self.beats[i, j] = bool(self.wins[i, j] > self.wins[j, i])
+        self.beats[j, i] = not self.beats[i, j]
+        bounds = {arm: self.score_bounds(arm) for arm in self.left}
+        best = max(low for low, _ in bounds.values())
+        self.left = [arm for arm in self.left if bounds[arm][1] >= best - 1e-9]
+        if len(self.left) == 1 or all((i, j) in self.beats for i in self.left for j in self.arms if i != j):
+            score = {i: sum(self.beats.get((i, j), False) for j in self.arms) for i in self.left}
+            self.winner = max(self.left, key=lambda i: (score[i], -i))
 
     def choose(self):
         num_arms = len(self.arms)
@@ -510,23 +527,21 @@ class SlowSCB(Slow):
             self.begin, self.epoch = self.t - 1, self.epoch + 1
             self.length = 2 ** (2**self.epoch)
             self.end = self.begin + self.length
+            uniforms = np.reshape(self.draw(num_arms * (num_arms - 1)), (num_arms, num_arms - 1))
+            self.order = [[int(i + 1 + step) % num_arms for step in uniforms[i].argsort()] for i in self.arms]
             self.wins[...] = 0
-            self.beats, self.left, self.winner, self.pulling = {}, list(self.arms), None, False
-            self.arm, self.turn = 0, [0] * num_arms
-            self.rewards = {i: [] for i in self.arms}
-        while self.winner is None and not self.pulling:
-            if len(self.left) == 1 or all((i, j) in self.beats for i in self.left for j in self.arms if i != j):
-                score = {i: sum(self.beats.get((i, j), False) for j in self.arms) for i in self.left}
-                self.winner = max(self.left, key=lambda i: (score[i], -i))
-                break
-            rival = (self.arm + 1 + self.turn[self.arm]) % num_arms
-            if (self.arm, rival) in self.beats:
-                self.pay(self.beats[self.arm, rival])
-            else:
-                self.pulling = True
+            self.beats, self.left, self.winner = {}, list(self.arms), None
+            self.arm, self.begun, self.spent = 0, 0, 0
         if self.winner is not None:
             return self.winner, self.winner
-        return self.arm, (self.arm + 1 + self.turn[self.arm]) % num_arms
+        pulls = [len(self.rewards(i)) for i in self.arms]
+        waiting = [i for i in self.left if pulls[i] < num_arms - 1]
+        impatient = self.patience is not None and self.spent >= self.patience
+        if impatient or self.arm not in waiting or pulls[self.arm] > self.begun:
+            self.arm = ([i for i in waiting if i > self.arm] + waiting)[0]
+            self.begun, self.spent = pulls[self.arm], 0
+        self.spent += 1
+        return self.arm, self.order[self.arm][pulls[self.arm]]
 
 
 def bound(mean, level, end):
@@ -566,6 +581,8 @@ CASES = {
     "mergerucb in pairs": (SlowMergeRUCB, {"partition": 2}, {"partition": 2}),
     "ccb": (SlowCCB, {}, {}),
     "scb": (SlowSCB, {}, {}),
+    "scb in turns of five": (SlowSCB, {"patience": 5}, {"patience": 5}),
+    "scb with pulls played to their end": (SlowSCB, {"patience": None}, {"patience": None}),
 }
 LONG = {"btm": 700, "interleaved_filter": 900, "savage": 900, "mergerucb": 600}
 
