@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.core import AgentView, DuelEnv, DuelVectorEnv, Labels, Observation, Pairs
+from duelenv.oracles import checks
 from duelenv.oracles.errors import UserError
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def make(
     Args:
         name: One of `names()`.
         env: A duelenv environment, scalar or vector, wrapped or not; or its view.
-        seed: Root of the agent's own random streams.
+        seed: Root of the agent's own random streams, an integer of at least 0.
         **settings: The method's settings; one that nobody reads is an error.
 
     Returns:
@@ -222,7 +223,7 @@ def make(
             raise UserError(f"agent {name!r} needs a duelenv environment, got {env}")
         env = world.view()
     reader = SettingsReader(name, settings)
-    agent = _BUILDERS[name](env, seed, reader)
+    agent = _BUILDERS[name](env, checks.integer("seed", seed, low=0), reader)
     reader.close()
     return agent
 

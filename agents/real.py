@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
 from duelenv.agents.parts import make_belief, make_learner
-from duelenv.agents.selection import DissimilarityRule, dissimilar_pair, random_order
+from duelenv.agents.selection import DissimilarityRule, dissimilar_pair, in_random_order, random_order
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.oracles.errors import UserError
 from duelenv.randomness import RowStreams
@@ -50,7 +50,8 @@ def real(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
             embeddings = observation["features"]
         else:
             embeddings = policy.embed(None, observation["tokens"], observation["mask"])
-        return random_order(dissimilar_pair(embeddings, rule, groups), streams)
+        pairs = in_random_order(lambda points, same: dissimilar_pair(points, rule, same), embeddings, groups, streams)
+        return random_order(pairs, streams)
 
     learner = make_learner(view, settings)
     return ComposedAgent(

@@ -11,12 +11,14 @@ differ in group wherever a row has two of them; a row that holds one text only g
 groups the members may coincide where the rule says so (`thompson_pair`).
 
 Ties: ``argmax`` takes the lowest index among equals. Posterior draws are continuous, so ties between draws have
-probability zero, and pairs of equal similarity are as good as each other. Posterior means do tie (all are equal before
-the first label), so the rules on means take ``streams`` and choose uniformly among the best.
+probability zero. Posterior means do tie (all are equal before the first label), so the rules on means take ``streams``
+and choose uniformly among the best. Similarities tie too, of one-hot features all of them: `in_random_order` serves
+rules without draws of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -138,7 +140,7 @@ def dissimilar_pair(embeddings: Floats, rule: DissimilarityRule = "cosine", grou
         embeddings: [N, K, e]; REAL takes the mean last hidden state of the base model over the response tokens.
         rule: ``cosine`` is the lowest cosine similarity (REAL's "easy" pairs), ``similar`` the highest ("hard"),
             ``l2`` the largest Euclidean distance, ``kmeans`` the candidates nearest to the two centroids of 2-means
-            started from the farthest pair (no randomness).
+            started from the farthest pair (no randomness). Of equal pairs the first; see `in_random_order`.
         groups: int [N, K] or None.
 
     Returns:
@@ -167,6 +169,29 @@ def dissimilar_pair(embeddings: Floats, rule: DissimilarityRule = "cosine", grou
     best = _masked_argmax(score[:, i, j], eligible)
     pairs = np.stack([i[best], j[best]], axis=1)
     return _nearest_to_centroids(points, pairs, groups) if rule == "kmeans" else pairs
+
+
+def in_random_order(
+    rule: Callable[[Floats, Indices | None], Pairs],
+    embeddings: Floats,
+    groups: Indices | None,
+    streams: RowStreams,
+) -> Pairs:
+    """Apply a rule that takes the first among equals to candidates in random order, which makes it take any of them.
+
+    Args:
+        rule: From embeddings [N, K, e] and groups [N, K] or None to pairs [N, 2].
+        embeddings: [N, K, e].
+        groups: int [N, K] or None.
+        streams: One per row; K uniforms are read from each.
+
+    Returns:
+        int64 [N, 2], in the candidates' own numbers.
+    """
+    order = streams.uniform(embeddings.shape[1]).argsort(axis=1)
+    shuffled = None if groups is None else np.take_along_axis(groups, order, axis=1)
+    pairs = rule(np.take_along_axis(embeddings, order[:, :, None], axis=1), shuffled)
+    return np.take_along_axis(order, pairs, axis=1)
 
 
 def extreme_pair(mean: Floats, streams: RowStreams, groups: Indices | None = None) -> Pairs:
@@ -267,8 +292,10 @@ def _nearest_to_centroids(points: Floats, seeds: Pairs, groups: Indices | None) 
 
 
 def _square_distance(points: Floats, centroids: Floats) -> Floats:
+    """Return |point - centroid|^2 as a share of the row's largest, [N, K, 2], rounded so that equal ones are equal."""
     inner = points @ centroids.swapaxes(1, 2)
-    return (points**2).sum(-1)[:, :, None] - 2 * inner + (centroids**2).sum(-1)[:, None]
+    square = (points**2).sum(-1)[:, :, None] - 2 * inner + (centroids**2).sum(-1)[:, None]
+    return (square / np.maximum(square.max(axis=(1, 2), keepdims=True), np.finfo(np.float64).tiny)).round(12)
 
 
 def _rivals(first: Indices, num_candidates: int, groups: Indices | None) -> NDArray[np.bool_]:

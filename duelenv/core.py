@@ -321,9 +321,10 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         self._queries = np.array(state["queries"], np.int64)
         self._coins.load_state_dict(state["coins"])
         streams = self._context_streams()
-        for name, reads in state["contexts"].items():
+        for name, saved in state["contexts"].items():
             # One short of where they were: the current context is read again.
-            streams[name].load_state_dict({key: count - 1 for key, count in reads.items()})
+            reads = {key: count - 1 for key, count in saved["reads"].items()}
+            streams[name].load_state_dict({**saved, "reads": reads})
         self._next_context()
         return self._observe()
 

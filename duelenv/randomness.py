@@ -9,11 +9,13 @@ Nothing here is for cryptography.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from duelenv.oracles.errors import UserError
 
 Kind = Literal["uniform", "normal"]
 _Draw = tuple[Kind, np.dtype[Any], tuple[int, ...]]
@@ -104,15 +106,23 @@ class RowStreams:
         """Return the next draws of N(0, 1), shape [N, *shape]."""
         return self._next("normal", shape, dtype)
 
-    def state_dict(self) -> dict[str, int]:
-        """Return how many times each kind of draw was read; with the root it fixes everything that follows."""
-        return {_name_of(draw): reads for draw, reads in self._read.items()}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the root and how many times each kind of draw was read: they fix everything that follows."""
+        return {"root": self.root, "reads": {_name_of(draw): reads for draw, reads in self._read.items()}}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Move every stream to where `state_dict` saw it, by reading up to that point again."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Move every stream to where `state_dict` saw it, by reading up to that point again.
+
+        Raises:
+            UserError: The saved streams have another root: what saved them was made with another seed.
+        """
+        if state["root"] != self.root:
+            raise UserError(
+                f"the saved state draws from root {state['root']}, this from {self.root}; make it with the same seed"
+            )
         self._draws.clear()
         self._read.clear()
-        for key, reads in state.items():
+        for key, reads in state["reads"].items():
             kind, dtype, *shape = key.split(",")
             for _ in range(reads):
                 self._next(kind, tuple(int(size) for size in shape), dtype)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from worlds import make_scalar, make_vector, tiny_policy
 import duelenv
 import duelenv.agents
 from duelenv.agents.base import Agent, SettingsReader, register
+from duelenv.oracles.errors import UserError
 
 ALIGNMENT = "duelenv/AlignmentDuel-v0"
 FOUR = ("passive", "real", "selm", "thompson")
@@ -427,3 +428,23 @@ def test_agents_keep_no_environment():
     env, agent = alignment("passive")
     assert isinstance(agent, Agent)
     assert not any(value is env for value in vars(agent).values())
+
+
+# Seeds ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["thompson", "real", "rucb", "vids", "neural_ts"])
+def test_a_state_of_another_seed_is_refused(name):
+    """Half of an agent would go on with the draws of its own seed, and nobody would notice."""
+    env = make_vector("duelenv/FeatureDuel-v0", 2, num_candidates=3, dim=2, fixed=True)
+    state = duelenv.agents.make(name, env, seed=1).state_dict()
+    with pytest.raises(UserError, match="make it with the same seed"):
+        duelenv.agents.make(name, env, seed=2).load_state_dict(state)
+    duelenv.agents.make(name, env, seed=1).load_state_dict(state)
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 0.5, None])
+def test_a_seed_is_a_number_from_0_on(seed):
+    env = make_vector("duelenv/FeatureDuel-v0", 2, num_candidates=3, dim=2)
+    with pytest.raises(UserError, match="seed is"):
+        duelenv.agents.make("thompson", env, seed=seed)

@@ -136,6 +136,19 @@ def test_variance_is_of_the_probability_not_of_the_logit():
     assert selection.infomax_pair(samples).tolist() == [[0, 2]]
 
 
+@pytest.mark.parametrize("rule", ["cosine", "similar", "l2", "kmeans"])
+def test_equally_similar_pairs_are_drawn(rule):
+    """One-hot features say nothing, so every pair must be as frequent as every other."""
+    one_hot = np.tile(np.eye(4), (1200, 1, 1))
+
+    def first_of_equals(points, groups):
+        return selection.dissimilar_pair(points, rule, groups)
+
+    pairs = np.sort(selection.in_random_order(first_of_equals, one_hot, None, streams(1200)), axis=1)
+    counts = np.bincount(pairs @ [4, 1], minlength=16)[[1, 2, 3, 6, 7, 11]]
+    assert counts.sum() == 1200 and (abs(counts - 200) < 4 * 13).all()  # four standard deviations
+
+
 @pytest.mark.parametrize("rule", ["cosine", "similar", "l2"])
 def test_dissimilar_pair_equals_a_loop(rule):
     embeddings = np.random.default_rng(4).normal(size=(30, 5, 3)).astype(np.float32) + 2
