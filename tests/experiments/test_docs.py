@@ -81,3 +81,9 @@ def test_commands_name_what_there_is(page):
     for _, _, suite, *overrides in commands:
         assert suite in suites()
         load(suite, overrides)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_on_the_page_runs(page):
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(code, page, "exec"), {})
