@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -183,7 +184,16 @@ def random_argmax(values: Array, uniforms: Array) -> Arms:
     return random_member(values == values.max(axis=1, keepdims=True), uniforms)
 
 
-def check_alpha(alpha: float) -> None:
-    """Refuse the factor of ln t in upper confidence bounds unless it is above 1/2, where their guarantees begin."""
-    if checks.number("alpha", alpha, low=0.0) <= 0.5:
-        raise UserError(f"alpha is {alpha}, expected more than 0.5; 0.51 is usual")
+@dataclass(frozen=True)
+class BoundSettings:
+    """How wide upper confidence bounds are.
+
+    Attributes:
+        alpha: Factor of ln t in the bounds, above 1/2, where the guarantees begin.
+    """
+
+    alpha: float = 0.51
+
+    def __post_init__(self) -> None:
+        if checks.number("alpha", self.alpha, low=0.0) <= 0.5:
+            raise UserError(f"alpha is {self.alpha}, expected more than 0.5; 0.51 is usual")

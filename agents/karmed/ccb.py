@@ -21,30 +21,14 @@ losses; no Condorcet winner is needed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import KArmedAgent, check_alpha, random_argmax, random_member
+from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent, random_argmax, random_member
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.agents.karmed.intervals import PairBounds
 from duelenv.core import AgentView
-
-
-@dataclass(frozen=True)
-class CCBSettings:
-    """How wide the bounds are.
-
-    Attributes:
-        alpha: Factor of ln t in the bounds, above 1/2.
-    """
-
-    alpha: float = 0.51
-
-    def __post_init__(self) -> None:
-        check_alpha(self.alpha)
 
 
 class CCB(KArmedAgent):
@@ -59,7 +43,7 @@ class CCB(KArmedAgent):
 
     state = ("_margin", "_mean", "_inverse_root", "_winners", "_rivals", "_losses")
 
-    def __init__(self, view: AgentView, seed: int, name: str, settings: CCBSettings) -> None:
+    def __init__(self, view: AgentView, seed: int, name: str, settings: BoundSettings) -> None:
         super().__init__(view, seed, name)
         self.settings = settings
         self._bounds = PairBounds(self.replicates, self.num_arms)
@@ -140,4 +124,4 @@ class CCB(KArmedAgent):
 @register("ccb")
 def ccb(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the CCB agent."""
-    return CCB(view, seed, "ccb", settings.take(CCBSettings))
+    return CCB(view, seed, "ccb", settings.take(BoundSettings))

@@ -19,30 +19,14 @@ than that. The challenger needs values of theta only where two rivals or more ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv, xlogy
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import KArmedAgent, check_alpha, random_member
+from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent, random_member
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.core import AgentView
-
-
-@dataclass(frozen=True)
-class DTSSettings:
-    """How wide the bounds are.
-
-    Attributes:
-        alpha: Factor of ln t in the bounds, above 1/2.
-    """
-
-    alpha: float = 0.51
-
-    def __post_init__(self) -> None:
-        check_alpha(self.alpha)
 
 
 class DoubleThompson(KArmedAgent):
@@ -64,7 +48,7 @@ class DoubleThompson(KArmedAgent):
         view: AgentView,
         seed: int,
         name: str,
-        settings: DTSSettings,
+        settings: BoundSettings,
         *,
         least_regret: bool,
     ) -> None:
@@ -197,10 +181,10 @@ class DoubleThompson(KArmedAgent):
 @register("dts")
 def dts(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the D-TS agent."""
-    return DoubleThompson(view, seed, "dts", settings.take(DTSSettings), least_regret=False)
+    return DoubleThompson(view, seed, "dts", settings.take(BoundSettings), least_regret=False)
 
 
 @register("dts_plus")
 def dts_plus(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the D-TS+ agent."""
-    return DoubleThompson(view, seed, "dts_plus", settings.take(DTSSettings), least_regret=True)
+    return DoubleThompson(view, seed, "dts_plus", settings.take(BoundSettings), least_regret=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import KArmedAgent, check_alpha, random_member
+from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent, random_member
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.agents.karmed.intervals import PairBounds
 from duelenv.core import AgentView
@@ -29,7 +29,7 @@ ELIMINATED = -1
 
 
 @dataclass(frozen=True)
-class MergeRUCBSettings:
+class MergeRUCBSettings(BoundSettings):
     """How the batches work.
 
     Attributes:
@@ -41,7 +41,7 @@ class MergeRUCBSettings:
     partition: int = 4
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        super().__post_init__()
         checks.integer("partition", self.partition, low=2)
 
 

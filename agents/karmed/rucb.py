@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import KArmedAgent, check_alpha, random_argmax, random_member
+from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent, random_argmax, random_member
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.core import AgentView
 from duelenv.oracles import checks
@@ -34,19 +34,18 @@ TIE = 1e-12
 
 
 @dataclass(frozen=True)
-class RUCBSettings:
-    """How wide the bounds are.
+class RUCBSettings(BoundSettings):
+    """How wide the bounds are, and who decides among equals.
 
     Attributes:
         alpha: Factor of ln t in the bounds, above 1/2.
         informed: Let the empirical points decide ties for the challenger and name the first favourite.
     """
 
-    alpha: float = 0.51
     informed: bool = True
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        super().__post_init__()
         checks.flag("informed", self.informed)
 
 

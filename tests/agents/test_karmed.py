@@ -11,8 +11,9 @@ from worlds import make_vector
 
 import duelenv
 import duelenv.agents
+from duelenv.agents.karmed.agent import BoundSettings
 from duelenv.agents.karmed.counts import WinCounts
-from duelenv.agents.karmed.dts import DoubleThompson, DTSSettings
+from duelenv.agents.karmed.dts import DoubleThompson
 from duelenv.agents.karmed.rucb import RUCB, RUCBSettings
 from duelenv.agents.karmed.versatile import tsallis_weights
 from duelenv.oracles.matrices import bradley_terry, cyclic
@@ -324,7 +325,7 @@ def test_the_known_mistakes_would_be_seen(name, wrong):
     env = world(MATRIX, rows=24, horizon=800)
     _, right = play(env, duelenv.agents.make(name, env, seed=0), 800)
     if wrong is WrongColumn:
-        mutant = wrong(env.unwrapped.view(), 0, name, DTSSettings(), least_regret=False)
+        mutant = wrong(env.unwrapped.view(), 0, name, BoundSettings(), least_regret=False)
     else:
         mutant = wrong(env.unwrapped.view(), 0, name, RUCBSettings())
     _, mistaken = play(env, mutant, 800)
