@@ -125,7 +125,7 @@ class RowStreams:
         for key, reads in state["reads"].items():
             kind, dtype, *shape = key.split(",")
             for _ in range(reads):
-                self._next(kind, tuple(int(size) for size in shape), dtype)  # type: ignore[arg-type]
+                self._next(kind, tuple(int(size) for size in shape), dtype)
 
     def _next(self, kind: Kind, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         draw = (kind, np.dtype(dtype), shape)

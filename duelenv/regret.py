@@ -25,13 +25,22 @@ from numpy.typing import NDArray
 
 from duelenv.oracles.errors import UserError
 from duelenv.oracles.links import Link
-from duelenv.oracles.matrices import borda_scores, condorcet_winner, copeland_scores, von_neumann_winner
+from duelenv.oracles.matrices import (
+    ORDER_TOLERANCE,
+    borda_scores,
+    condorcet_winner,
+    copeland_scores,
+    von_neumann_winner,
+)
 
 Array = NDArray[np.float64]
 
 _SATURATED = 40.0
 """At this utility difference every link is 1 in double precision."""
 _HALVINGS = 64
+
+_PROGRAMME_TOLERANCE = 1e-9
+"""A loss against w below this is what the linear programme leaves of 0."""
 
 
 def probability_regret(first_gap: Array, second_gap: Array) -> dict[str, Array]:
@@ -117,18 +126,24 @@ def arm_losses(matrix: Array) -> dict[str, Array]:
         matrix: P[i, j] = P(i beats j), [K, K], checked.
 
     Returns:
-        Float64 [K] by name, nowhere negative. `borda` and `copeland`: the best score less the arm's. `von_neumann`:
-        P(w beats the arm) - 1/2; where several distributions w are never beaten, against the one that
-        `von_neumann_winner` finds. `condorcet`, the gaps, where there is a Condorcet winner.
+        Float64 [K] by name, nowhere negative, and exactly 0 where it is less than rounding. `borda` and `copeland`: the
+        best score less the arm's. `von_neumann`: P(w beats the arm) - 1/2; where several distributions w are never
+        beaten, against the one that `von_neumann_winner` finds. `condorcet`, the gaps, where there is a Condorcet
+        winner.
     """
     scores = {"borda": borda_scores(matrix), "copeland": copeland_scores(matrix)}
-    losses = {name: score.max() - score for name, score in scores.items()}
+    losses = {name: _without_rounding(score.max() - score, ORDER_TOLERANCE) for name, score in scores.items()}
     winner = condorcet_winner(matrix)
     if winner is not None:
         gaps = matrix[winner] - 0.5
         return losses | {"von_neumann": gaps, "condorcet": gaps}
-    # Arms that tie with w have a loss of 0, which the linear programme meets up to its rounding.
-    return losses | {"von_neumann": np.maximum(von_neumann_winner(matrix) @ matrix - 0.5, 0.0)}
+    against_mixture = von_neumann_winner(matrix) @ matrix - 0.5
+    return losses | {"von_neumann": _without_rounding(against_mixture, _PROGRAMME_TOLERANCE)}
+
+
+def _without_rounding(losses: Array, tolerance: float) -> Array:
+    """Return the losses with 0 for those below the tolerance: sums of rounding would pass for regret."""
+    return np.where(losses < tolerance, 0.0, losses)
 
 
 def mean_loss(losses: Array, first: NDArray[np.int64], second: NDArray[np.int64]) -> Array:

@@ -7,8 +7,10 @@ winners and transitivity are those of the exact matrix.
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -45,12 +47,15 @@ def check_matrix(matrix: ArrayLike) -> Matrix:
 
 def _numbers(matrix: ArrayLike) -> Matrix:
     try:
-        return np.asarray(matrix, dtype=np.float64)
+        array = np.asarray(matrix)
+        if not np.iscomplexobj(array):  # NumPy would drop the imaginary part with a warning
+            return np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError):
         raise UserError(
             f"matrix is {str(matrix)[:60]!r}, expected a square array of numbers; pass P[i, j], "
             "the probability that arm i beats arm j"
         ) from None
+    raise UserError("matrix holds complex numbers, expected real ones; pass their real part if that is what you mean")
 
 
 def _checked(array: Matrix, name: str) -> Matrix:
@@ -78,37 +83,61 @@ def _checked(array: Matrix, name: str) -> Matrix:
 
 
 def load_matrix(source: ArrayLike | str | Path) -> Matrix:
-    """A checked matrix, or several, from an array or from a .npy or .csv file.
+    """A checked matrix, or several, from an array, from a .npy or .csv file, or from a generator's name.
 
     Args:
         source: an array [K, K], or [M, K, K] of M matrices that hold one after the other; or the
-            path of a .npy file or of a comma-separated file without a header (one matrix).
+            path of a .npy file or of a comma-separated file without a header (one matrix); or, as a
+            str, one of `MATRICES`, for the matrix that `make_matrix` gives without settings.
 
     Returns:
         float64 [K, K] as from `check_matrix`, or [M, K, K] of such with M >= 2.
 
     Raises:
-        UserError: the file is missing, of another kind or unreadable, or the matrix is not valid.
+        UserError: the file is missing, of another kind or unreadable, the name is unknown or its generator
+            needs settings, or the matrix is not valid.
     """
     if not isinstance(source, (str, Path)):
         return _check_one_or_more(source)
+    if isinstance(source, str) and source in MATRICES:
+        return make_matrix(source)
     path = Path(source)
-    readers: dict[str, Callable[[Path], Any]] = {
-        ".npy": lambda file: np.load(file, allow_pickle=False),
-        ".csv": lambda file: np.loadtxt(file, delimiter=",", ndmin=2),
-    }
+    readers: dict[str, Callable[[Path], Matrix]] = {".npy": _read_npy, ".csv": _read_csv}
+    if not path.suffix:
+        raise UserError(
+            f"matrix is {str(source)!r}, expected a .npy or .csv file, or one of {', '.join(MATRICES)}; "
+            + _advice(source, MATRICES, "give one of these")
+        )
     if path.suffix not in readers:
         raise UserError(f"matrix file is {str(path)!r}, expected .npy or .csv; convert the file")
     if not path.is_file():
         raise UserError(f"matrix file {str(path)!r} does not exist, expected a file; check the path")
+    return _check_one_or_more(readers[path.suffix](path))
+
+
+def _read_npy(path: Path) -> Any:
     try:
-        array = readers[path.suffix](path)
-    except (ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)  # np.load takes other formats too
+    except (ValueError, EOFError):  # whose text advises callers of NumPy, not who wrote the file
+        raise UserError(
+            f"matrix file {str(path)!r} is not a NumPy array of numbers, expected one; write it again with numpy.save"
+        ) from None
+
+
+def _read_csv(path: Path) -> Matrix:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty file, which is refused below
+            array: Matrix = np.loadtxt(path, delimiter=",", ndmin=2)
+    except ValueError as error:
+        reason = " ".join(str(error).split()).partition("; use `usecols`")[0].rstrip(".")
         raise UserError(
             f"matrix file {str(path)!r} cannot be read ({reason}), expected a table of numbers; write it again"
         ) from None
-    return _check_one_or_more(array)
+    if array.size == 0:
+        raise UserError(f"matrix file {str(path)!r} is empty, expected a table of numbers; write it again")
+    return array
 
 
 def _check_one_or_more(source: ArrayLike) -> Matrix:
@@ -160,7 +189,7 @@ def plackett_luce(weights: ArrayLike) -> Matrix:
         return check_matrix(1.0 / (1.0 + values[None, :] / values[:, None]))
 
 
-def mallows(num_arms: int, dispersion: float) -> Matrix:
+def mallows(num_arms: int = 10, dispersion: float = 0.8) -> Matrix:
     """The pairwise marginals of the Mallows model with centre 0 < 1 < ..: arm 0 is best.
 
     A ranking has probability proportional to phi^d for Kendall's distance d to the centre. Then, for
@@ -171,7 +200,8 @@ def mallows(num_arms: int, dispersion: float) -> Matrix:
     Args:
         num_arms: K >= 2.
         dispersion: phi in [0, 1]: with 0 every ranking is the centre and arms never lose to later
-            ones, with 1 all rankings are equally likely and every entry is 1/2.
+            ones, with 1 all rankings are equally likely and every entry is 1/2. Neighbours in the centre
+            keep their order with probability 1 / (1 + phi): 0.556 at 0.8, hard but learnable.
 
     Raises:
         UserError: fewer than 2 arms, or a dispersion outside [0, 1].
@@ -190,7 +220,7 @@ def mallows(num_arms: int, dispersion: float) -> Matrix:
     return check_matrix(np.where(distance > 0, beats, np.where(distance < 0, 1.0 - beats, 0.5)))
 
 
-def cyclic(num_arms: int, probability: float = 0.75) -> Matrix:
+def cyclic(num_arms: int = 3, probability: float = 0.75) -> Matrix:
     """A cycle without a Condorcet winner: each arm beats the floor((K - 1) / 2) arms after it.
 
     Arms are on a circle, and an arm beats those in the half circle after it with `probability`; for
@@ -236,12 +266,12 @@ def savage_hard(num_arms: int = 10) -> Matrix:
     return check_matrix(np.where(above, upper, np.where(above.T, 1.0 - upper.T, 0.5)))
 
 
-def random(num_arms: int, seed: int | np.random.Generator) -> Matrix:
+def random(num_arms: int = 10, seed: int | np.random.Generator = 0) -> Matrix:
     """Independent uniform preferences above the diagonal: usually transitive in no sense.
 
     Args:
         num_arms: K >= 2.
-        seed: an integer, or the generator to draw from.
+        seed: an integer, or the generator to draw from; the default is one fixed matrix.
 
     Raises:
         UserError: fewer than 2 arms.
@@ -269,21 +299,37 @@ MATRICES: Mapping[str, Callable[..., Matrix]] = MappingProxyType(
 def make_matrix(name: str, **settings: Any) -> Matrix:
     """A matrix from the name of a generator and its settings, as in a configuration file.
 
+    Only `bradley_terry` needs settings, its utilities, and `plackett_luce`, its weights.
+
     Raises:
         UserError: the name or a setting is unknown, a setting is missing, or a value is refused.
     """
-    if name not in MATRICES:
-        raise UserError(f"matrix is {name!r}, expected one of {', '.join(MATRICES)}; choose one of these")
+    if not isinstance(name, str) or name not in MATRICES:
+        advice = _advice(name, MATRICES, "choose one of these")
+        raise UserError(f"matrix is {name!r}, expected one of {', '.join(MATRICES)}; {advice}")
     parameters = inspect.signature(MATRICES[name]).parameters
     for key in settings:
         if key not in parameters:
+            advice = _advice(key, parameters, "correct or remove it")
             raise UserError(
-                f"matrix {name!r} has no setting {key!r}, expected one of {', '.join(parameters)}; correct or remove it"
+                f"matrix {name!r} has no setting {key!r}, expected one of {', '.join(parameters)}; {advice}"
             )
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in settings:
-            raise UserError(f"matrix {name!r} has no value for {key!r}, expected one; add {key} to its settings")
+    required = [key for key, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
+    missing = [key for key in required if key not in settings]
+    if missing:
+        values, one = ("value", "one") if len(missing) == 1 else ("values", "one for each")
+        call = f"duelenv.oracles.matrices.make_matrix({name!r}, {', '.join(f'{key}=...' for key in required)})"
+        raise UserError(
+            f"matrix {name!r} has no {values} for {' and '.join(map(repr, missing))}, expected {one}; "
+            f"add {' and '.join(missing)} to its settings, as in {call}"
+        )
     return MATRICES[name](**settings)
+
+
+def _advice(given: object, known: Iterable[str], otherwise: str) -> str:
+    """The end of a sentence about an unknown name."""
+    near = difflib.get_close_matches(str(given), list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 # Winners

@@ -48,23 +48,36 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
     Truncated after `horizon` rounds; never terminated.
 
     ## Arguments
-    num_candidates: K.
-    dim: d.
-    utility: "linear" (theta uniform on the sphere of radius `scale`), "mlp", or another of
-        `duelenv.oracles.utilities.UTILITIES`.
-    scale: Size of the utility in units of the link; see there.
-    link: "logistic", "probit" or "cloglog".
+    num_envs: Rows N, a multiple of `batch`.
+    batch: Rows that share one utility and one learner.
+    num_candidates: K, candidates a round, at least 2.
+    dim: d, features of a candidate, at least 1.
+    utility: The family that u is drawn from, one per replicate; s stands for `scale`. "linear", theta . x with theta
+        uniform on the sphere of radius s; "linear_gaussian", with theta ~ N(0, s^2 I); "linear_sparse", with |theta| =
+        s and two coordinates that are not 0; "cosine", s cos(3 theta . x) with |theta| = 1; "mlp", a random network of
+        standard deviation s over N(0, I); "gp", a draw from a Gaussian process of standard deviation s; "ackley", s
+        times the Ackley function turned over. See `duelenv.oracles.utilities`.
+    scale: Size s of the utility, at least 0, in the unit of the link's argument: nats of log-odds for "logistic",
+        standard deviations of the noise in a comparison for "probit".
+    link: P(i beats j) as a function of u(x_i) - u(x_j): "logistic", "probit" or "cloglog".
     candidates: "gaussian", N(0, I); "hypercube", uniform on {-1, 1}^d / sqrt(d); "sphere", uniform of norm 1;
         "uniform", U[-1, 1]^d; "corners", all K = 2^d of {-1, 1}^d in random order, every coordinate moved by
         U[-0.1, 0].
-    feature_scale: Factor on the candidates' features.
+    feature_scale: Factor on the candidates' features, positive, without a unit.
     fixed: Draw the K candidates once for each replicate instead of fresh ones every round.
-    drift: Angle in radians by which the parameter of a linear utility turns every round, in a random plane.
+    drift: Angle in radians, at least 0, by which theta turns every round, in a random plane; for "cosine" and the
+        linear utilities, in two dimensions or more.
     changes: Rounds from which on a newly drawn utility holds, such as [500, 1000]. Rounds are counted from 0 at the
         seeded reset and go on over later episodes: `reset()` leaves the truth where it is.
+    horizon: Rounds of an episode.
+    selective: Give the action a third entry, 1 to ask for the label and 0 not to.
+    feedback: "bernoulli", labels drawn with the preference's probability; "argmax", always the likelier one.
 
     ## Version History
     v0: first version.
+
+    Raises:
+        UserError: A value outside its range, an unknown choice, or drift of a utility without theta.
 
     Example:
         >>> import gymnasium, duelenv

@@ -47,20 +47,21 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
     Truncated after `horizon` rounds; never terminated.
 
     ## Arguments
-    matrix: An array [K, K] or the path of a `.npy` or `.csv` file; or [M, K, K] (not as `.csv`), M matrices that hold
-        one after the other.
+    matrix: An array [K, K], the path of a `.npy` or `.csv` file, or a generator's name, "mallows", "cyclic",
+        "arithmetic", "savage_hard" or "random" (with settings, pass what `duelenv.oracles.matrices.make_matrix`
+        returns); or [M, K, K] (not as `.csv`), M matrices that hold one after the other.
     changes: Rounds from which on a new truth holds, such as [500, 1000]: the next of M matrices, of which there must be
         one more than changes; or the one matrix with its arms relabelled at random, for each replicate by itself, so
         that the Condorcet winner is another arm (or, without one, the matrix another). Rounds are counted from 0 at the
         seeded reset and go on over later episodes: `reset()` leaves the truth where it is.
-    drift: Largest change of a preference in a round, such as 0.001, of a single matrix. All preferences fade to 1/2 at
-        this speed, come back with the arms relabelled in the same way as at changes, and fade again.
+    drift: Largest change of a preference in a round, in [0, 1], such as 0.001, of a single matrix. All preferences fade
+        to 1/2 at this speed, come back with the arms relabelled in the same way as at changes, and fade again.
 
     ## Version History
     v0: first version.
 
     Raises:
-        UserError: P is not square, has K < 2, leaves [0, 1], or P + P' is not 1.
+        UserError: P is not square, has K < 2, leaves [0, 1], or P + P' is not 1; or a value outside its range.
 
     Example:
         >>> import gymnasium, duelenv

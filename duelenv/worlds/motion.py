@@ -27,7 +27,7 @@ class Motion:
     """How the truth moves; rounds are counted from 0 at the seeded reset and go on over later episodes.
 
     Attributes:
-        drift: Speed of the slow motion, in the world's own unit a round; 0 for none.
+        drift: Speed of the slow motion, in the world's own unit a round, not negative; 0 for none.
         changes: Rounds from which on a new truth holds, increasing and at least 1.
     """
 
@@ -39,9 +39,10 @@ class Motion:
         """Check a user's settings.
 
         Raises:
-            UserError: A drift that is no number, or rounds that are not increasing whole numbers of at least 1.
+            UserError: A drift that is no number or negative, or rounds that are not increasing whole numbers of at
+                least 1.
         """
-        speed = checks.number("drift", drift)
+        speed = checks.number("drift", drift, low=0.0)
         if isinstance(changes, str) or not isinstance(changes, Sequence):
             raise UserError(f"changes is {changes!r}, expected a list of rounds; give one such as [500, 1000]")
         rounds = tuple(checks.integer(f"changes[{index}]", value, low=1) for index, value in enumerate(changes))
@@ -162,7 +163,7 @@ class MovingMatrix:
 
     Raises:
         UserError: Another number of changes than several matrices have between them; drift of several matrices, or
-            outside [0, 1]; or a single matrix that cannot move because all arms tie.
+            above 1; or a single matrix that cannot move because all arms tie.
     """
 
     def __init__(self, root: int, replicates: int, matrices: Matrix, motion: Motion) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import numpy as np
 import pytest
 from worlds import make_vector
 
 import duelenv
+from duelenv.core import FEEDBACK
+from duelenv.oracles.links import LINKS
+from duelenv.oracles.utilities import UTILITIES
+from duelenv.worlds.feature_duel import CANDIDATES, FeatureDuelVectorEnv
 
 WORLD = "duelenv/FeatureDuel-v0"
 
@@ -65,3 +72,13 @@ def test_every_utility_plays(utility, link):
     *_, info = env.step(np.tile([[0, 1]], (4, 1)))
     assert all((value >= 0).all() for value in info["regret"].values())
     assert env._utilities.dtype == np.float64
+
+
+def test_the_docstring_describes_every_setting():
+    for name in inspect.signature(FeatureDuelVectorEnv).parameters:
+        assert re.search(rf"^ *{name}: ", FeatureDuelVectorEnv.__doc__, re.MULTILINE), name
+
+
+def test_the_docstring_names_every_choice():
+    for name in (*UTILITIES, *LINKS, *CANDIDATES, *FEEDBACK):
+        assert f'"{name}"' in FeatureDuelVectorEnv.__doc__, name

@@ -70,6 +70,11 @@ def is_relabelled(found, matrix):
     return any(np.array_equal(found, matrix[np.ix_(order, order)]) for order in permutations(range(len(matrix))))
 
 
+@pytest.mark.parametrize("name", ["cyclic", "random", "mallows", "arithmetic", "savage_hard"])
+def test_a_generator_is_named(name):
+    assert (path(world(matrix=name), 1) == matrices.make_matrix(name)).all()
+
+
 # Motion ---------------------------------------------------------------------------------------------------------------
 
 
@@ -310,8 +315,10 @@ def test_a_moving_world_continues_exactly(motion, stop):
         ({"changes": 5}, "changes is 5, expected a list of rounds"),
         ({"changes": [5, 5]}, r"changes is \[5, 5\], expected increasing rounds"),
         ({"changes": [0.5]}, r"changes\[0\] is 0.5, expected an integer of at least 1"),
-        ({"drift": -0.1}, r"drift is -0.1, expected a number in \[0, 1\]"),
-        ({"drift": "slow"}, "drift is 'slow', expected a finite number"),
+        ({"drift": -0.1}, "drift is -0.1, expected a number of at least 0"),
+        ({"drift": 1.5}, r"drift is 1.5, expected a number in \[0, 1\]"),
+        ({"drift": "slow"}, "drift is 'slow', expected a number of at least 0"),
+        ({"matrix": "arithmetik"}, "did you mean 'arithmetic'"),
         ({"matrix": SEQUENCE}, "matrix holds 3 matrices and changes 0 rounds, expected one less"),
         ({"matrix": SEQUENCE, "changes": [1, 2, 3]}, "holds 3 matrices and changes 3 rounds, expected one less"),
         ({"matrix": SEQUENCE, "changes": [1, 2], "drift": 0.1}, "drift relabels the arms of one; leave drift out"),

@@ -8,7 +8,7 @@ from worlds import MATRIX, make_vector
 
 from duelenv import UserError
 from duelenv.oracles.links import LINKS
-from duelenv.oracles.matrices import bradley_terry, random
+from duelenv.oracles.matrices import bradley_terry, cyclic, random, von_neumann_winner
 from duelenv.regret import (
     arm_losses,
     duel_regret,
@@ -135,6 +135,23 @@ def test_the_regret_of_a_duel_is_the_mean_of_its_arms_losses():
     np.testing.assert_allclose(mean_loss(losses, first, second), [0.0, 0.2, 0.55])
 
 
+@pytest.mark.parametrize("num_arms", [5, 7, 9, 11])
+def test_the_arms_of_a_cycle_lose_exactly_nothing(num_arms):
+    for probability in (0.75, 0.8, 2 / 3):
+        for name, losses in arm_losses(cyclic(num_arms, probability)).items():
+            assert (losses == 0.0).all(), name
+            assert not np.signbit(losses).any(), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_arms_that_tie_with_the_von_neumann_winner_lose_exactly_nothing_and_others_all_they_lose(seed):
+    matrix = random(20, seed)
+    weights = von_neumann_winner(matrix)
+    losses = arm_losses(matrix)["von_neumann"]
+    np.testing.assert_array_equal(losses == 0.0, weights > 1e-9)
+    np.testing.assert_array_equal(losses[losses > 0.0], (weights @ matrix - 0.5)[losses > 0.0])
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_no_arm_loses_less_than_nothing_and_some_arm_nothing(seed):
     matrix = random(5, seed)
@@ -155,7 +172,7 @@ def test_von_neumann_regret_is_against_the_distribution_that_is_never_beaten():
         against = [sum(weights[arm] * CYCLE_AND_LOSER[arm, rival] for arm in range(4)) for rival in (i, j)]
         assert regret[row] == pytest.approx(sum(against) / 2 - 0.5, abs=1e-9)
     assert (regret >= 0.0).all()
-    assert (regret[:3] < 1e-9).all()  # arms of the cycle cost nothing, whichever meet
+    assert (regret[:3] == 0.0).all()  # arms of the cycle cost nothing, whichever meet
 
 
 def test_with_a_condorcet_winner_von_neumann_regret_is_average_and_needs_no_linear_programme(monkeypatch):

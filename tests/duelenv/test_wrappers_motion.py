@@ -158,7 +158,8 @@ def test_more_replicates_do_not_change_the_first():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"drift": "fast"}, "drift is 'fast', expected a finite number"),
+        ({"drift": "fast"}, "drift is 'fast', expected a number of at least 0"),
+        ({"drift": -0.5}, "drift is -0.5, expected a number of at least 0"),
         ({"drift": 0.1, "utility": "mlp"}, "utility='mlp' has none; use changes"),
         ({"drift": 0.1, "dim": 1}, "one dimension does not allow; set dim=2"),
         ({"changes": 5}, "changes is 5, expected a list of rounds"),

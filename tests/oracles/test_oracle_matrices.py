@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from fractions import Fraction
 from itertools import permutations, product
 
@@ -15,6 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from duelenv.oracles import UserError, matrices
 
 ROCK_PAPER_SCISSORS = [[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]]
+ROCK_PAPER_SCISSORS_BY_CHANCE = [[0.5, 0.75, 0.25], [0.25, 0.5, 0.75], [0.75, 0.25, 0.5]]
 
 CHECKS = {
     "strong": (matrices.is_strongly_stochastically_transitive, max),
@@ -237,6 +239,8 @@ def test_check_matrix_does_not_depend_on_the_order_of_arms(matrix, random):
         ([[0.5, 0.7], [0.5, 0.5]], "matrix[0, 1] + matrix[1, 0] is 1.2, expected 1"),
         ([[0.4, 0.7], [0.3, 0.5]], "matrix[0, 0] + matrix[0, 0] is 0.8, expected 1"),
         ([["a", "b"], ["c", "d"]], "expected a square array of numbers"),
+        ([[0.5, 0.7 + 0.1j], [0.3 - 0.1j, 0.5]], "matrix holds complex numbers, expected real ones"),
+        (np.full((2, 2), 0.5 + 0j), "matrix holds complex numbers, expected real ones"),
     ],
 )
 def test_wrong_matrices_are_named(matrix, message):
@@ -273,17 +277,57 @@ def test_several_matrices_are_checked_one_by_one(tmp_path):
 
 def test_wrong_files_are_named(tmp_path):
     (tmp_path / "words.csv").write_text("a,b\nc,d\n")
+    (tmp_path / "ragged.csv").write_text("0.5,0.5\n0.5\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "comment.csv").write_text("# nothing\n")
     (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "junk.npy").write_bytes(b"not what NumPy writes")
     np.save(tmp_path / "pickle.npy", np.array([{}, {}]), allow_pickle=True)
+    np.savez(tmp_path / "several.npz", matrices.cyclic(3))
+    (tmp_path / "several.npz").rename(tmp_path / "zip.npy")
+    np.save(tmp_path / "complex.npy", np.full((2, 2), 0.5 + 0j))
     for name, message in {
         "p.parquet": "expected .npy or .csv",
         "absent.npy": "does not exist",
         "words.csv": "cannot be read",
-        "empty.npy": "cannot be read",
-        "pickle.npy": "cannot be read",
+        "ragged.csv": "cannot be read",
+        "empty.csv": "is empty, expected a table of numbers",
+        "comment.csv": "is empty, expected a table of numbers",
+        "empty.npy": "is not a NumPy array of numbers",
+        "junk.npy": "is not a NumPy array of numbers",
+        "pickle.npy": "is not a NumPy array of numbers",
+        "zip.npy": "is not a NumPy array of numbers",
+        "complex.npy": "matrix holds complex numbers",
+    }.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(UserError, match=message) as error:
+                matrices.load_matrix(tmp_path / name)
+        assert "pickle=" not in str(error.value) and "usecols" not in str(error.value)  # advice to callers of NumPy
+
+
+def test_a_generator_is_loaded_by_its_name():
+    assert_array_equal(matrices.load_matrix("cyclic"), ROCK_PAPER_SCISSORS_BY_CHANCE)
+    for source, message in {
+        "arithmetik": "expected a .npy or .csv file, or one of bradley_terry.*; did you mean 'arithmetic'",
+        "folder/matrix": "matrix is 'folder/matrix', expected a .npy or .csv file, or one of bradley_terry",
+        "bradley_terry": r"no value for 'utilities'.*make_matrix\('bradley_terry', utilities=...\)",
     }.items():
         with pytest.raises(UserError, match=message):
-            matrices.load_matrix(tmp_path / name)
+            matrices.load_matrix(source)
+
+
+@pytest.mark.parametrize("name", ["mallows", "cyclic", "arithmetic", "savage_hard", "random"])
+def test_a_bare_name_gives_a_matrix_with_a_hard_but_learnable_best_arm_or_a_cycle(name):
+    matrix = matrices.make_matrix(name)
+    assert_array_equal(matrix, matrices.make_matrix(name))
+    winner = matrices.condorcet_winner(matrix)
+    if name in ("cyclic", "random"):
+        assert winner is None
+    else:
+        margins = np.sort(matrix[winner])[1:] - 0.5
+        assert 0.03 < margins[0] <= 0.1 + 1e-12
+        assert margins[-1] > 0.25
 
 
 def test_make_matrix():
@@ -291,7 +335,10 @@ def test_make_matrix():
     for call, message in {
         lambda: matrices.make_matrix("magic"): "matrix is 'magic', expected one of bradley_terry",
         lambda: matrices.make_matrix("cyclic", arms=3): "has no setting 'arms'",
-        lambda: matrices.make_matrix("cyclic"): "has no value for 'num_arms'",
+        lambda: matrices.make_matrix("cyclik"): "expected one of bradley_terry.*; did you mean 'cyclic'",
+        lambda: matrices.make_matrix("cyclic", num_arm=3): "has no setting 'num_arm'.*; did you mean 'num_arms'",
+        lambda: matrices.make_matrix(["cyclic"]): r"matrix is \['cyclic'\], expected one of",
+        lambda: matrices.make_matrix("plackett_luce"): "has no value for 'weights', expected one",
         lambda: matrices.cyclic(2, 0.5): "num_arms is 2, expected an integer of at least 3",
         lambda: matrices.cyclic(3, 1.5): "probability is 1.5",
         lambda: matrices.arithmetic(12, 0.05): "step is 0.05",
@@ -308,3 +355,11 @@ def test_make_matrix():
     }.items():
         with pytest.raises(UserError, match=message):
             call()
+
+
+def test_all_missing_settings_are_named_at_once(monkeypatch):
+    monkeypatch.setattr(matrices, "MATRICES", {"mixed": lambda first, second, third=0: None})
+    with pytest.raises(
+        UserError, match=r"no values for 'first' and 'second'.*make_matrix\('mixed', first=..., second="
+    ):
+        matrices.make_matrix("mixed")
