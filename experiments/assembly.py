@@ -101,22 +101,34 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     }
 
 
-def _check_settings(what: str, function: Callable[..., Any], given: Mapping[str, Any], hidden: Sequence[str]) -> None:
-    """Refuses settings that `function` does not take."""
-    known = [name for name in _parameters(function) if name not in hidden]
+def _check_settings(
+    what: str,
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    hidden: Sequence[str],
+    beside: Sequence[str] = (),
+) -> None:
+    """Refuses settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
+    known = [*(name for name in _parameters(function) if name not in hidden), *beside]
     for name in given:
         if name not in known:
             raise UserError(f"Unknown setting {name!r} of {what}: {choices(name, known)}")
+
+
+def _takes_no(world: str, key: str) -> UserError:
+    return UserError(f"The world {world!r} takes no {key!r}: leave it out")
 
 
 def make_policy(config: RunConfig) -> Any:
     """The start policy, or None for a world without one.
 
     Raises:
-        UserError: An unknown setting, or nothing to load at the path.
+        UserError: A world that takes no policy, an unknown setting, or nothing to load at the path.
     """
     if config.policy is None:
         return None
+    if "policy" not in _parameters(world_class(config.env.id)):  # loading one may take minutes
+        raise _takes_no(config.env.id, "policy")
     settings = dict(config.policy.settings)
     if config.policy.name == "toy":
         from duelenv.policies.toy import toy_policy
@@ -281,7 +293,8 @@ def make_environment(
     for name in settings:
         if name in _ELSEWHERE:
             raise UserError(f"'env.{name}' is set in the wrong place: use {_ELSEWHERE[name]!r} at the top level")
-    _check_settings(world, make, settings, tuple(_ELSEWHERE))
+    rows = "batch" if config.replicated else "num_envs"
+    _check_settings(world, make, settings, tuple(_ELSEWHERE), beside=(rows, "wrappers"))
     if "matrix" in settings:
         settings["matrix"] = make_matrix(settings["matrix"])
     prompts = make_prompts(config)
@@ -302,7 +315,7 @@ def make_environment(
                 example = " (data=FILE on the command line)" if name == "data" else ""
                 raise UserError(f"The world {world!r} needs {_ELSEWHERE[name]!r}: set it at the top level{example}")
         elif name not in known:
-            raise UserError(f"The world {world!r} takes no {_ELSEWHERE[name]!r}: leave it out")
+            raise _takes_no(world, _ELSEWHERE[name])
         else:
             settings[name] = value
     batch = config.env.batch or 1

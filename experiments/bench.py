@@ -16,8 +16,10 @@ import numpy as np
 from duelenv.experiments.checks import choices
 from duelenv.oracles.errors import UserError
 
-__all__ = ["Speed", "bench"]
+__all__ = ["Speed", "bench", "check_worlds"]
 
+#: Worlds that are measured.
+_WORLDS = ("MatrixDuel", "FeatureDuel", "PoolDuel")
 #: Rows, candidates and features of every world.
 ROWS, CANDIDATES, DIM = 256, 10, 10
 #: Timed stretches; the median counts.
@@ -46,16 +48,24 @@ def bench(worlds: Sequence[str] = ()) -> list[Speed]:
     Raises:
         UserError: A world that is not among them.
     """
-    known = ("MatrixDuel", "FeatureDuel", "PoolDuel")
-    for world in worlds:
-        if world not in known:
-            raise UserError(f"No bench for the world {world!r}: {choices(world, known)}")
+    check_worlds(worlds)
     speeds = []
-    for world in worlds or known:
+    for world in worlds or _WORLDS:
         with _environment(world) as env:
             rates = _rates(env)
         speeds.append(Speed(world, median(rates), min(rates), max(rates)))
     return speeds
+
+
+def check_worlds(worlds: Sequence[str]) -> None:
+    """Refuses worlds that are not measured.
+
+    Raises:
+        UserError: The first of them.
+    """
+    for world in worlds:
+        if world not in _WORLDS:
+            raise UserError(f"No bench for the world {world!r}: {choices(world, _WORLDS)}")
 
 
 def _rates(env: Any) -> list[float]:

@@ -25,7 +25,7 @@ KARMED = (
     *("random", "interleaved_filter", "btm", "savage", "winner_stays", "rucb", "mergerucb", "ccb", "scb"),
     *("multisbm", "sparring", "versatile", "rmed1", "rmed2", "rmed2fh", "dts", "dts_plus"),
 )
-"""Agents for K arms, each of which plays both matrices."""
+"""Agents for K arms, each of which plays both matrices, or the one that is given."""
 
 CONTEXTUAL = (
     *("random", "thompson", "fgts", "maxinp", "maxpairucb", "maxfirstucb", "maxminlcb", "colstim", "rcdb", "rcdp"),
@@ -170,12 +170,12 @@ def bench_regret(
 
     Args:
         names: Agents; all of them if empty.
-        matrix: A `.npy` or `.csv` file, in place of the Bradley-Terry matrix with ten arms.
+        matrix: A `.npy` or `.csv` file: only agents for K arms are measured, and only on this matrix.
         replicates: In place of 1,024 for K arms and 256 for features.
         quick: 200 rounds and 8 replicates, to see that everything works; its figures mean nothing.
 
     Raises:
-        UserError: An unknown agent, or a matrix that is none.
+        UserError: An unknown agent, an agent for features beside a matrix, or a matrix that is none.
     """
     from duelenv.oracles.matrices import bradley_terry, load_matrix
 
@@ -183,17 +183,22 @@ def bench_regret(
     for name in names:
         if name not in known:
             raise UserError(f"No bench for the agent {name!r}: {choices(name, known)}")
+        if matrix is not None and name not in KARMED:
+            raise UserError(f"{name!r} is an agent for features and plays no matrix: leave it out, or '--matrix'")
     if replicates is not None and replicates < 2:
         raise UserError(f"'replicates' is {replicates}, expected at least 2, for a standard error")
-    first = bradley_terry(_UTILITIES) if matrix is None else load_matrix(matrix)
-    arms = (matrix_world(first), matrix_world(bradley_terry(np.linspace(0.0, -3.2, 20))))
-    features = (WORLD_A, WORLD_B)
-    for family, worlds in ((KARMED, arms), (CONTEXTUAL, features)):
+    families: list[tuple[Sequence[str], list[BenchWorld]]]
+    if matrix is not None:
+        families = [(KARMED, [matrix_world(load_matrix(matrix))])]
+    else:
+        arms = [matrix_world(bradley_terry(utilities)) for utilities in (_UTILITIES, np.linspace(0.0, -3.2, 20))]
+        families = [(KARMED, arms), (CONTEXTUAL, [WORLD_A, WORLD_B])]
+    for family, worlds in families:
         chosen = [name for name in family if name in names or not names]
         if quick:
-            worlds = (_small(worlds[0]), _small(worlds[1]))
+            worlds = [_small(world) for world in worlds]
         if replicates is not None:
-            worlds = (replace(worlds[0], replicates=replicates), replace(worlds[1], replicates=replicates))
+            worlds = [replace(world, replicates=replicates) for world in worlds]
         if chosen:
             yield _table(chosen, worlds)
 
@@ -203,11 +208,11 @@ def _small(world: BenchWorld) -> BenchWorld:
 
 
 def _table(names: Sequence[str], worlds: Sequence[BenchWorld]) -> str:
-    """Measures agents in two worlds and sorts them by regret in the first."""
+    """Measures agents in some worlds and sorts them by regret in the first."""
     live = sys.stderr.isatty()
     measured = []
     for name in names:
-        pair = []
+        row = []
         for world in worlds:
             one = measure(name, world, show=live)
             _line(
@@ -215,20 +220,20 @@ def _table(names: Sequence[str], worlds: Sequence[BenchWorld]) -> str:
                 f"{one.duels_per_second:,.0f} duels/s",
                 last=True,
             )
-            pair.append(one)
-        measured.append(pair)
-    measured.sort(key=lambda pair: pair[0].regret.mean())
+            row.append(one)
+        measured.append(row)
+    measured.sort(key=lambda row: row[0].regret.mean())
     columns = ("regret", "s.e.", "median", "95th", "duels/s")
     head = f"{'agent':<20}" + "".join("".join(f"{column:>10}" for column in columns) for _ in worlds)
     titles = f"{'':<20}" + "".join(f"{world.title:>50}" for world in worlds)
     rows = [
-        f"{pair[0].agent:<20}"
+        f"{row[0].agent:<20}"
         + "".join(
             f"{one.regret.mean():>10.1f}{one.standard_error:>10.1f}{np.median(one.regret):>10.1f}"
             f"{np.quantile(one.regret, 0.95):>10.1f}{_rate(one.duels_per_second):>10}"
-            for one in pair
+            for one in row
         )
-        for pair in measured
+        for row in measured
     ]
     notes = "; ".join(f"{world.title}: {_about(world)}" for world in worlds)
     return "\n".join([titles, head, "-" * len(head), *rows, "", notes])

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from duelenv.experiments import assembly, checkpoints
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.journal import Journal, LabelLog, labels_table
+from duelenv.experiments.metrics import is_measured
 from duelenv.late import LateLabels
 from duelenv.oracles.base import utility_of
 
 #: Where the answers of the oracles go, in a cell's folder.
 _JOURNALS = {"oracle": "answers.jsonl", "evaluation_oracle": "judgements.jsonl"}
 
-__all__ = ["Cell", "CellReport", "cells", "run_cell"]
+__all__ = ["Cell", "CellReport", "cells", "run_cell", "scout_cell"]
 
 #: Seconds between two writings of a cell's progress file.
 _PROGRESS_SECONDS = 0.5
@@ -85,6 +86,28 @@ def run_cell(config: RunConfig, cell: Cell, folder: Path) -> CellReport:
     assembly.load_modules(config.modules)
     with _threads(config):
         return _Run(config, cell, folder).finish()
+
+
+def scout_cell(config: RunConfig, cell: Cell, folder: Path) -> tuple[str, ...]:
+    """Plays a cell until the config's `metric` shows up, at most to its first record of played rounds.
+
+    A cell that came as far as that keeps a checkpoint there; before it, a few rounds are played again, with the answers
+    of oracles kept.
+
+    Args:
+        config: The run, with a `metric`.
+        cell: Which part of it.
+        folder: The cell's own folder.
+
+    Returns:
+        Names of what was measured.
+
+    Raises:
+        UserError: A setting that a world, an oracle, a policy or an agent refuses.
+    """
+    assembly.load_modules(config.modules)
+    with _threads(config):
+        return _Run(config, cell, folder).scout()
 
 
 @contextmanager
@@ -188,11 +211,34 @@ class _Run:
             self._save()
             self._write_results()
         finally:
-            self.env.close()
-            for stream in (*self.journals.values(), self.log):
-                if stream is not None:
-                    stream.close()
+            self._close()
         return CellReport(self.cell, self.seconds, self._figure())
+
+    def scout(self) -> tuple[str, ...]:
+        """Plays until the metric shows up, at most to the first record of played rounds; what was measured by then."""
+        assert self.config.metric is not None
+        try:
+            played = False
+            while not (self.over or len(self.records) > 1 or is_measured(self.config.metric, self._measured())):
+                self._round()
+                played = True
+            if played and len(self.records) > 1:
+                self._save()
+        finally:
+            self._close()
+        return self._measured()
+
+    def _measured(self) -> tuple[str, ...]:
+        """Names of all figures so far, in records or on the way to one."""
+        names = [name for record in self.records for name in record]
+        names += [*self.sums, *(f"regret_{name}" for name in self.regret)]
+        return tuple(name for name in dict.fromkeys(names) if name != "step")
+
+    def _close(self) -> None:
+        self.env.close()
+        for stream in (*self.journals.values(), self.log):
+            if stream is not None:
+                stream.close()
 
     def _round(self) -> None:
         started = time.perf_counter()

@@ -77,9 +77,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("config", metavar="CONFIG", help="YAML file, or the name of a suite (see 'duelenv list')")
     run.add_argument(
-        "overrides", metavar="key=value", nargs="*", help="settings, such as seeds=4 env.horizon=20 data=FILE"
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        default=[],
+        help="settings, such as seeds=4 env.horizon=20 data=FILE",
     )
-    run.add_argument("--output", metavar="DIR", type=Path, help="run directory (default: runs/NAME)")
+    run.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="run directory (default: runs/NAME; runs/NAME-HASH where key=value changes what is computed)",
+    )
     run.add_argument("--jobs", metavar="N", help="cells that run at the same time (default: one per core)")
     run.set_defaults(run=_run)
 
@@ -89,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="print one duel of a world as text")
     show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, or a config")
-    show.add_argument("overrides", metavar="key=value", nargs="*", help="settings, such as seeds=4 num_candidates=5")
+    show.add_argument(
+        "overrides", metavar="key=value", nargs="*", default=[], help="settings, such as seeds=4 num_candidates=5"
+    )
     show.set_defaults(run=_show)
 
     bench = commands.add_parser(
@@ -101,7 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "names", metavar="WORLD | regret AGENT", nargs="*", help="such as FeatureDuel, or: regret rucb; all if none"
     )
-    bench.add_argument("--matrix", metavar="FILE", help="regret: a .npy or .csv file in place of the ten-armed matrix")
+    bench.add_argument(
+        "--matrix",
+        metavar="FILE",
+        help="regret: a .npy or .csv file; the K-armed agents play this matrix, and nothing else is measured",
+    )
     bench.add_argument("--replicates", metavar="N", type=int, help="regret: replicates of each agent")
     bench.add_argument("--quick", action="store_true", help="regret: a few rounds, to see that all works")
     bench.set_defaults(run=_bench)
@@ -210,8 +225,9 @@ def _bench(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.matrix is not None or arguments.replicates is not None or arguments.quick:
         raise UserError("'--matrix', '--replicates' and '--quick' are for agents: write 'duelenv bench regret'")
-    from duelenv.experiments.bench import CANDIDATES, DIM, REPEATS, ROWS, bench
+    from duelenv.experiments.bench import CANDIDATES, DIM, REPEATS, ROWS, bench, check_worlds
 
+    check_worlds(arguments.names)  # before the table begins
     print(f"{ROWS} rows, {CANDIDATES} candidates, {DIM} features, one core; median of {REPEATS} (slowest, fastest)\n")
     print(f"{'world':<14}{'row-steps per second':>22}")
     for speed in bench(arguments.names):

@@ -28,6 +28,7 @@ __all__ = [
     "EnvConfig",
     "NamedConfig",
     "RunConfig",
+    "distinct_labels",
     "full_id",
 ]
 
@@ -141,9 +142,10 @@ class RunConfig:
             raise UserError(f"'split' is {self.split!r}, expected one of the world's: {choices(self.split, _SPLITS)}")
         labels = [agent.label for agent in self.agents]
         if self.baseline not in labels:
+            self._refuse_unknown_agents()  # a mistyped agent is why, so it is named first
             raise UserError(
-                f"'baseline' is {self.baseline!r}, expected the label of one of the agents: "
-                f"{choices(self.baseline, labels)}"
+                f"'baseline' is {self.baseline!r}, expected the label of one of the agents; set 'baseline' to one of "
+                f"them: {choices(self.baseline, labels)}"
             )
         if self.policy is not None and self.env.batch is not None:
             raise UserError("'env.batch' is for worlds without a policy; set 'env.num_envs' here")
@@ -157,6 +159,14 @@ class RunConfig:
                 "'seeds' is a list with gaps, but in a world without a policy all seeds are replicates of one "
                 "environment: give a count, and 'first_seed' to draw other replicates"
             )
+
+    def _refuse_unknown_agents(self) -> None:
+        from duelenv import agents
+
+        known = agents.names()
+        for agent in self.agents:
+            if agent.name not in known and not self.modules:  # which register agents, and are imported later
+                raise UserError(f"Unknown agent {agent.name!r}: {choices(agent.name, known)}")
 
     @property
     def replicated(self) -> bool:
@@ -285,9 +295,7 @@ def full_id(name: str) -> str:
 
 def _agents(raw: object) -> tuple[AgentConfig, ...]:
     if isinstance(raw, Sequence) and not isinstance(raw, str):
-        for label in raw:
-            checks.text("agents", label)
-        raw = dict.fromkeys(raw, None)
+        raw = dict.fromkeys(distinct_labels(raw), None)
     given = checks.mapping("agents", raw)
     if not given:
         raise UserError("'agents' is empty: name at least one agent")
@@ -303,6 +311,22 @@ def _agents(raw: object) -> tuple[AgentConfig, ...]:
                 raise UserError(f"'agents.{label}.env.{key}' would make the agents unequal: set 'env.{key}' for all")
         agents.append(AgentConfig(label, name, settings, env))
     return tuple(agents)
+
+
+def distinct_labels(listed: Sequence[object]) -> list[str]:
+    """The names of `agents: [passive, real]`.
+
+    Raises:
+        UserError: Not names, or one of them twice.
+    """
+    labels = [checks.text("agents", label) for label in listed]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(
+                f"'agents' names {label!r} {labels.count(label)} times: name it once, or give each a label of its own, "
+                f"such as {{{label}: {{}}, {label}_b: {{name: {label}}}}}"
+            )
+    return labels
 
 
 def _in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConfig, ...]:
@@ -360,7 +384,10 @@ def _seeds(raw: object, first: object) -> tuple[int, ...]:
             raise UserError(f"'seeds' is {raw!r}, expected every seed once")
         return values
     if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1:
-        raise UserError(f"'seeds' is {raw!r}, expected a count of at least 1 or a list of whole numbers")
+        raise UserError(
+            f"'seeds' is {raw!r}, expected a count of at least 1 or a list of whole numbers; give for "
+            "example seeds=8 or seeds=[0,1,2]"
+        )
     start = 0 if first is None else checks.whole_number("first_seed", first, 0)
     return tuple(range(start, start + raw))
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from duelenv.experiments.checks import choices
-from duelenv.experiments.config import SHORTHANDS, RunConfig
+from duelenv.experiments.config import SHORTHANDS, RunConfig, distinct_labels
 from duelenv.experiments.paths import anchor_paths
 from duelenv.oracles.errors import UserError
 
@@ -25,8 +25,30 @@ __all__ = ["apply_override", "load", "parse_yaml", "suites"]
 _SECTIONS = ("env", "policy", "oracle", "evaluation_oracle", "prompts", "data", "agents", "variants")
 
 
+class _RepeatedKey(yaml.MarkedYAMLError):
+    """A mapping has a key twice."""
+
+    def __init__(self, key: str, mark: yaml.Mark) -> None:
+        super().__init__(problem=f"the key {key!r} twice", problem_mark=mark)
+        self.key = key
+
+
 class _Loader(yaml.SafeLoader):
-    """Plain YAML, where 1e-3 is a number: YAML 1.1 takes it for a word, and everybody writes it."""
+    """Plain YAML, where 1e-3 is a number: YAML 1.1 takes it for a word, and everybody writes it.
+
+    A key that a mapping has twice is an error, as YAML demands and PyYAML does not.
+    """
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in seen:
+                raise _RepeatedKey(key.value, key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -35,7 +57,11 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that a YAML text stands for."""
+    """The value that a YAML text stands for.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or a mapping in it has a key twice.
+    """
     return yaml.load(text, _Loader)
 
 
@@ -64,10 +90,13 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         path = shipped[str(config)]
     try:
         raw = parse_yaml(path.read_text(encoding="utf-8"))
+    except _RepeatedKey as error:
+        line = error.problem_mark.line + 1  # type: ignore[union-attr]
+        raise UserError(f"{str(path)!r} has the key {error.key!r} twice (again in line {line}): keep one") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
-        line = "" if where is None else f" (line {where.line + 1})"
-        raise UserError(f"{str(path)!r} is not valid YAML{line}: correct it and try again") from error
+        place = "" if where is None else f" (line {where.line + 1})"
+        raise UserError(f"{str(path)!r} is not valid YAML{place}: correct it and try again") from error
     if not isinstance(raw, Mapping):
         raise UserError(f"{str(path)!r} holds {type(raw).__name__}, expected a mapping of settings")
     anchored = anchor_paths(raw, path.resolve().parent)
@@ -91,6 +120,8 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         raise UserError(f"The override {override!r} is not key=value: write for example 'seeds=4'")
     try:
         value = parse_yaml(text)
+    except _RepeatedKey as error:
+        raise UserError(f"The value in {override!r} has the key {error.key!r} twice: keep one") from error
     except yaml.YAMLError as error:
         raise UserError(f"The value in {override!r} is not valid YAML: quote it if it is meant as text") from error
     head, *rest = key.split(".")
@@ -120,7 +151,7 @@ def _spelled_out(head: str, section: Any) -> Any:
         key = {"env": "id", "data": "path"}.get(head, "name")
         return {section: {}} if head in ("policy", "prompts") else {key: section}
     if isinstance(section, list) and head == "agents":
-        return dict.fromkeys(section, None)
+        return dict.fromkeys(distinct_labels(section), None)
     return section
 
 

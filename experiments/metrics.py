@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["label_of", "lower_is_better", "title_of"]
+from collections.abc import Collection
+
+from duelenv.experiments.checks import choices
+from duelenv.oracles.errors import UserError
+
+__all__ = ["ANY_REGRET", "check_measured", "is_measured", "is_regret", "label_of", "lower_is_better", "title_of"]
+
+#: As `metric` of a config: the first notion of regret that the world knows.
+ANY_REGRET = "regret"
 
 _LABELS = {
     "win_rate": "win rate",
@@ -50,6 +58,38 @@ def title_of(metric: str) -> str:
     if metric.startswith("regret_"):
         return f"Cumulative regret ({metric.removeprefix('regret_')})"
     return _TITLES.get(metric, label_of(metric).capitalize())
+
+
+def is_regret(metric: str) -> bool:
+    """Whether the metric is cumulative regret, of one notion or of any: it is the world that knows it."""
+    return metric == ANY_REGRET or metric.startswith("regret_")
+
+
+def is_measured(metric: str, names: Collection[str]) -> bool:
+    """Whether a config's `metric` can be had from the columns of these names."""
+    return metric in names or (metric == ANY_REGRET and any(name.startswith("regret_") for name in names))
+
+
+def check_measured(metric: str, names: Collection[str]) -> None:
+    """Refuses a config's `metric` that cannot be had from the columns of these names.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if is_measured(metric, names):
+        return
+    notions = [name for name in names if name.startswith("regret_")]
+    if not is_regret(metric):
+        raise UserError(f"'metric' is {metric!r}, which this run does not measure: {choices(metric, names)}")
+    if notions:
+        raise UserError(
+            f"'metric' is {metric!r}, which this world does not know, as where a matrix has no Condorcet winner: "
+            f"choose from {', '.join(sorted(notions))}, or {ANY_REGRET!r} for the first that is known"
+        )
+    raise UserError(
+        f"'metric' is {metric!r}, but this world knows no regret, as where its oracle has no utility: "
+        f"{choices(metric, names)}"
+    )
 
 
 def lower_is_better(metric: str) -> bool:

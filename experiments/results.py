@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.experiments.cell import cells
-from duelenv.experiments.checks import choices
+from duelenv.experiments.metrics import ANY_REGRET, check_measured
 from duelenv.experiments.runner import open_run
 from duelenv.oracles.errors import UserError
 
@@ -22,12 +22,12 @@ __all__ = ["Results"]
 #: Metrics in the order in which one of them is chosen to compare agents.
 _PRIMARY = ("win_rate", "simple_regret", "win_rate_best_of_n", "utility")
 
-#: As `metric` of a config: the first notion of regret below that the world knows.
-ANY_REGRET = "regret"
 #: Notions of regret in the order in which one is chosen for the cumulative column and figure.
 _NOTIONS = ("average", "utility", "sum", "von_neumann", "borda", "copeland")
 #: The same where a policy starts far from the best response: there, probabilities are close to 1 and hardly move.
 _POLICY_NOTIONS = ("utility", *_NOTIONS)
+#: Regret below this per duel is rounding noise of the losses that it is the sum of, and is read as 0.
+_NOISE = 1e-12
 
 
 class Results:
@@ -57,9 +57,11 @@ class Results:
         }
         # Nothing is regretted before the first duel.
         start = self._columns["step"] == 0
+        noise = _NOISE * self._columns["step"] * (self.config.env.batch or self.config.env.num_envs or 1)
         for name, values in self._columns.items():
             if name.startswith("regret_"):
                 values[start & np.isnan(values)] = 0.0
+                values[np.abs(values) <= noise] = 0.0
 
     @cached_property
     def agents(self) -> list[str]:
@@ -79,10 +81,7 @@ class Results:
         if chosen == ANY_REGRET and self._known_regret is not None:
             return self._known_regret
         if chosen is not None:
-            if chosen not in self._columns:
-                raise UserError(
-                    f"'metric' is {chosen!r}, which this run did not measure: {choices(chosen, self.metrics)}"
-                )
+            check_measured(chosen, self.metrics)
             return chosen
         for name in _PRIMARY:
             if name in self._columns:

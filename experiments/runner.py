@@ -26,9 +26,10 @@ from typing import Any
 import yaml
 
 from duelenv.experiments import assembly, checkpoints
-from duelenv.experiments.cell import Cell, CellReport, cells, run_cell, start_policy
+from duelenv.experiments.cell import Cell, CellReport, cells, run_cell, scout_cell, start_policy
 from duelenv.experiments.checks import choices
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
+from duelenv.experiments.metrics import check_measured, is_measured, is_regret
 from duelenv.experiments.progress import Progress
 from duelenv.oracles.errors import UserError
 
@@ -85,6 +86,7 @@ def run(config: RunConfig, directory: Path | str, *, progress: bool | None = Non
             with _lock(layout.root):
                 if environment is not None:
                     checkpoints.write_json(layout.root / "environment.json", environment)
+                    _check_metric(config, layout, jobs)
                     for report in _parallel(
                         config, jobs, [(run_cell, (config, cell, layout.cell(cell))) for cell in todo]
                     ):
@@ -102,6 +104,35 @@ def _prepare(config: RunConfig, jobs: int, shown: Progress) -> dict[str, Any]:
     shown.note(f"{config.name}: preparing")
     environment: dict[str, Any] = next(iter(_parallel(config, jobs, [(prepare, (config,))])))
     return environment
+
+
+def _check_metric(config: RunConfig, layout: _Layout, jobs: int) -> None:
+    """Refuses a `metric` that nothing in this run measures, as soon as that is known.
+
+    What agents measure is not known before they have played, and not all need to measure the same. So the first cell
+    plays until it knows, and the others only if it has no such figure. Of regret one cell for each world is enough.
+
+    Raises:
+        UserError: The metric is measured nowhere.
+    """
+    import pyarrow.parquet as pq
+
+    if config.metric is None:
+        return
+    known: set[str] = set()
+    scouts: dict[str, Cell | None] = {}  # None where a cell is finished: its results tell
+    for cell in sorted(cells(config), key=lambda cell: not layout.result(cell).exists()):
+        world = json.dumps(dict(config.agent(cell.label).env), sort_keys=True, default=str)
+        finished = layout.result(cell).exists()
+        scouts.setdefault(world if is_regret(config.metric) else cell.label, None if finished else cell)
+        if finished:
+            known |= set(pq.read_schema(layout.result(cell)).names) - {"agent", "seed", "step"}
+    left = [cell for cell in scouts.values() if cell is not None]
+    for tried in (left[:1], left[1:]):
+        if tried and not is_measured(config.metric, known):
+            tasks = [(scout_cell, (config, cell, layout.cell(cell))) for cell in tried]
+            known |= {name for names in _parallel(config, jobs, tasks) for name in names}
+    check_measured(config.metric, known)
 
 
 def _parallel(config: RunConfig, jobs: int, tasks: Iterable[tuple[Any, tuple[Any, ...]]]) -> Iterator[Any]:
@@ -159,8 +190,27 @@ def prepare(config: RunConfig) -> dict[str, Any]:
         key = json.dumps(dict(agent.env), sort_keys=True, default=str)
         if key not in worlds:
             worlds[key] = assembly.make_environment(config.for_agent(agent.label), policy=policy)
+            _check_changes(config, agent.label, worlds[key])
         assembly.make_agent(config, agent.label, worlds[key], config.seeds[0])
     return describe_environment(with_torch=policy is not None)
+
+
+def _check_changes(config: RunConfig, label: str, env: Any) -> None:
+    """Refuses changes of the truth that a run never reaches: it plays one episode, and rounds count from 0.
+
+    Raises:
+        UserError: There is one.
+    """
+    own = "changes" in config.agent(label).env
+    changes = config.for_agent(label).env.settings.get("changes") or ()
+    horizon = env.unwrapped.horizon
+    late = [number for number in changes if number >= horizon] if config.env.id.startswith("duelenv/") else []
+    if late:
+        where = f"'changes' of the agent {label!r} (in 'variants' or its 'env')" if own else "'env.changes'"
+        raise UserError(
+            f"{where} holds {late[0]}, but a run ends after {horizon} rounds, counted from 0, so that this change "
+            f"would never happen: give rounds below {horizon}, or a longer 'env.horizon'"
+        )
 
 
 def describe_environment(*, with_torch: bool) -> dict[str, Any]:

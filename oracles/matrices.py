@@ -274,9 +274,11 @@ def random(num_arms: int = 10, seed: int | np.random.Generator = 0) -> Matrix:
         seed: an integer, or the generator to draw from; the default is one fixed matrix.
 
     Raises:
-        UserError: fewer than 2 arms.
+        UserError: fewer than 2 arms, or a seed that is none.
     """
     num_arms = checks.integer("num_arms", num_arms, low=2)
+    if not isinstance(seed, np.random.Generator):
+        seed = checks.integer("seed", seed, low=0)
     draws = np.random.default_rng(seed).random((num_arms, num_arms))
     above = np.triu(np.ones((num_arms, num_arms), dtype=bool), 1)
     return check_matrix(np.where(above, draws, np.where(above.T, 1.0 - draws.T, 0.5)))

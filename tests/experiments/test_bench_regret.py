@@ -60,7 +60,38 @@ def test_the_command_measures_the_agents_it_is_given(one_thread, capsys):
 def test_the_command_takes_a_matrix(one_thread, tmp_path, capsys):
     np.save(tmp_path / "matrix.npy", bradley_terry([1.0, 0.0, -1.0]))
     output = words(capsys, "rmed1", "--quick", "--replicates", "3", "--matrix", str(tmp_path / "matrix.npy"))
-    assert "K = 3: T = 200, 3 replicates" in output.out
+    assert output.out.splitlines()[-2] == "K = 3: T = 200, 3 replicates, average regret"
+
+
+def test_a_matrix_is_played_by_all_agents_for_k_arms_and_by_no_other(tmp_path, monkeypatch):
+    np.save(tmp_path / "matrix.npy", bradley_terry([1.0, 0.0, -1.0]))
+    played = []
+
+    def noted(name, world, **_):
+        played.append((name, len(world.settings["matrix"])))
+        return bench.Measured(name, world, np.ones(2), 1.0)
+
+    monkeypatch.setattr(bench, "measure", noted)
+    (table,) = bench.bench_regret(matrix=str(tmp_path / "matrix.npy"))
+    assert played == [(name, 3) for name in bench.KARMED]
+    assert "K = 20" not in table
+
+
+def test_without_a_matrix_both_families_play_two_worlds_each(monkeypatch):
+    played = []
+
+    def noted(name, world, **_):
+        played.append((name, world.title))
+        return bench.Measured(name, world, np.ones(2), 1.0)
+
+    monkeypatch.setattr(bench, "measure", noted)
+    assert len(list(bench.bench_regret(["rucb", "maxinp"]))) == 2
+    assert played == [
+        ("rucb", "K = 10"),
+        ("rucb", "K = 20"),
+        ("maxinp", bench.WORLD_A.title),
+        ("maxinp", bench.WORLD_B.title),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +99,7 @@ def test_the_command_takes_a_matrix(one_thread, tmp_path, capsys):
     [
         (["regret", "rucbb"], "did you mean 'rucb'"),
         (["regret", "--matrix", "gone.npy"], "gone.npy"),
+        (["regret", "rucb", "maxinp", "--matrix", "gone.npy"], "'maxinp' is an agent for features"),
         (["regret", "--replicates", "1"], "at least 2"),
         (["--quick"], "duelenv bench regret"),
     ],

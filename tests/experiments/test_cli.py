@@ -77,6 +77,10 @@ def test_overrides_have_a_directory_of_their_own(config, tmp_path, capsys):
         (["show", "FeatureDual"], "did you mean 'FeatureDuel'"),
         (["show", "FeatureDuel", "dim=0"], "dim"),
         (["bench", "MatrixDual"], "did you mean 'MatrixDuel'"),
+        (["run", "features", "policy.path=x"], "takes no 'policy'"),
+        (["show", "features", "policy.path=x"], "takes no 'policy'"),
+        (["run", "tiny.yaml", "env.foo=1"], "batch, candidates"),
+        (["run", "tiny.yaml", "env.foo=1"], ", wrappers"),
     ],
 )
 def test_mistakes_are_one_sentence(config, capsys, monkeypatch, arguments, named):
@@ -90,6 +94,26 @@ def test_unknown_arguments_exit_with_2(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+
+
+def test_a_config_is_all_that_a_run_requires(capsys):
+    with pytest.raises(SystemExit):
+        main(["run"])
+    assert capsys.readouterr().err.strip().endswith("required: CONFIG")
+
+
+def test_a_wrong_bench_prints_no_table(capsys, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    assert main(["bench", "Foo"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_wrong_metric_can_be_corrected_in_the_same_directory(config, tmp_path, capsys):
+    assert "'metric' is 'foo'" in mistake(capsys, "run", config, "metric=foo")
+    assert not list(tmp_path.glob("runs/*/cells/*/result.parquet"))
+    assert main(["run", config, "metric=regret_utility"]) == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
 
 
 def test_overrides_may_follow_options(config, capsys):

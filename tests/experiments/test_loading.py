@@ -59,11 +59,26 @@ def test_overrides_reach_into_short_spellings():
         ("env.horizon.more=1", "'env.horizon' is 5"),
         ("env..x=1", "empty part"),
         ("seeds=[1", "not valid YAML"),
+        ("env={id: FeatureDuel, horizon: 20, horizon: 30}", "'horizon' twice"),
     ],
 )
 def test_a_wrong_override_is_one_sentence(override, named):
     with pytest.raises(UserError, match=named):
         apply_override(yaml.safe_load(yaml.safe_dump(BASE)), override)
+
+
+def test_an_override_does_not_hide_an_agent_that_is_named_twice():
+    with pytest.raises(UserError, match="names 'real' 2 times"):
+        apply_override({"agents": ["real", "real"]}, "agents.real.gamma=1")
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump(BASE) + "name: other\n")
+    with pytest.raises(UserError, match=r"own.yaml' has the key 'name' twice \(again in line \d+\)"):
+        load(file)
+    merged = parse_yaml("a: &a {x: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}")
+    assert merged["c"] == {"x": 2, "y": 3}  # a merged key is there to be replaced
 
 
 def test_paths_start_from_the_file_or_from_the_current_directory(tmp_path, monkeypatch):

@@ -263,6 +263,10 @@ def test_a_second_process_is_kept_out(tmp_path):
         ({"env": {"id": "FeatureDual"}}, "did you mean 'duelenv/FeatureDuel-v0'"),
         ({"env": {"id": "FeatureDuel", "horizn": 3}}, "did you mean 'horizon'"),
         ({"env": {"id": "FeatureDuel", "num_candidates": 1}}, "num_candidates"),
+        (
+            {"env": {"id": "FeatureDuel", "horizon": 9, "changes": [3, 9]}},
+            "'env.changes' holds 9, but a run ends after 9",
+        ),
         ({"env": {"id": "FeatureDuel", "oracle": "length"}}, "'env.oracle' is set in the wrong place"),
         ({"env": {"id": "PoolDuel"}}, "data=FILE"),
         ({"env": {"id": "MatrixDuel"}}, "'env.matrix'"),
@@ -295,6 +299,73 @@ def test_what_a_policy_run_refuses(tmp_path, model_path, changes, named):
     raw = alignment(model_path, {"name": "length"}, agents=["passive"])
     with pytest.raises(UserError, match=re.escape(named)):
         run(made(raw, **changes), tmp_path / "run")
+
+
+def test_a_change_that_only_one_agent_would_meet_too_late_is_refused(tmp_path):
+    variants = {"still": {}, "moved": {"changes": [8]}}
+    config = made(FEATURES, agents=["passive"], variants=variants, baseline="passive-still")
+    run(config, tmp_path / "run")
+    variants["moved"]["changes"] = [8, 12]
+    config = made(FEATURES, agents=["passive"], variants=variants, baseline="passive-still")
+    with pytest.raises(UserError, match=r"'changes' of the agent 'passive-moved' .* holds 12"):
+        run(config, tmp_path / "late")
+    assert not (tmp_path / "late").exists()
+
+
+def count_rounds(monkeypatch):
+    """The rounds played from now on, by agent."""
+    played = []
+    original = cell_module._Run._round
+
+    def counted(self):
+        played.append(self.cell.label)
+        original(self)
+
+    monkeypatch.setattr(cell_module._Run, "_round", counted)
+    return played
+
+
+CYCLE = {"id": "MatrixDuel", "matrix": {"name": "cyclic", "num_arms": 3}, "horizon": 30}
+
+
+@pytest.mark.parametrize(
+    ("env", "metric", "named", "rounds"),
+    [
+        (
+            FEATURES["env"],
+            "win_rate_best",
+            "does not measure: did you mean 'win_rate_best_of_n'",
+            ["passive"] * 4 + ["random"] * 4,
+        ),
+        (CYCLE, "regret_average", "no Condorcet winner: choose from regret_borda", ["passive"] * 4),
+    ],
+)
+def test_a_metric_that_nothing_measures_is_refused_at_the_first_record(
+    tmp_path, monkeypatch, env, metric, named, rounds
+):
+    played = count_rounds(monkeypatch)
+    config = {**FEATURES, "env": env, "agents": ["passive", "random"]}
+    with pytest.raises(UserError, match=named):
+        run(made(config, metric=metric), tmp_path / "run")
+    assert played == rounds
+    # Once corrected, it goes on where it was, to what an untroubled run gives.
+    run(made(config, metric="regret"), tmp_path / "run")
+    run(made(config), tmp_path / "whole")
+    assert results(tmp_path / "run").equals(results(tmp_path / "whole"))
+
+
+def test_a_metric_that_only_the_last_agent_records_is_accepted(tmp_path, monkeypatch):
+    from duelenv.agents import ComposedAgent
+
+    update, names = ComposedAgent.update, iter(range(100))
+    monkeypatch.setattr(
+        ComposedAgent,
+        "update",
+        lambda self, *call: {**update(self, *call), **({"own": 1.0} if next(names) > 3 else {})},
+    )
+    config = made(FEATURES, metric="own")
+    run(config, tmp_path / "run")
+    assert "own" in results(tmp_path / "run").column_names
 
 
 def test_prompts_from_files(tmp_path):
