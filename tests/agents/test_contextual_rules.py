@@ -145,7 +145,7 @@ def test_rcdb_weighs_a_label_by_its_width(width):
     labels[3] = np.nan
     rows = np.arange(ROWS)
     first, second = features[rows, actions[:, 0]], features[rows, actions[:, 1]]
-    slow = LinearLogistic(DIM, replicates=ROWS, batch=1, root=0)
+    slow = LinearLogistic(DIM, replicates=ROWS, batch=1, root=1)
     slow.load_state_dict(agent.belief.state_dict())
     weights = np.ones(ROWS)
     matrices = None if agent.design is None else agent.design.matrix.copy()
