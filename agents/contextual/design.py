@@ -54,7 +54,7 @@ class WidthSettings:
 
 
 class DesignMatrix:
-    """V = precision I + sum w z z' of every replicate and its inverse, by Sherman and Morrison.
+    """The inverse of V = precision I + sum w z z' of every replicate, by Sherman and Morrison.
 
     Args:
         dim: Number of features d.
@@ -62,14 +62,12 @@ class DesignMatrix:
         precision: lambda, positive.
 
     Attributes:
-        matrix: V, float64 [R, d, d].
         inverse: V^-1, float64 [R, d, d], symmetric to rounding.
     """
 
     def __init__(self, dim: int, replicates: int, precision: float) -> None:
         self.dim = dim
         self.replicates = replicates
-        self.matrix: Float64 = np.tile(precision * np.eye(dim), (replicates, 1, 1))
         self.inverse: Float64 = np.tile(np.eye(dim) / precision, (replicates, 1, 1))
 
     def update(self, z: Float64, weights: Float64) -> None:
@@ -82,13 +80,10 @@ class DesignMatrix:
         w = weights.reshape(self.replicates, -1)  # (R, B)
         z = np.where(weights[:, None] > 0, z, 0.0).reshape(*w.shape, self.dim)
         for b in range(w.shape[1]):
-            column = z[:, b, :, None]
-            weighted = w[:, b, None, None] * z[:, b, None, :]
-            self.matrix += column * weighted
-            u = self.inverse @ column  # V^-1 z, (R, d, 1)
+            u = np.matvec(self.inverse, z[:, b])  # V^-1 z, (R, d)
             # (V + w z z')^-1 = V^-1 - w u u' / (1 + w z' u)
-            factor = w[:, b, None, None] / (1.0 + weighted @ u)
-            self.inverse -= (factor * u) * u.swapaxes(1, 2)
+            factor = w[:, b] / (1.0 + w[:, b] * np.vecdot(z[:, b], u))
+            self.inverse -= (factor[:, None] * u)[:, :, None] * u[:, None, :]
 
     def square(self, z: Floats) -> Float64:
         """Return |z|^2 under V^-1, float64 [N], for z [N, d]."""
@@ -96,12 +91,11 @@ class DesignMatrix:
         return ((z @ self.inverse) * z).sum(-1).reshape(-1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return both matrices."""
-        return {"matrix": self.matrix.copy(), "inverse": self.inverse.copy()}
+        """Return the inverse."""
+        return {"inverse": self.inverse.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict` of a matrix with the same arguments."""
-        self.matrix = np.array(state["matrix"], np.float64)
         self.inverse = np.array(state["inverse"], np.float64)
 
 

@@ -169,10 +169,12 @@ class LayeredAgent(Agent):
         self.num_labels[here] += taught
         self._belief.theta, self._belief.root_covariance = theta, self._roots[here]
         self._belief.update(z, np.zeros_like(z), np.where(taught, labels, np.nan), weights)
-        self._design.matrix, self._design.inverse = self._matrices[here], self._inverses[here]
+        self._design.inverse = self._inverses[here]
         self._design.update(z, weights)
         self.theta[here], self._roots[here] = self._belief.theta, self._belief.root_covariance
-        self._matrices[here], self._inverses[here] = self._design.matrix, self._design.inverse
+        self._inverses[here] = self._design.inverse
+        known = np.where(taught[:, None], z, 0.0)
+        self._matrices[here] += (weights[:, None] * known)[:, :, None] * known[:, None, :]
 
     def _recommend(self, observation: Observation) -> Arms:
         return self.favourites(observation["features"])

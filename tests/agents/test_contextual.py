@@ -165,8 +165,8 @@ def test_rows_without_a_label_teach_nothing(name, settings):
     learnt = np.abs(estimate(agent)).reshape(6, -1).max(axis=1)
     np.testing.assert_array_equal(learnt > 0, [True, True, False, False, True, True])
     if settings:
-        np.testing.assert_array_equal(agent.design.matrix[2], np.eye(3))
-        assert (agent.design.matrix[0] != np.eye(3)).any()
+        np.testing.assert_array_equal(agent.design.inverse[2], np.eye(3))
+        assert (agent.design.inverse[0] != np.eye(3)).any()
 
 
 @pytest.mark.parametrize("name", ALL)
