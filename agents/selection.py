@@ -56,8 +56,8 @@ def uniform_pair(num_candidates: int, streams: RowStreams, groups: Indices | Non
         j = (u[:, 1] * (num_candidates - 1)).astype(np.int64)
         return np.stack([i, j + (j >= i)], axis=1)
     partners = _eligible(groups).sum(-1)  # (N, K): a first with more partners heads more of the pairs
-    i = _draw(partners, u[:, 0])
-    return np.stack([i, _draw(_rivals(i, num_candidates, groups), u[:, 1])], axis=1)
+    i = draw(partners, u[:, 0])
+    return np.stack([i, draw(_rivals(i, num_candidates, groups), u[:, 1])], axis=1)
 
 
 def thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
@@ -209,9 +209,9 @@ def extreme_pair(mean: Floats, streams: RowStreams, groups: Indices | None = Non
         UserError: if there are fewer than two candidates.
     """
     _require_two(mean.shape[-1])
-    first = random_argmax(mean, streams)
+    first = random_argmax(mean, streams.uniform())
     other = _rivals(first, mean.shape[-1], groups)
-    return np.stack([first, random_argmax(np.where(other, -mean, -np.inf), streams)], axis=1)
+    return np.stack([first, random_argmax(np.where(other, -mean, -np.inf), streams.uniform())], axis=1)
 
 
 def best_of_n_pair(mean: Floats, streams: RowStreams, groups: Indices | None = None) -> Pairs:
@@ -229,9 +229,9 @@ def best_of_n_pair(mean: Floats, streams: RowStreams, groups: Indices | None = N
         UserError: if there are fewer than two candidates.
     """
     _require_two(mean.shape[-1])
-    first = random_argmax(mean, streams)
+    first = random_argmax(mean, streams.uniform())
     other = _rivals(first, mean.shape[-1], groups)
-    return np.stack([first, _draw(other, streams.uniform())], axis=1)
+    return np.stack([first, draw(other, streams.uniform())], axis=1)
 
 
 def uniform_between(
@@ -253,20 +253,38 @@ def uniform_between(
         int64 [N, 2].
     """
     u = streams.uniform(2)  # (N, 2)
-    i = _draw(first, u[:, 0])
+    i = draw(first, u[:, 0])
     rivals = second & _rivals(i, first.shape[1], groups)
     rivals = np.where(rivals.any(-1, keepdims=True), rivals, second)
-    return np.stack([i, _draw(rivals, u[:, 1])], axis=1)
+    return np.stack([i, draw(rivals, u[:, 1])], axis=1)
 
 
 def categorical(weights: Floats, streams: RowStreams) -> NDArray[np.int64]:
     """Return int64 [N]: per row of weights [N, K] one index, drawn with probability proportional to its weight."""
-    return _draw(weights, streams.uniform())
+    return draw(weights, streams.uniform())
 
 
-def random_argmax(scores: Floats, streams: RowStreams) -> Pairs:
-    """Return int64 [N]: per row of scores [N, K] one of the maximisers, all of them equally likely."""
-    return _draw(scores == scores.max(axis=-1, keepdims=True), streams.uniform())
+def draw(weights: NDArray[Any], u: Floats) -> Indices:
+    """Draw one index per row with probability proportional to its weight, by inversion; of a set, any member alike.
+
+    Args:
+        weights: [N, K], not negative, not all 0 in a row; or bool, the members of a set.
+        u: U[0, 1), [N].
+
+    Returns:
+        int64 [N].
+    """
+    cumulative = weights.cumsum(-1)
+    return (cumulative > (u * cumulative[:, -1])[:, None]).argmax(-1)
+
+
+def random_argmax(scores: Floats, u: Floats) -> Indices:
+    """Return int64 [N]: per row of scores [N, K] one of the maximisers, drawn by u [N] and all of them equally likely.
+
+    Where bounds or means decide, many are equal at first. To take the lowest number every time lets the same few
+    candidates meet each other.
+    """
+    return draw(scores == scores.max(axis=-1, keepdims=True), u)
 
 
 def random_order(pairs: Pairs, streams: RowStreams) -> Pairs:
@@ -312,12 +330,6 @@ def _eligible(groups: Indices) -> NDArray[np.bool_]:
     different_group = groups[:, :, None] != groups[:, None, :]
     different_index = ~np.eye(groups.shape[1], dtype=bool)
     return np.where(different_group.any((1, 2), keepdims=True), different_group, different_index)
-
-
-def _draw(weights: NDArray[Any], u: Floats) -> Pairs:
-    """Draw one index per row with probability proportional to weights [N, K], by inversion of u."""
-    cumulative = weights.cumsum(-1)
-    return (cumulative > (u * cumulative[:, -1])[:, None]).argmax(-1)
 
 
 def _masked_argmax(scores: Floats, allowed: NDArray[np.bool_]) -> Pairs:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duelenv.experiments.checks import choices, whole_number
+from duelenv.experiments.checks import choices, refuse_unknown, whole_number
 from duelenv.experiments.config import RunConfig
 from duelenv.oracles.errors import UserError
 
@@ -159,26 +159,20 @@ def make_prompts(config: RunConfig) -> dict[str, list[str]]:
     if config.prompts.name == "toy":
         from duelenv.policies.toy import toy_prompts
 
-        _only("prompts.toy", settings, ("train", "test", "seed"))
+        refuse_unknown("prompts.toy", settings, ("train", "test", "seed"))
         seed = whole_number("prompts.toy.seed", settings.get("seed", 0), 0)
         train = whole_number("prompts.toy.train", settings.get("train", 64), 1)
         test = whole_number("prompts.toy.test", settings.get("test", 24), 1)
         return {"train": toy_prompts(train, "train", seed), "test": toy_prompts(test, "test", seed)}
     if config.prompts.name == "list":
-        _only("prompts.list", settings, ("train", "test"))
+        refuse_unknown("prompts.list", settings, ("train", "test"))
         prompts = {split: settings.get(split) for split in ("train", "test")}
         for split, texts in prompts.items():
             if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
                 raise UserError(f"'prompts.list.{split}' is {texts!r}, expected a list of texts")
         return prompts  # type: ignore[return-value]
-    _only("prompts", settings, ("path", "column", "test_share", "limit"))
+    refuse_unknown("prompts", settings, ("path", "column", "test_share", "limit"))
     return read_prompts(**settings)
-
-
-def _only(section: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise UserError(f"Unknown setting {name!r} in {section!r}: {choices(name, known)}")
 
 
 def read_prompts(

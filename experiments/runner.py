@@ -29,6 +29,7 @@ from duelenv.experiments import assembly, checkpoints
 from duelenv.experiments.cell import Cell, CellReport, cells, run_cell, scout_cell, start_policy
 from duelenv.experiments.checks import choices
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
+from duelenv.experiments.loading import parse_yaml
 from duelenv.experiments.metrics import check_measured, is_measured, is_regret
 from duelenv.experiments.progress import Progress
 from duelenv.oracles.errors import UserError
@@ -306,7 +307,7 @@ def open_run(directory: Path | str) -> RunConfig:
     path = Path(directory) / "config.yaml"
     if not path.is_file():
         raise UserError(f"{str(directory)!r} is not a run directory: it has no config.yaml")
-    return RunConfig.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return RunConfig.from_dict(parse_yaml(path.read_text(encoding="utf-8")))
 
 
 def assemble(config: RunConfig, directory: Path | str) -> Path:

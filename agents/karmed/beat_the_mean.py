@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import KArmedAgent, random_member
+from duelenv.agents.karmed.agent import KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
+from duelenv.agents.selection import draw
 from duelenv.core import AgentView
 from duelenv.oracles import checks
 
@@ -73,7 +74,7 @@ class BeatTheMean(KArmedAgent):
         first = duels.argmin(axis=1)
         others = self._active.copy()
         others[rows, first] = self._number == 1  # the last arm meets itself
-        return first, random_member(others, self.streams.uniform())
+        return first, draw(others, self.streams.uniform())
 
     def _learn(self, counted: Counted, first: Arms, second: Arms, labels: Array) -> None:
         rows, arms, rivals = counted.replicates, counted.first, counted.second

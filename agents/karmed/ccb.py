@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent, random_argmax, random_member
+from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.agents.karmed.intervals import PairBounds
+from duelenv.agents.selection import draw, random_argmax
 from duelenv.core import AgentView
 
 
@@ -68,7 +69,7 @@ class CCB(KArmedAgent):
         draws = self.streams.uniform(6)
         shared = candidates & self._winners
         narrow = (draws[:, 0] < 2.0 / 3.0) & shared.any(axis=1)
-        first = random_member(np.where(narrow[:, np.newaxis], shared, candidates), draws[:, 1])
+        first = draw(np.where(narrow[:, np.newaxis], shared, candidates), draws[:, 1])
         open_ = ~loses[rows, first]  # rivals j with l_jc <= 1/2
         few = open_ & self._rivals[rows, first]
         narrow = (draws[:, 2] < 0.5) & few.any(axis=1)
@@ -78,7 +79,7 @@ class CCB(KArmedAgent):
         unsettled = (self._rivals & ~loses & ~wins).reshape(self.replicates, -1)
         explore = np.flatnonzero((draws[:, 3] < 0.25) & unsettled.any(axis=1))
         if len(explore):
-            pair = random_member(unsettled[explore], draws[explore, 4])
+            pair = draw(unsettled[explore], draws[explore, 4])
             first[explore], second[explore] = np.divmod(pair, self.num_arms)
         return first, second
 

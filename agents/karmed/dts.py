@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from scipy.special import betainc, betaincinv, xlogy
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent, random_member
+from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
+from duelenv.agents.selection import draw
 from duelenv.core import AgentView
 
 
@@ -100,7 +101,7 @@ class DoubleThompson(KArmedAgent):
         scores = np.count_nonzero(beats, axis=2)  # (M, K)
         best = np.where(candidates[replicates], scores, -1)
         tied = best == best.max(axis=1, keepdims=True)
-        champion[rows] = random_member(tied, ties[rows])
+        champion[rows] = draw(tied, ties[rows])
         if self._least_regret:
             open_ = np.flatnonzero(np.count_nonzero(tied, axis=1) > 1)
             if len(open_):

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent, random_member
+from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.agents.karmed.intervals import PairBounds
+from duelenv.agents.selection import draw
 from duelenv.core import AgentView
 from duelenv.oracles import checks
 
@@ -79,7 +80,7 @@ class MergeRUCB(KArmedAgent):
         if len(alone):
             due[alone] = self._join_next(alone, due[alone])
             members = self._batch == due[:, np.newaxis]
-        first = random_member(members, self.streams.uniform())
+        first = draw(members, self.streams.uniform())
         members[rows, first] = False
         rivals = self._bounds.upper_column(rows, first, bonus)
         rivals[~members] = -1.0

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent, random_argmax, random_member
+from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
+from duelenv.agents.selection import draw, random_argmax
 from duelenv.core import AgentView
 from duelenv.oracles import checks
 
@@ -100,7 +101,7 @@ class RUCB(KArmedAgent):
             sets[none] = True
             has = np.flatnonzero(favourite >= 0)
             sets[has, favourite[has]] = False  # the others share the second half of its uniform
-            chosen = random_member(sets, np.where(favourite >= 0, 2.0 * draws - 1.0, draws))
+            chosen = draw(sets, np.where(favourite >= 0, 2.0 * draws - 1.0, draws))
             champion[open_rows] = np.where((favourite >= 0) & (draws < 0.5), favourite, chosen)
 
         rows = self._offset + champion

@@ -150,11 +150,10 @@ def test_a_restored_agent_continues_exactly(name):
     np.testing.assert_array_equal(estimate(agent), estimate(restored))
 
 
-@pytest.mark.parametrize("settings", [{}, {"width": "design"}])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("name", "settings"), [(name, {}) for name in ALL] + [(name, {"width": "design"}) for name in BY_WIDTH]
+)
 def test_rows_without_a_label_teach_nothing(name, settings):
-    if settings and name not in BY_WIDTH:
-        pytest.skip("has no such setting")
     agent = make(name, **settings)
     features, coins = contexts(12)
     for x, u in zip(features, coins, strict=True):

@@ -217,7 +217,7 @@ def test_without_information_no_index_is_preferred(rule):
 
 
 def test_random_argmax_is_uniform_among_the_best_only():
-    chosen = selection.random_argmax(np.tile([1.0, 3.0, 3.0, 2.0], (8000, 1)), streams(8000))
+    chosen = selection.random_argmax(np.tile([1.0, 3.0, 3.0, 2.0], (8000, 1)), streams(8000).uniform())
     counts = np.bincount(chosen, minlength=4)
     assert counts[0] == counts[3] == 0
     assert chisquare(counts[1:3]).pvalue > 1e-3

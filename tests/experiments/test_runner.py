@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from interrupts import stop_after
 
 from duelenv import UserError
 from duelenv.experiments import cell as cell_module
@@ -72,21 +73,6 @@ def results(directory):
     table = pq.read_table(directory / "results.parquet")
     assert "seconds" in table.column_names
     return table.drop_columns(["seconds"])
-
-
-def stop_after(monkeypatch, rounds):
-    """Ctrl-C after so many rounds, counted over all cells of this process."""
-    count = 0
-    original = cell_module._Run._round
-
-    def counted(self):
-        nonlocal count
-        if count == rounds:
-            raise KeyboardInterrupt
-        count += 1
-        original(self)
-
-    monkeypatch.setattr(cell_module._Run, "_round", counted)
 
 
 def test_a_replicated_run_has_a_row_per_agent_seed_and_evaluation(tmp_path):

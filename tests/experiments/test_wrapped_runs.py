@@ -3,11 +3,11 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from interrupts import stop_after
 
 import duelenv
 from duelenv import agents
 from duelenv.experiments import assembly
-from duelenv.experiments import cell as cell_module
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.journal import LabelLog, labels_table
 from duelenv.experiments.loading import load
@@ -83,18 +83,8 @@ def test_an_interrupted_disturbed_run_ends_like_an_uninterrupted_one(tmp_path, m
     wrappers.append({"name": "batching", "rounds": 3})
     config = made(wrappers=wrappers, **motion)
     run(config, tmp_path / "whole")
-    count = 0
-    original = cell_module._Run._round
-
-    def counted(self):
-        nonlocal count
-        if count == rounds:
-            raise KeyboardInterrupt
-        count += 1
-        original(self)
-
     with monkeypatch.context() as patched:
-        patched.setattr(cell_module._Run, "_round", counted)
+        stop_after(patched, rounds)
         with pytest.raises(Interrupted):
             run(config, tmp_path / "stopped")
     run(config, tmp_path / "stopped")

@@ -1,0 +1,18 @@
+"""Ctrl-C at a chosen round of a run."""
+
+from duelenv.experiments import cell as cell_module
+
+
+def stop_after(monkeypatch, rounds):
+    """Ctrl-C after so many rounds, counted over all cells of this process."""
+    count = 0
+    original = cell_module._Run._round
+
+    def counted(self):
+        nonlocal count
+        if count == rounds:
+            raise KeyboardInterrupt
+        count += 1
+        original(self)
+
+    monkeypatch.setattr(cell_module._Run, "_round", counted)
