@@ -264,7 +264,7 @@ def categorical(weights: Floats, streams: RowStreams) -> NDArray[np.int64]:
     return draw(weights, streams.uniform())
 
 
-def draw(weights: NDArray[Any], u: Floats) -> Indices:
+def draw(weights: NDArray[Any], u: Floats) -> NDArray[np.int64]:
     """Draw one index per row with probability proportional to its weight, by inversion; of a set, any member alike.
 
     Args:
@@ -278,7 +278,7 @@ def draw(weights: NDArray[Any], u: Floats) -> Indices:
     return (cumulative > (u * cumulative[:, -1])[:, None]).argmax(-1)
 
 
-def random_argmax(scores: Floats, u: Floats) -> Indices:
+def random_argmax(scores: Floats, u: Floats) -> NDArray[np.int64]:
     """Return int64 [N]: per row of scores [N, K] one of the maximisers, drawn by u [N] and all of them equally likely.
 
     Where bounds or means decide, many are equal at first. To take the lowest number every time lets the same few
