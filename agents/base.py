@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.core import AgentView, DuelEnv, DuelVectorEnv, Labels, Observation, Pairs
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from duelenv.agents.losses import make_term, positive
-from duelenv.oracles.checks import flag, number
-from duelenv.oracles.errors import UserError
+from duelenv.agents.losses import make_term
+from duelenv.ground.checks import flag, number
+from duelenv.ground.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SELM(Bonus):
 
     def __post_init__(self) -> None:
         number("alpha", self.alpha, low=0.0)
-        positive("beta", self.beta)
+        number("beta", self.beta, above=0.0)
 
     @property
     def coefficient(self) -> float:
@@ -118,7 +118,7 @@ class VPO(Bonus):
 
     def __post_init__(self) -> None:
         number("alpha", self.alpha, low=0.0)
-        positive("beta", self.beta)
+        number("beta", self.beta, above=0.0)
         flag("online", self.online)
 
     @property

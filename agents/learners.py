@@ -20,8 +20,8 @@ from duelenv.agents.base import Duels, Metrics
 from duelenv.agents.bonuses import Bonus, gradient_ratio
 from duelenv.agents.losses import PreferenceBatch, make_loss
 from duelenv.core import Observation
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 from duelenv.policies.causal_lm import CausalLMPolicy
 
 _LARGE_MODEL = 50_000_000
@@ -68,8 +68,7 @@ class LearnerSettings:
         checks.integer("reference_every", self.reference_every, low=1)
         if self.micro_batch is not None:
             checks.integer("micro_batch", self.micro_batch, low=1)
-        if self.reference not in REFERENCES:
-            raise UserError(f"reference={self.reference!r} is unknown; choose one of {', '.join(REFERENCES)}")
+        checks.one_of("reference", self.reference, REFERENCES)
         if self.reference == "fixed" and self.reference_every != type(self).reference_every:
             raise UserError(
                 f"reference_every={self.reference_every} is read only with reference='moving'; set that or leave it out"

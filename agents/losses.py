@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from duelenv.oracles.checks import number
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import number
+from duelenv.ground.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,7 @@ class DPO(PreferenceLoss):
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
+        number("beta", self.beta, above=0.0)
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
         """-log sigma(beta h), [N]."""
@@ -182,7 +182,7 @@ class ConservativeDPO(DPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        flip_share(self.noise)
+        number("noise", self.noise, low=0.0, below=0.5)
 
     def target(self, label: Tensor) -> Tensor:
         """e + (1 - 2e) y, the probability of a win after noise e."""
@@ -203,7 +203,7 @@ class RobustDPO(DPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        flip_share(self.noise)
+        number("noise", self.noise, low=0.0, below=0.5)
 
     def target(self, label: Tensor) -> Tensor:
         """(y - e) / (1 - 2e), the inverse of the smoothing; outside [0, 1] for y = 0 and 1."""
@@ -221,7 +221,7 @@ class IPO(PreferenceLoss):
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
+        number("beta", self.beta, above=0.0)
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
         """(h - 1 / (2 beta))^2, [N] in nats squared."""
@@ -252,7 +252,7 @@ class SLiC(PreferenceLoss):
     beta: float = 0.2
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
+        number("beta", self.beta, above=0.0)
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
         """max(0, 1 - beta h), [N]."""
@@ -274,7 +274,7 @@ class SimPO(PreferenceLoss):
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
+        number("beta", self.beta, above=0.0)
         number("gamma", self.gamma, low=0.0)
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
@@ -322,7 +322,7 @@ class KTO(PreferenceLoss):
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        positive("beta", self.beta)
+        number("beta", self.beta, above=0.0)
 
     def rows(self, batch: PreferenceBatch) -> Tensor:
         """The loss of every row that counts, [M].
@@ -398,23 +398,3 @@ def make_term(what: str, kinds: Mapping[str, type[Term]], name: str, settings: M
         if setting not in known:
             raise UserError(f"{what} {name!r} has no setting {setting!r}, expected one of {', '.join(known)}")
     return kind(**settings)
-
-
-def positive(name: str, value: object) -> None:
-    """Refuse anything but a finite number above 0.
-
-    Raises:
-        UserError: `value` is something else.
-    """
-    if number(name, value, low=0.0) == 0:
-        raise UserError(f"{name} is {value!r}, expected a number above 0; change {name}")
-
-
-def flip_share(value: object) -> None:
-    """Refuse a label noise outside [0, 1/2): at 1/2 a label says nothing.
-
-    Raises:
-        UserError: `value` is outside.
-    """
-    if number("noise", value, low=0.0, high=0.5) == 0.5:
-        raise UserError(f"noise is {value!r}, expected a number in [0, 0.5); change noise")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from duelenv.agents.base import Learner, SettingsReader
 from duelenv.agents.beliefs.base import Belief
 from duelenv.core import AgentView
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 BELIEFS = ("linear_logistic", "ensemble")
 

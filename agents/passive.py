@@ -13,7 +13,7 @@ from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
 from duelenv.agents.parts import make_belief, make_learner
 from duelenv.agents.selection import uniform_pair
 from duelenv.core import AgentView, Observation, Pairs
-from duelenv.randomness import RowStreams
+from duelenv.ground.randomness import RowStreams
 
 
 @register("passive")

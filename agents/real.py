@@ -17,8 +17,8 @@ from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
 from duelenv.agents.parts import make_belief, make_learner
 from duelenv.agents.selection import DissimilarityRule, dissimilar_pair, in_random_order, random_order
 from duelenv.core import AgentView, Observation, Pairs
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 
 @dataclass(frozen=True)

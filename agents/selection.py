@@ -24,8 +24,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.integer[Any]]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
 from duelenv.agents.selection import categorical, random_order, uniform_between
 from duelenv.core import AgentView, Observation, Pairs
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class LogLinearSettings:
     prior_precision: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.number("beta", self.beta, low=np.finfo(float).tiny)
+        checks.number("beta", self.beta, above=0.0)
 
 
 @register("selm")

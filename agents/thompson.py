@@ -21,9 +21,8 @@ from duelenv.agents.base import Agent, ComposedAgent, Duels, SettingsReader, reg
 from duelenv.agents.parts import make_belief, make_learner
 from duelenv.agents.selection import best_arm_pair, random_order, thompson_pair
 from duelenv.core import AgentView, Observation, Pairs
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground import checks
+from duelenv.ground.randomness import RowStreams
 
 OBJECTIVES: dict[str, Callable[..., Pairs]] = {
     "explore_exploit": thompson_pair,
@@ -45,8 +44,7 @@ class ThompsonSettings:
     num_samples: int | None = None
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise UserError(f"objective={self.objective!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+        checks.one_of("objective", self.objective, OBJECTIVES)
         if self.num_samples is not None:
             checks.integer("num_samples", self.num_samples, low=2)
 

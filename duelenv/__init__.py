@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 
 from duelenv.core import AgentView, DuelEnv, DuelVectorEnv
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.worlds import WORLDS, register_worlds
 
 register_worlds()

@@ -19,11 +19,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 from duelenv.observation import LazyObservation
-from duelenv.oracles import checks
 from duelenv.oracles.base import Preferences
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy
@@ -125,8 +125,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         checks.integer("horizon", horizon, low=1)
         if num_envs % batch:
             raise UserError(f"num_envs={num_envs} is not a multiple of batch={batch}; rows are replicates times batch")
-        if feedback not in FEEDBACK:
-            raise UserError(f"feedback={feedback!r} is unknown; choose one of {', '.join(FEEDBACK)}")
+        checks.one_of("feedback", feedback, FEEDBACK)
         self.num_envs = num_envs
         self.batch = batch
         self.replicates = num_envs // batch
@@ -150,8 +149,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
     def root(self) -> int:
         """The root integer of every stream of this world, drawn by the last seeded reset.
 
-        A wrapper draws from it under purposes of its own (see `duelenv.randomness`), so that all agents under one seed
-        meet the same disturbances.
+        Every use of chance draws from it under a purpose of its own (see `duelenv.ground.randomness`).
 
         Raises:
             UserError: There was no reset yet.

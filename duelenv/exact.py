@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from duelenv.oracles import checks
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 from duelenv.oracles.base import UtilityOracle
-from duelenv.oracles.errors import UserError
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy
@@ -124,7 +124,7 @@ class ExactObjective:
     """
 
     def __init__(self, policy: CausalLMPolicy, oracle: UtilityOracle, prompts: Sequence[str], beta: float) -> None:
-        self.beta = checks.number("beta", beta, low=np.finfo(float).tiny)
+        self.beta = checks.number("beta", beta, above=0.0)
         self._policy = policy
         self._prompts = list(prompts)
         self.responses = enumerate_responses(policy)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.oracles.links import Link
 from duelenv.oracles.matrices import (
     ORDER_TOLERANCE,

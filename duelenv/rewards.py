@@ -15,7 +15,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from duelenv.core import DuelEnv, DuelVectorEnv
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 
 class RegretReward(VectorWrapper[Any, Any, Any, Any, Any]):

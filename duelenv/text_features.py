@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.linalg import eigh
 
-from duelenv.oracles import checks
+from duelenv.ground import checks
 
 STYLE_NAMES = (
     "log_characters",

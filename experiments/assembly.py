@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duelenv.experiments.checks import choices, refuse_unknown, whole_number
 from duelenv.experiments.config import RunConfig
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import choices, integer, refuse_unknown
+from duelenv.ground.errors import UserError
 
 __all__ = ["load_modules", "make_agent", "make_environment", "make_matrix", "make_policy", "world_settings", "wrap"]
 
@@ -134,7 +134,7 @@ def make_policy(config: RunConfig) -> Any:
         from duelenv.policies.toy import toy_policy
 
         _check_settings("the toy policy", toy_policy, settings, ())
-        whole_number("policy.toy.seed", settings.get("seed", 0), 0)
+        integer("'policy.toy.seed'", settings.get("seed", 0), low=0)
         return toy_policy(**settings)
     from duelenv.policies.causal_lm import CausalLMPolicy
 
@@ -160,9 +160,9 @@ def make_prompts(config: RunConfig) -> dict[str, list[str]]:
         from duelenv.policies.toy import toy_prompts
 
         refuse_unknown("prompts.toy", settings, ("train", "test", "seed"))
-        seed = whole_number("prompts.toy.seed", settings.get("seed", 0), 0)
-        train = whole_number("prompts.toy.train", settings.get("train", 64), 1)
-        test = whole_number("prompts.toy.test", settings.get("test", 24), 1)
+        seed = integer("'prompts.toy.seed'", settings.get("seed", 0), low=0)
+        train = integer("'prompts.toy.train'", settings.get("train", 64), low=1)
+        test = integer("'prompts.toy.test'", settings.get("test", 24), low=1)
         return {"train": toy_prompts(train, "train", seed), "test": toy_prompts(test, "test", seed)}
     if config.prompts.name == "list":
         refuse_unknown("prompts.list", settings, ("train", "test"))

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from duelenv.experiments.checks import choices
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
 
 __all__ = ["Speed", "bench", "check_worlds"]
 

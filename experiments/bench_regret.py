@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.experiments.checks import choices
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
 
 __all__ = ["CONTEXTUAL", "KARMED", "WORLD_A", "WORLD_B", "BenchWorld", "Measured", "bench_regret", "matrix_world"]
 

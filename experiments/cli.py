@@ -15,7 +15,7 @@ from pathlib import Path
 
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.loading import load, suites
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 __all__ = ["main"]
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from duelenv.experiments import checks
-from duelenv.experiments.checks import choices
 from duelenv.experiments.paths import anchor_paths
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
 
 __all__ = [
     "EXECUTION_KEYS",
@@ -197,9 +197,9 @@ class RunConfig:
         }
         for key, minimum in (("evaluate_every", 1), ("examples", 0), ("threads", 1)):
             if key in raw:
-                values[key] = checks.whole_number(key, raw[key], minimum)
+                values[key] = checks.integer(f"'{key}'", raw[key], low=minimum)
         if "checkpoint_seconds" in raw:
-            values["checkpoint_seconds"] = checks.number("checkpoint_seconds", raw["checkpoint_seconds"], 0)
+            values["checkpoint_seconds"] = checks.number("'checkpoint_seconds'", raw["checkpoint_seconds"], low=0)
         # Of these, null stands for the default.
         given = {key: value for key, value in raw.items() if value is not None}
         for key, sources in (("policy", _POLICY_SOURCES), ("prompts", _PROMPT_SOURCES)):
@@ -210,13 +210,13 @@ class RunConfig:
                 values[key] = _named(key, given[key])
         for key in ("baseline", "split", "backend", "metric"):
             if key in given:
-                values[key] = checks.text(key, given[key])
+                values[key] = checks.text(f"'{key}'", given[key])
         if "data" in given:
             values["data"] = _data(given["data"])
         if "jobs" in given:
-            values["jobs"] = checks.whole_number("jobs", given["jobs"], 1)
+            values["jobs"] = checks.integer("'jobs'", given["jobs"], low=1)
         if "label_log" in given:
-            values["label_log"] = checks.flag("label_log", given["label_log"])
+            values["label_log"] = checks.flag("'label_log'", given["label_log"])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -261,7 +261,7 @@ class RunConfig:
 
 
 def _name(raw: object) -> str:
-    name = checks.text("name", raw)
+    name = checks.text("'name'", raw)
     if not re.fullmatch(r"[\w.-]+", name):
         raise UserError(f"'name' is {raw!r}, expected letters, digits, '.', '_' and '-' only")
     return name
@@ -270,15 +270,15 @@ def _name(raw: object) -> str:
 def _env(raw: object) -> EnvConfig:
     if isinstance(raw, str):
         raw = {"id": raw}
-    given = checks.mapping("env", raw)
+    given = checks.mapping("'env'", raw)
     if "id" not in given:
         raise UserError("'env' has no 'id': add one such as 'duelenv/FeatureDuel-v0'")
-    name = checks.text("env.id", given.pop("id"))
+    name = checks.text("'env.id'", given.pop("id"))
     num_envs, batch = given.pop("num_envs", None), given.pop("batch", None)
     return EnvConfig(
         id=full_id(name),
-        num_envs=None if num_envs is None else checks.whole_number("env.num_envs", num_envs, 1),
-        batch=None if batch is None else checks.whole_number("env.batch", batch, 1),
+        num_envs=None if num_envs is None else checks.integer("'env.num_envs'", num_envs, low=1),
+        batch=None if batch is None else checks.integer("'env.batch'", batch, low=1),
         settings=given,
     )
 
@@ -296,16 +296,16 @@ def full_id(name: str) -> str:
 def _agents(raw: object) -> tuple[AgentConfig, ...]:
     if isinstance(raw, Sequence) and not isinstance(raw, str):
         raw = dict.fromkeys(distinct_labels(raw), None)
-    given = checks.mapping("agents", raw)
+    given = checks.mapping("'agents'", raw)
     if not given:
         raise UserError("'agents' is empty: name at least one agent")
     agents = []
     for label, value in given.items():
-        settings = checks.mapping(f"agents.{label}", value)
+        settings = checks.mapping(f"'agents.{label}'", value)
         if not re.fullmatch(r"[\w.+-]+", label):
             raise UserError(f"The agent label {label!r} is not usable: use letters, digits, '.', '_', '+' and '-'")
-        name = checks.text(f"agents.{label}.name", settings.pop("name", label))
-        env = checks.mapping(f"agents.{label}.env", settings.pop("env", None))
+        name = checks.text(f"'agents.{label}.name'", settings.pop("name", label))
+        env = checks.mapping(f"'agents.{label}.env'", settings.pop("env", None))
         for key in env:
             if key in _SHARED_ENV:
                 raise UserError(f"'agents.{label}.env.{key}' would make the agents unequal: set 'env.{key}' for all")
@@ -319,7 +319,7 @@ def distinct_labels(listed: Sequence[object]) -> list[str]:
     Raises:
         UserError: Not names, or one of them twice.
     """
-    labels = [checks.text("agents", label) for label in listed]
+    labels = [checks.text("'agents'", label) for label in listed]
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(
@@ -331,14 +331,14 @@ def distinct_labels(listed: Sequence[object]) -> list[str]:
 
 def _in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConfig, ...]:
     """Every agent in every variant of the world: `{d10: {dim: 10}}` makes `maxinp` into `maxinp-d10`."""
-    variants = checks.mapping("variants", raw)
+    variants = checks.mapping("'variants'", raw)
     if not variants:
         return agents
     expanded = []
     for variant, value in variants.items():
         if not re.fullmatch(r"[\w.+]+", variant):
             raise UserError(f"The variant {variant!r} is not usable: use letters, digits, '.', '_' and '+'")
-        settings = checks.mapping(f"variants.{variant}", value)
+        settings = checks.mapping(f"'variants.{variant}'", value)
         for key in settings:
             if key in _SHARED_ENV:
                 raise UserError(f"'variants.{variant}.{key}' cannot differ within a run: set 'env.{key}' for all")
@@ -349,27 +349,27 @@ def _in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentCon
 
 
 def _named(key: str, raw: object) -> NamedConfig:
-    given = {"name": raw} if isinstance(raw, str) else checks.mapping(key, raw)
+    given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     if "name" not in given:
         raise UserError(f"{key!r} has no 'name': add the name of a registered oracle ('duelenv list' shows them)")
-    name = checks.text(f"{key}.name", given.pop("name"))
+    name = checks.text(f"'{key}.name'", given.pop("name"))
     return NamedConfig(name, given)
 
 
 def _source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
     """`{toy: {seed: 0}}`, `{path: DIR, ...}` or the bare word: one source and its settings."""
-    given: dict[str, Any] = {raw: {}} if isinstance(raw, str) else checks.mapping(key, raw)
+    given: dict[str, Any] = {raw: {}} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     named = [name for name in known if name in given]
     if len(named) != 1:
         raise UserError(f"{key!r} is {raw!r}, expected exactly one of {', '.join(known)} in it")
     name = named[0]
     value = given.pop(name)
     if name == "path" and not isinstance(value, Mapping):
-        return NamedConfig(name, {"path": checks.text(f"{key}.path", value), **given})
+        return NamedConfig(name, {"path": checks.text(f"'{key}.path'", value), **given})
     checks.refuse_unknown(key, given, [name])
-    settings = checks.mapping(f"{key}.{name}", value)
+    settings = checks.mapping(f"'{key}.{name}'", value)
     if name == "path":  # the form that `to_dict` writes
-        checks.text(f"{key}.path", settings.get("path"))
+        checks.text(f"'{key}.path'", settings.get("path"))
     return NamedConfig(name, settings)
 
 
@@ -379,7 +379,7 @@ def _seeds(raw: object, first: object) -> tuple[int, ...]:
             raise UserError("'first_seed' goes with a count: leave it out where 'seeds' is a list")
         if not raw:
             raise UserError("'seeds' is an empty list, expected at least one seed")
-        values = tuple(checks.whole_number("seeds", value, 0) for value in raw)
+        values = tuple(checks.integer("'seeds'", value, low=0) for value in raw)
         if len(set(values)) != len(values):
             raise UserError(f"'seeds' is {raw!r}, expected every seed once")
         return values
@@ -388,15 +388,15 @@ def _seeds(raw: object, first: object) -> tuple[int, ...]:
             f"'seeds' is {raw!r}, expected a count of at least 1 or a list of whole numbers; give for "
             "example seeds=8 or seeds=[0,1,2]"
         )
-    start = 0 if first is None else checks.whole_number("first_seed", first, 0)
+    start = 0 if first is None else checks.integer("'first_seed'", first, low=0)
     return tuple(range(start, start + raw))
 
 
 def _data(raw: object) -> dict[str, Any]:
-    given = {"path": raw} if isinstance(raw, str) else checks.mapping("data", raw)
+    given = {"path": raw} if isinstance(raw, str) else checks.mapping("'data'", raw)
     if "path" not in given:
         raise UserError("'data' has no 'path': give the table as data=FILE, or data.path=FILE beside its settings")
-    return {**given, "path": checks.text("data.path", given["path"])}
+    return {**given, "path": checks.text("'data.path'", given["path"])}
 
 
 def _modules(raw: object) -> tuple[str, ...]:
@@ -405,4 +405,4 @@ def _modules(raw: object) -> tuple[str, ...]:
     listed = [raw] if isinstance(raw, str) else raw
     if not isinstance(listed, list | tuple):
         raise UserError(f"'modules' is {raw!r}, expected a list of Python files or modules")
-    return tuple(checks.text("modules", name) for name in listed)
+    return tuple(checks.text("'modules'", name) for name in listed)

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from duelenv.experiments.checks import choices
 from duelenv.experiments.config import SHORTHANDS, RunConfig, distinct_labels
 from duelenv.experiments.paths import anchor_paths
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
 
 __all__ = ["apply_override", "load", "parse_yaml", "suites"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from duelenv.experiments.checks import choices
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
 
 __all__ = ["ANY_REGRET", "check_measured", "is_measured", "is_regret", "label_of", "lower_is_better", "title_of"]
 

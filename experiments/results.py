@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from duelenv.experiments.cell import cells
 from duelenv.experiments.metrics import ANY_REGRET, check_measured
 from duelenv.experiments.runner import open_run
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 __all__ = ["Results"]
 

@@ -27,12 +27,12 @@ import yaml
 
 from duelenv.experiments import assembly, checkpoints
 from duelenv.experiments.cell import Cell, CellReport, cells, run_cell, scout_cell, start_policy
-from duelenv.experiments.checks import choices
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.loading import parse_yaml
 from duelenv.experiments.metrics import check_measured, is_measured, is_regret
 from duelenv.experiments.progress import Progress
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
 
 __all__ = ["Interrupted", "assemble", "open_run", "run"]
 

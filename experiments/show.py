@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from duelenv.experiments import assembly
-from duelenv.experiments.checks import choices
 from duelenv.experiments.config import RunConfig, full_id
 from duelenv.experiments.loading import apply_override, load, suites
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
 
 __all__ = ["show_config", "show_duel"]
 

@@ -4,6 +4,7 @@ Not for drawing labels, counting queries or anything an agent learns. Importing 
 neither torch nor transformers.
 """
 
+from duelenv.ground.errors import UserError
 from duelenv.oracles.base import (
     Oracle,
     Preferences,
@@ -14,7 +15,6 @@ from duelenv.oracles.base import (
     register,
     utility_of,
 )
-from duelenv.oracles.errors import UserError
 from duelenv.oracles.wrappers import Noise, PositionBias, Temperature, TieBand
 
 __all__ = [

@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from duelenv.ground.errors import UserError
 from duelenv.oracles import links
-from duelenv.oracles.errors import UserError
 
 ROUNDING = 1e-6
 """How far outside [0, 1] an oracle's answer may lie and still count as rounding (float32 models);

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 Link = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
 

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from duelenv.oracles import checks, links
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.oracles import links
 
 Matrix = NDArray[np.float64]
 

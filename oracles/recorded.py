@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.ground.errors import UserError
 from duelenv.oracles import links
 from duelenv.oracles.base import UtilityOracle
-from duelenv.oracles.errors import UserError
 
 
 class RecordedScores(UtilityOracle):

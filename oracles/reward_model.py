@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from duelenv.oracles import checks, links
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.oracles import links
 from duelenv.oracles.base import UtilityOracle
-from duelenv.oracles.errors import UserError
 
 DTYPES = {
     "float32": torch.float32,

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.oracles import checks, links
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.oracles import links
 from duelenv.oracles.base import UtilityOracle
-from duelenv.oracles.errors import UserError
 
 GOOD = ("kind", "honest", "clear", "helpful", "gentle", "wise", "patient", "fair")
 """Words that `GoodWords` rewards."""

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 
 HIDDEN_UNITS = 32
 """Width of both hidden layers of the `mlp` utility."""

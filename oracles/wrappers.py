@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from duelenv.oracles import checks
+from duelenv.ground import checks
 from duelenv.oracles.base import Oracle, Preferences, UtilityOracle, ask
 
 
@@ -74,7 +74,7 @@ class Temperature(Wrapper):
     temperature: float
 
     def __post_init__(self) -> None:
-        value = checks.number("temperature", self.temperature, low=np.finfo(np.float64).tiny)
+        value = checks.number("temperature", self.temperature, above=0.0)
         object.__setattr__(self, "temperature", value)
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:

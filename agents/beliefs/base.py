@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ frozen model. One replicate only; for thousands of seeds at once use `linear_log
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,8 +19,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from duelenv.agents.beliefs.base import labelled
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams, stream
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams, stream
 
 Floats = NDArray[np.floating[Any]]
 Layers = list[Tensor]  # weight [E, in, out], bias [E, 1, out], weight, bias, ...
@@ -74,10 +74,8 @@ class DeepEnsembleSettings:
         if any(width < 1 for width in self.hidden):
             raise UserError(f"hidden is {self.hidden}; give widths of 1 or more, or none for linear heads")
         for name in ("prior_scale", "prior_precision"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise UserError(f"{name} is {getattr(self, name)}; set it to 0 or a positive number")
-        if not (math.isfinite(self.belief_learning_rate) and self.belief_learning_rate > 0):
-            raise UserError(f"belief_learning_rate is {self.belief_learning_rate}; set it to a positive number")
+            checks.number(name, getattr(self, name), low=0.0)
+        checks.number("belief_learning_rate", self.belief_learning_rate, above=0.0)
         if self.bootstrap not in ("exponential", "double_or_nothing", "none"):
             raise UserError(f"bootstrap {self.bootstrap!r} is unknown; choose exponential, double_or_nothing or none")
 

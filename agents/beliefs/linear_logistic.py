@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.beliefs.base import labelled
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 Floats = NDArray[np.floating[Any]]
 Float64 = NDArray[np.float64]
@@ -48,9 +49,7 @@ class LinearLogisticSettings:
     def __post_init__(self) -> None:
         """Check the values."""
         for name in ("prior_precision", "temperature"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise UserError(f"{name} is {value}; set it to a positive number")
+            checks.number(name, getattr(self, name), above=0.0)
         if self.estimator not in ("online", "laplace"):
             raise UserError(f"estimator {self.estimator!r} is unknown; choose online or laplace")
         if self.refit_every < 1:

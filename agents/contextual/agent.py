@@ -23,8 +23,8 @@ from duelenv.agents.base import Agent, Metrics, SettingsReader
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
 from duelenv.agents.contextual.design import Arms, DesignMatrix, Float32, Float64, Geometry, WidthSettings, measure
 from duelenv.core import AgentView, Labels, Observation, Pairs
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 Rule = Callable[[Geometry, np.float32], tuple[Arms, Arms]]
 """A pair for every row from the geometry of a round and beta."""

@@ -17,7 +17,7 @@ from duelenv.agents.contextual.agent import feature_dim
 from duelenv.agents.parts import make_belief
 from duelenv.agents.selection import extreme_pair, random_order
 from duelenv.core import AgentView, Observation, Pairs
-from duelenv.randomness import RowStreams
+from duelenv.ground.randomness import RowStreams
 
 
 @register("apl")

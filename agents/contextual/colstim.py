@@ -30,8 +30,7 @@ from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings
 from duelenv.agents.contextual.design import MATRICES, Arms
 from duelenv.agents.contextual.maxfirstucb import optimistic_rival
 from duelenv.core import AgentView
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ class ColstimSettings:
     random_rounds: int = 0
 
     def __post_init__(self) -> None:
-        if self.width not in MATRICES:
-            raise UserError(f"width={self.width!r} is unknown; choose one of {', '.join(MATRICES)}")
+        checks.one_of("width", self.width, MATRICES)
         if self.beta is not None:
             checks.number("beta", self.beta, low=0.0)
         checks.integer("random_rounds", self.random_rounds, low=0)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -47,10 +47,8 @@ class WidthSettings:
     beta: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.width not in MATRICES:
-            raise UserError(f"width={self.width!r} is unknown; choose one of {', '.join(MATRICES)}")
-        if not (np.isfinite(self.beta) and self.beta >= 0):
-            raise UserError(f"beta is {self.beta}; set it to a number that is not negative")
+        checks.one_of("width", self.width, MATRICES)
+        checks.number("beta", self.beta, low=0.0)
 
 
 class DesignMatrix:

@@ -16,7 +16,7 @@ from duelenv.agents.contextual.agent import feature_dim
 from duelenv.agents.parts import make_belief
 from duelenv.agents.selection import random_order
 from duelenv.core import AgentView, Observation, Pairs
-from duelenv.randomness import RowStreams
+from duelenv.ground.randomness import RowStreams
 
 
 @register("drts")

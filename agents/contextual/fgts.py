@@ -34,9 +34,8 @@ from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings
 from duelenv.agents.contextual.design import Arms, Float64
 from duelenv.core import AgentView
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground import checks
+from duelenv.ground.randomness import RowStreams
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ class FGTSSettings:
 
     def __post_init__(self) -> None:
         for name in ("eta", "step_time"):
-            if checks.number(name, getattr(self, name), low=0.0) == 0:
-                raise UserError(f"{name} is 0; set it to a positive number")
+            checks.number(name, getattr(self, name), above=0.0)
         if self.mu is not None:
             checks.number("mu", self.mu, low=0.0)
         for name in ("langevin_steps", "memory", "minibatch"):

@@ -26,7 +26,7 @@ from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks
 from duelenv.agents.contextual.design import Arms, Float32, Float64, Geometry, distinct_pairs, of_distinct_pairs
 from duelenv.core import AgentView
-from duelenv.oracles import checks
+from duelenv.ground import checks
 
 Information = Callable[[Float32, Float32], Float32]
 

@@ -33,8 +33,7 @@ from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisti
 from duelenv.agents.contextual.agent import difference, feature_dim, small_numbers
 from duelenv.agents.contextual.design import Arms, DesignMatrix, Float32, Float64, Floats, Geometry
 from duelenv.core import AgentView, Labels, Observation, Pairs
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
 
 _STATE = ("theta", "_roots", "_matrices", "_inverses", "variance", "num_labels")
 _STEEPEST = 0.25  # of the logistic function
@@ -64,8 +63,7 @@ class LayerSettings:
         if self.beta is not None:
             checks.number("beta", self.beta, low=0.0)
         for name, high in (("norm", math.inf), ("prior_precision", math.inf), ("kappa", _STEEPEST)):
-            if checks.number(name, getattr(self, name), low=0.0, high=high) == 0:
-                raise UserError(f"{name} is 0; set it to a positive number")
+            checks.number(name, getattr(self, name), above=0.0, high=high)
 
 
 class LayeredAgent(Agent):

@@ -31,9 +31,8 @@ from duelenv.agents.base import Agent, Metrics, SettingsReader, register
 from duelenv.agents.contextual.agent import ask_all, feature_dim, small_numbers
 from duelenv.agents.contextual.design import Arms, Float32, Geometry
 from duelenv.core import AgentView, Labels, Observation, Pairs
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground import checks
+from duelenv.ground.randomness import RowStreams
 
 _ADAM_DECAY = (0.9, 0.999)
 _ADAM_FLOOR = np.float32(1e-8)
@@ -69,8 +68,7 @@ class NeuralSettings:
         for name in ("beta", "weight_decay"):
             checks.number(name, getattr(self, name), low=0.0)
         for name in ("prior_precision", "learning_rate"):
-            if checks.number(name, getattr(self, name), low=0.0) == 0:
-                raise UserError(f"{name} is 0; set it to a positive number")
+            checks.number(name, getattr(self, name), above=0.0)
         for name in ("hidden", "train_every", "steps", "minibatch", "capacity"):
             checks.integer(name, getattr(self, name), low=1)
 

@@ -20,7 +20,7 @@ from duelenv.agents.base import Agent, Metrics, SettingsReader, register
 from duelenv.agents.contextual.agent import WidthAgent, difference
 from duelenv.agents.contextual.maxpairucb import maxpairucb_pair
 from duelenv.core import AgentView, Labels
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class RCDBSettings:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.alpha) and self.alpha > 0):
-            raise UserError(f"alpha is {self.alpha}; set it to a positive number")
+        checks.number("alpha", self.alpha, above=0.0)
 
 
 class RCDB(WidthAgent):

@@ -38,7 +38,7 @@ from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, 
 from duelenv.agents.contextual.design import Arms, Float32, Float64, Geometry
 from duelenv.agents.contextual.ids import least_ratio
 from duelenv.core import AgentView, Labels, Observation, Pairs
-from duelenv.oracles import checks
+from duelenv.ground import checks
 
 _MEAN_SQUARE = 2.0
 

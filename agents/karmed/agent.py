@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from duelenv.agents.base import Agent, Metrics
 from duelenv.agents.karmed.counts import Arms, Array, Counted, WinCounts
 from duelenv.core import AgentView, Labels, Observation, Pairs
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 MATRIX_WORLD = "duelenv/MatrixDuel-v0"
 FEATURE_WORLD = "duelenv/FeatureDuel-v0"
@@ -164,5 +164,4 @@ class BoundSettings:
     alpha: float = 0.51
 
     def __post_init__(self) -> None:
-        if checks.number("alpha", self.alpha, low=0.0) <= 0.5:
-            raise UserError(f"alpha is {self.alpha}, expected more than 0.5; 0.51 is usual")
+        checks.number("alpha", self.alpha, above=0.5)

@@ -25,7 +25,7 @@ from duelenv.agents.karmed.agent import KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.agents.selection import draw
 from duelenv.core import AgentView
-from duelenv.oracles import checks
+from duelenv.ground import checks
 
 
 @dataclass(frozen=True)

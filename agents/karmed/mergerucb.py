@@ -24,7 +24,7 @@ from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.agents.karmed.intervals import PairBounds
 from duelenv.agents.selection import draw
 from duelenv.core import AgentView
-from duelenv.oracles import checks
+from duelenv.ground import checks
 
 ELIMINATED = -1
 

@@ -38,7 +38,7 @@ from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.karmed.agent import KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.core import AgentView
-from duelenv.oracles import checks
+from duelenv.ground import checks
 
 LEAST_LOG_LOG = 0.01
 """What stands for ln ln t at the first rounds, where it is negative or not defined."""

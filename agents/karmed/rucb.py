@@ -28,7 +28,7 @@ from duelenv.agents.karmed.agent import BoundSettings, KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.agents.selection import draw, random_argmax
 from duelenv.core import AgentView
-from duelenv.oracles import checks
+from duelenv.ground import checks
 
 TIE = 1e-12
 """What a point is worth in a bound: it decides between bounds that are equal but for rounding."""

@@ -20,8 +20,8 @@ from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.karmed.agent import KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.core import AgentView
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.karmed.agent import KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.core import AgentView
-from duelenv.oracles import checks
+from duelenv.ground import checks
 
 BISECTIONS = 40
 

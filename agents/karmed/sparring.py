@@ -19,8 +19,7 @@ from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.karmed.agent import KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.core import AgentView
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
 
 PLAYERS = ("ucb", "exp3")
 
@@ -36,8 +35,7 @@ class SparringSettings:
     player: str = "ucb"
 
     def __post_init__(self) -> None:
-        if self.player not in PLAYERS:
-            raise UserError(f"player={self.player!r} is unknown; choose one of {', '.join(PLAYERS)}")
+        checks.one_of("player", self.player, PLAYERS)
 
 
 @dataclass(frozen=True)

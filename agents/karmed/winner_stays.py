@@ -22,8 +22,8 @@ from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.karmed.agent import KArmedAgent
 from duelenv.agents.karmed.counts import Arms, Array, Counted
 from duelenv.core import AgentView
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 
 NOTIONS = ("strong", "weak")
 
@@ -41,8 +41,7 @@ class WinnerStaysSettings:
     beta: float = 1.1
 
     def __post_init__(self) -> None:
-        if self.regret not in NOTIONS:
-            raise UserError(f"regret={self.regret!r} is unknown; choose one of {', '.join(NOTIONS)}")
+        checks.one_of("regret", self.regret, NOTIONS)
         if checks.number("beta", self.beta) <= 1.0:
             raise UserError(f"beta is {self.beta}, expected more than 1; the paper runs 1.1")
 

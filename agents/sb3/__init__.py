@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.core import AgentView
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
 
 if TYPE_CHECKING:
     from duelenv.agents.sb3.agent import SB3Agent
@@ -53,8 +52,7 @@ def __getattr__(name: str) -> Any:
 
 def check_algorithm(algorithm: str) -> None:
     """Raise `UserError` for an algorithm other than PPO and A2C."""
-    if algorithm not in ALGORITHMS:
-        raise UserError(f"algorithm={algorithm!r} is unknown; choose one of {', '.join(ALGORITHMS)}")
+    checks.one_of("algorithm", algorithm, ALGORITHMS)
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,7 @@ class PPOSettings:
     def __post_init__(self) -> None:
         checks.integer("epochs", self.epochs, low=1)
         checks.integer("batch_size", self.batch_size, low=2)
-        if checks.number("clip_range", self.clip_range, low=0.0) == 0:
-            raise UserError("clip_range is 0, with which PPO learns nothing; set it to a positive number")
+        checks.number("clip_range", self.clip_range, above=0.0)
 
 
 @register("sb3_self_play")

@@ -16,8 +16,8 @@ from duelenv.agents.base import Agent, Metrics
 from duelenv.agents.sb3.policy import candidates_shape, named_arms
 from duelenv.agents.sb3.vec_env import feature_space
 from duelenv.core import AgentView, Labels, Observation, Pairs
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 
 class SB3Agent(Agent):

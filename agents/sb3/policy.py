@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 
 class _CandidateNetwork(nn.Module):

@@ -26,7 +26,7 @@ from duelenv.agents.sb3.policy import EquivariantPolicy
 from duelenv.agents.sb3.training import algorithm_class, seeded
 from duelenv.agents.sb3.vec_env import check_single, feature_space
 from duelenv.core import AgentView, Labels, Observation, Pairs
-from duelenv.randomness import stream
+from duelenv.ground.randomness import stream
 
 
 class SelfPlayAgent(SB3Agent):

@@ -20,8 +20,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from duelenv.agents.sb3 import check_algorithm
 from duelenv.agents.sb3.policy import EquivariantPolicy
 from duelenv.agents.sb3.vec_env import PrivilegedVecEnv, SelfPlayVecEnv
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 
 _ROLLOUT = 128
 """Transitions between two updates; with gamma = 0 a rollout has no length of its own, and short ones waste few."""

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from duelenv.core import AgentView, DuelVectorEnv, Observation
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.rewards import RegretReward
 from duelenv.wrappers import HoldingWrapper
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from duelenv.data.tables import Table
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 PROMPT_NAMES = ("prompt", "instruction", "question", "query", "input", "context")
 RESPONSE_NAMES = ("response", "output", "completion", "answer", "text", "generation")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from duelenv.data.tables import Place
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 ASSISTANT = "\n\nAssistant:"
 _SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}

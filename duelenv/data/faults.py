@@ -9,20 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from duelenv.data.tables import Place
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 OnFault = Literal["error", "drop", "keep"]
 ON_FAULT = ("error", "drop", "keep")
-
-
-def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Check a setting that is one of a few words.
-
-    Raises:
-        UserError: It is another one.
-    """
-    if value not in choices:
-        raise UserError(f"{name}={value!r} is unknown; choose one of {', '.join(choices)}")
 
 
 def is_dropped(policy: OnFault, setting: str, fault: str) -> bool:

@@ -9,7 +9,7 @@ from duelenv.data.pairs import load_pairs
 from duelenv.data.pool import PAIR_MARGIN, Pool
 from duelenv.data.responses import load_responses
 from duelenv.data.tables import read_table
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 _RESPONSE_SETTINGS = frozenset(load_responses.__kwdefaults__ or ())
 _PAIR_SETTINGS = frozenset(load_pairs.__kwdefaults__ or ()) | {"margin"}

@@ -10,11 +10,12 @@ import numpy as np
 
 from duelenv.data import columns
 from duelenv.data.dialogues import split_dialogues, split_messages, text_of
-from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_choice, require_prompt
+from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_prompt
 from duelenv.data.pool import Pairs
 from duelenv.data.scores import numbers
 from duelenv.data.tables import Place, Table, read_table
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import one_of
+from duelenv.ground.errors import UserError
 
 
 def load_pairs(
@@ -49,7 +50,7 @@ def load_pairs(
         UserError: As `load_responses`; also a dialogue without a shared "Assistant:" turn. Two
             equal responses are no error: people are asked about equal texts, and answer.
     """
-    require_choice("empty", empty, ON_FAULT)
+    one_of("empty", empty, ON_FAULT)
     table = read_table(path)
     columns.named_column(table, "chosen", chosen)
     columns.named_column(table, "rejected", rejected)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 
 PAIR_MARGIN = 3.0
 """Default utility difference of a chosen over a rejected response: asked again, 95 % would agree."""
@@ -126,8 +126,7 @@ class Pairs:
         Raises:
             UserError: `margin` is not a positive number.
         """
-        if not (math.isfinite(margin) and margin > 0):
-            raise UserError(f"margin={margin!r} is not usable; give the positive utility difference of a pair")
+        checks.number("margin", margin, above=0.0)
         difference = np.full(len(self), margin) if self.margins is None else self.margins
         responses = np.array([self.chosen, self.rejected], dtype=object).T
         return Pool(

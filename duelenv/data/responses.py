@@ -12,12 +12,13 @@ import numpy as np
 
 from duelenv.data import columns, scores
 from duelenv.data.dialogues import text_of
-from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_choice, require_prompt
+from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_prompt
 from duelenv.data.pool import Pool
 from duelenv.data.scores import Transform
 from duelenv.data.tables import Table, read_table
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.checks import one_of
+from duelenv.ground.errors import UserError
 
 Groups = Mapping[str, list[tuple[int, str]]]
 """Responses to each prompt: their rows and texts."""
@@ -69,8 +70,8 @@ def load_responses(
             a prompt is empty; an empty response or a repeated row; no prompt with K responses; a
             setting out of its range.
     """
-    require_choice("empty", empty, ON_FAULT)
-    require_choice("duplicates", duplicates, ON_FAULT)
+    one_of("empty", empty, ON_FAULT)
+    one_of("duplicates", duplicates, ON_FAULT)
     if num_responses is not None:
         checks.integer("num_responses", num_responses, low=2)  # a duel needs two
     table = read_table(path)

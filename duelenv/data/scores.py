@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.data.faults import require_choice
 from duelenv.data.tables import Table
-from duelenv.oracles.errors import UserError
+from duelenv.ground.checks import number, one_of
+from duelenv.ground.errors import UserError
 
 Transform = Literal["auto", "identity", "logit"]
 TRANSFORMS = ("auto", "identity", "logit")
@@ -31,11 +31,10 @@ def utilities(
     Raises:
         UserError: A score is not a finite number, or not a probability where one is needed; a setting out of its range.
     """
-    require_choice("transform", transform, TRANSFORMS)
-    if temperature is not None and not (math.isfinite(temperature) and temperature > 0):
-        raise UserError(f"temperature={temperature!r} is not usable; give a positive divisor of the utilities")
-    if not 0 < clip < 0.5:
-        raise UserError(f"clip={clip!r} is not usable; give a probability above 0 and below 0.5")
+    one_of("transform", transform, TRANSFORMS)
+    if temperature is not None:
+        number("temperature", temperature, above=0.0)
+    number("clip", clip, above=0.0, below=0.5)
     values = numbers(table, name)
     outside = (values < 0) | (values > 1)
     if transform == "auto":

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 from duelenv.policies import scoring
 from duelenv.policies.codec import Codec, Prompts
 from duelenv.policies.decoding import Term, draw_responses, uniform_numbers

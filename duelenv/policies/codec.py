@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 
 @dataclass(frozen=True)

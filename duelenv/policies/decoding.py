@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
 from duelenv.policies.passes import extended, prefill, run, select_rows
 from duelenv.policies.sampling import draw, token_log_prob

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
 
 # Running a prompt once instead of K times costs a second call of the model. For a 2 x 64 model on a CPU it loses at

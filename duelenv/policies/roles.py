@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 Role = Literal["policy", "reference", "start"]
 Weights = dict[str, torch.Tensor]

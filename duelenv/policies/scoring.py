@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from numpy.typing import ArrayLike
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
 from duelenv.policies.passes import evaluation, pieces, prefill, run_behind, sharing_pays
 from duelenv.policies.sampling import token_log_prob

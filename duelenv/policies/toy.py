@@ -39,7 +39,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.policies.causal_lm import CausalLMPolicy
 
 # The words. 96 in all with the three special tokens; the grammar below uses every one of them.

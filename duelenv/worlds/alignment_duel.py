@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.core import AgentView, DuelEnv, DuelVectorEnv, Recommender
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 from duelenv.observation import LazyObservation
-from duelenv.oracles import checks
 from duelenv.oracles.base import Oracle, Preferences, ask, utility_of
-from duelenv.oracles.errors import UserError
 from duelenv.oracles.links import link
-from duelenv.randomness import RowStreams
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.worlds.candidates import (
     Candidates,
@@ -116,8 +116,7 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
         feedback: str = "bernoulli",
     ) -> None:
         self._sources = check_sources(sources, num_candidates)
-        if sampling not in SAMPLING:
-            raise UserError(f"sampling={sampling!r} is unknown; choose one of {', '.join(SAMPLING)}")
+        checks.one_of("sampling", sampling, SAMPLING)
         if not callable(features) and (not isinstance(features, str) or features != "start"):
             raise UserError(f"features={features!r} is unknown; give 'start' or an encoder function")
         checks.integer("evaluation_prompts", evaluation_prompts, low=1)

@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
 from duelenv.spaces import Unicode, UnicodeArray
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.ground.randomness import stream
 from duelenv.oracles.base import UtilityOracle
-from duelenv.randomness import stream
 from duelenv.worlds.candidates import Strings
 
 if TYPE_CHECKING:

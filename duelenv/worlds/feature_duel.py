@@ -10,11 +10,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
-from duelenv.oracles import checks
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 from duelenv.oracles.base import Preferences
-from duelenv.oracles.errors import UserError
 from duelenv.oracles.links import link as link_named
-from duelenv.randomness import RowStreams
 from duelenv.regret import duel_regret
 from duelenv.worlds.motion import Motion, MovingUtility
 
@@ -110,14 +110,12 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
     ) -> None:
         checks.integer("dim", dim, low=1)
         checks.integer("num_candidates", num_candidates, low=2)
-        if candidates not in CANDIDATES:
-            raise UserError(f"candidates={candidates!r} is unknown; choose one of {', '.join(CANDIDATES)}")
+        checks.one_of("candidates", candidates, CANDIDATES)
         if candidates == "corners" and num_candidates != 2**dim:
             raise UserError(
                 f"num_candidates={num_candidates}, but candidates='corners' with dim={dim} are {2**dim}; set that"
             )
-        if checks.number("feature_scale", feature_scale, low=0.0) == 0:
-            raise UserError("feature_scale is 0, which makes all candidates equal; set it to a positive number")
+        checks.number("feature_scale", feature_scale, above=0.0)
         side = {"gaussian": np.inf, "corners": 1.0 + _CORNER_NOISE}.get(candidates, 1.0)
         bound = float(np.float32(side) * np.float32(feature_scale))
         super().__init__(

@@ -10,9 +10,9 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
+from duelenv.ground.randomness import RowStreams
 from duelenv.oracles.base import Preferences
 from duelenv.oracles.matrices import borda_scores, condorcet_winner, load_matrix
-from duelenv.randomness import RowStreams
 from duelenv.regret import arm_losses, mean_loss, probability_regret
 from duelenv.worlds.motion import MatrixTruth, Motion, MovingMatrix
 

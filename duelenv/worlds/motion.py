@@ -15,11 +15,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import stream
 from duelenv.oracles.matrices import Matrix, condorcet_winner
 from duelenv.oracles.utilities import FeatureUtility, LinearUtility, make_utility
-from duelenv.randomness import stream
 
 
 @dataclass(frozen=True)

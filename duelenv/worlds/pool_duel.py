@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
 from duelenv.data import Pool
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams, stream
 from duelenv.observation import LazyObservation
-from duelenv.oracles import checks
 from duelenv.oracles.base import Oracle, Preferences, ask
-from duelenv.oracles.errors import UserError
 from duelenv.oracles.links import link as link_named
-from duelenv.randomness import RowStreams, stream
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.spaces import Unicode, UnicodeArray
 from duelenv.worlds.pool_inputs import features_of, pool_of
@@ -304,8 +304,7 @@ class PoolDuelVectorEnv(DuelVectorEnv):
         return regret
 
     def _members(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if split not in SPLITS:
-            raise UserError(f"split={split!r} is unknown; choose one of {', '.join(SPLITS)}")
+        checks.one_of("split", split, SPLITS)
         if self._root is None:
             raise UserError("the prompts are not split before reset; call reset(seed=...) first")
         return self._splits[split]

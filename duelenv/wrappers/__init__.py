@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from duelenv.core import DuelVectorEnv
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.wrappers.adversarial_delay import AdversarialDelay
 from duelenv.wrappers.base import HoldingWrapper, LabelWrapper
 from duelenv.wrappers.batching import Batching

@@ -16,10 +16,10 @@ from gymnasium.vector import VectorWrapper
 from numpy.typing import NDArray
 
 from duelenv.core import AgentView, DuelVectorEnv, Labels, Recommender
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 from duelenv.late import Answers, no_answers
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
 
 Marks = NDArray[np.float64]
 """One number a row that decides what happens to the label of a round: a uniform, or the margin of its duel."""

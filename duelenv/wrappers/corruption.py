@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.core import DuelVectorEnv, Labels
+from duelenv.ground import checks
 from duelenv.late import Answers
-from duelenv.oracles import checks
 from duelenv.wrappers.adversary import surest, truthful
 from duelenv.wrappers.base import LabelWrapper, Marks
 

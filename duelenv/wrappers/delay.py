@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from duelenv.core import DuelVectorEnv
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 from duelenv.late import Answers
-from duelenv.oracles import checks
-from duelenv.oracles.errors import UserError
 from duelenv.wrappers.base import HoldingWrapper, LabelWrapper, Marks
 
 DISTRIBUTIONS = ("geometric", "poisson", "fixed")
@@ -55,8 +55,7 @@ class Delay(HoldingWrapper):
     ) -> None:
         super().__init__(env, deliver_rest)
         self.mean = checks.number("mean", mean, low=0.0)
-        if distribution not in DISTRIBUTIONS:
-            raise UserError(f"distribution={distribution!r} is unknown; choose one of {', '.join(DISTRIBUTIONS)}")
+        checks.one_of("distribution", distribution, DISTRIBUTIONS)
         if distribution == "fixed" and not self.mean.is_integer():
             raise UserError(f"mean is {mean!r}, but a fixed delay is a whole number of rounds; give one")
         self.distribution = distribution

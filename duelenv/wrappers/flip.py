@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from duelenv.core import DuelVectorEnv
+from duelenv.ground import checks
 from duelenv.late import Answers
-from duelenv.oracles import checks
 from duelenv.wrappers.base import LabelWrapper, Marks
 
 

@@ -9,7 +9,7 @@ from worlds import make_scalar, make_vector, tiny_policy
 import duelenv
 import duelenv.agents
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 ALIGNMENT = "duelenv/AlignmentDuel-v0"
 FOUR = ("passive", "real", "selm", "thompson")

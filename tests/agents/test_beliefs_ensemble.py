@@ -9,7 +9,7 @@ import torch
 from duelenv.agents.beliefs import ensemble
 from duelenv.agents.beliefs.base import Belief
 from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 DIM = 6
 

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from duelenv.agents.beliefs.base import Belief
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings, _implicit_residual
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 ESTIMATORS = ["online", "laplace"]
 

@@ -10,7 +10,7 @@ import torch
 
 from duelenv.agents.bonuses import BONUSES, gradient_ratio, make_bonus
 from duelenv.agents.losses import PreferenceBatch, make_loss
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 
 def start_of_training(rows: int) -> PreferenceBatch:

@@ -17,7 +17,7 @@ from scipy.special import betaincinv
 
 import duelenv.agents
 import duelenv.agents.karmed
-from duelenv.randomness import RowStreams
+from duelenv.ground.randomness import RowStreams
 
 ROWS = 6
 MATRICES = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from duelenv.agents.losses import LOSSES, PreferenceBatch, RobustDPO, make_loss
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 ALL = sorted(LOSSES)
 

@@ -22,7 +22,7 @@ from duelenv.agents.sb3 import (
     train_self_play,
 )
 from duelenv.experiments import checkpoints
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.rewards import ScalarRegretReward
 from duelenv.wrappers import Batching, Flip
 

@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import chisquare
 
 from duelenv.agents import selection
-from duelenv.oracles.errors import UserError
-from duelenv.randomness import RowStreams
+from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 
 def streams(rows: int, root: int = 0) -> RowStreams:

@@ -213,7 +213,7 @@ def test_win_rate_and_kl_of_a_moved_policy_match_a_slow_computation(temperature)
     assert [e["before"] for e in before] == [e["before"] for e in after]
     metrics = env.evaluate(Greedy())
     # The slow way: the same uniforms, one response at a time.
-    from duelenv.randomness import RowStreams
+    from duelenv.ground.randomness import RowStreams
 
     uniforms = RowStreams(env._root, "evaluate/test", 2).uniform(3, policy.max_new_tokens)
     wins, ratios = [], []

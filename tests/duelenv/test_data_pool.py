@@ -41,5 +41,5 @@ def test_a_pool_cannot_be_changed_and_does_not_share_its_arrays() -> None:
 
 
 def test_pairs_without_a_difference_are_no_pool() -> None:
-    with pytest.raises(UserError, match="margin=0"):
+    with pytest.raises(UserError, match="margin is 0, expected a number above 0"):
         Pairs(("p",), ("a",), ("b",), rows=np.array([0]), num_rows=1).pool(margin=0)

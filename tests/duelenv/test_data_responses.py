@@ -105,8 +105,8 @@ GOOD = [{"prompt": "p", "response": text, "score": 0.5} for text in "ab"]
         ([GOOD[0] | {"score": 1.2}, GOOD[1]], {"transform": "logit"}, "row 0 has score = 1.2"),
         (GOOD, {"transform": "log"}, "transform='log' is unknown"),
         (GOOD, {"empty": "skip"}, "empty='skip' is unknown"),
-        (GOOD, {"clip": 0.0}, "clip=0.0"),
-        (GOOD, {"temperature": -1.0}, "temperature=-1.0"),
+        (GOOD, {"clip": 0.0}, "clip is 0.0, expected a number in (0, 0.5)"),
+        (GOOD, {"temperature": -1.0}, "temperature is -1.0, expected a number above 0"),
         ([{"prompt": "p", "response": " ", "score": 1}], {"empty": "drop"}, "no rows left; 1 of 1"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.policies import decoding, passes, scoring
 from duelenv.policies.causal_lm import CausalLMPolicy
 from duelenv.policies.toy import tiny_model

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from worlds import NUMERIC, make_scalar, make_vector
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.rewards import RegretReward, ScalarRegretReward
 
 CYCLE = [[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.1, 0.5]]

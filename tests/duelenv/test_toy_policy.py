@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 from duelenv.policies import toy
 
 

@@ -7,7 +7,7 @@ import pytest
 from worlds import make_vector
 
 import duelenv
-from duelenv.randomness import stream
+from duelenv.ground.randomness import stream
 from duelenv.worlds.motion import Motion, MovingUtility
 
 WORLD = "duelenv/FeatureDuel-v0"

@@ -1,5 +1,7 @@
 """Streams: rows, purposes and kinds of draw do not disturb each other, and a state continues exactly."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from duelenv.randomness import RowStreams, stream
+from duelenv.ground.randomness import RoundUniforms, RowStreams, stream
 
 
 def test_rows_of_a_small_batch_are_the_first_rows_of_a_large_one():
@@ -75,6 +77,27 @@ def test_a_restored_state_continues_exactly(reads):
 
 def test_streams_are_the_same_in_another_process():
     """Seeds from `hash` would differ: Python salts it anew in each process."""
-    code = "from duelenv.randomness import stream; print(stream(7, 'coin', 3).random())"
+    code = "from duelenv.ground.randomness import stream; print(stream(7, 'coin', 3).random())"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert float(printed) == stream(7, "coin", 3).random()
+
+
+def test_the_uniforms_of_a_round_do_not_depend_on_which_rounds_were_asked_for():
+    ascending = RoundUniforms(4, "coin", rows=3)
+    streams = RowStreams(4, "coin", rows=3)
+    expected = [streams.uniform() for _ in range(150)]
+    for number in (0, 1, 1, 70, 149):
+        np.testing.assert_array_equal(ascending.at(number), expected[number])
+    for number in (149, 3, 65, 0, 64, 64, 148):
+        np.testing.assert_array_equal(ascending.at(number), expected[number])
+
+
+def test_streams_can_be_copied_and_pickled_in_the_middle():
+    original = RowStreams(9, "x", rows=2)
+    for _ in range(70):
+        original.uniform(2)
+    copies = [copy.deepcopy(original), pickle.loads(pickle.dumps(original))]
+    for _ in range(70):
+        expected = original.uniform(2)
+        for other in copies:
+            np.testing.assert_array_equal(other.uniform(2), expected)

@@ -9,13 +9,13 @@ Nothing here is for cryptography.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from duelenv.oracles.errors import UserError
+from duelenv.ground.errors import UserError
 
 Kind = Literal["uniform", "normal"]
 _Draw = tuple[Kind, np.dtype[Any], tuple[int, ...]]
@@ -95,8 +95,7 @@ class RowStreams:
         self.root = root
         self.purpose = purpose
         self.rows = rows
-        self._draws: dict[_Draw, Iterator[NDArray[Any]]] = {}
-        self._read: dict[_Draw, int] = {}
+        self._draws: dict[_Draw, _Blocks] = {}
 
     def uniform(self, *shape: int, dtype: DTypeLike = np.float64) -> NDArray[Any]:
         """Return the next draws of U[0, 1), shape [N, *shape]."""
@@ -108,7 +107,7 @@ class RowStreams:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the root and how many times each kind of draw was read: they fix everything that follows."""
-        return {"root": self.root, "reads": {_name_of(draw): reads for draw, reads in self._read.items()}}
+        return {"root": self.root, "reads": {_name_of(draw): blocks.reads for draw, blocks in self._draws.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Move every stream to where `state_dict` saw it, by reading up to that point again.
@@ -121,7 +120,6 @@ class RowStreams:
                 f"the saved state draws from root {state['root']}, this from {self.root}; make it with the same seed"
             )
         self._draws.clear()
-        self._read.clear()
         for key, reads in state["reads"].items():
             kind, dtype, *shape = key.split(",")
             for _ in range(reads):
@@ -129,23 +127,73 @@ class RowStreams:
 
     def _next(self, kind: Kind, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         draw = (kind, np.dtype(dtype), shape)
-        draws = self._draws.get(draw)
-        if draws is None:
-            draws = self._draws[draw] = self._blocks(draw)
-        self._read[draw] = self._read.get(draw, 0) + 1
-        return next(draws)
+        blocks = self._draws.get(draw)
+        if blocks is None:
+            name = f"{self.purpose}/{_name_of(draw)}"
+            generators = [stream(self.root, name, row) for row in range(self.rows)]
+            blocks = self._draws[draw] = _Blocks(draw, generators)
+        return blocks.next()
 
-    def _blocks(self, draw: _Draw) -> Iterator[NDArray[Any]]:
-        kind, dtype, shape = draw
-        key = _name_of(draw)
-        generators = [stream(self.root, f"{self.purpose}/{key}", row) for row in range(self.rows)]
-        size = int(np.prod(shape, dtype=np.int64))
-        rounds = max(1, min(_MAX_BLOCK_ROUNDS, _MAX_BLOCK_VALUES // max(size, 1)))
-        while True:
+
+class _Blocks:
+    """The draws of one kind, some rounds at a time; plain data, so that it can be copied and pickled.
+
+    Attributes:
+        reads: How many rounds were read.
+    """
+
+    def __init__(self, draw: _Draw, generators: list[np.random.Generator]) -> None:
+        self._kind, self._dtype, self._shape = draw
+        self._generators = generators
+        size = int(np.prod(self._shape, dtype=np.int64))
+        self._rounds = max(1, min(_MAX_BLOCK_ROUNDS, _MAX_BLOCK_VALUES // max(size, 1)))
+        self._place = self._rounds  # of the next round in the block: there is none yet
+        self._block: NDArray[Any]
+        self.reads = 0
+
+    def next(self) -> NDArray[Any]:
+        place = self._place
+        if place == self._rounds:
             # New each time, because observations keep views of it; a row's rounds lie together, so that its generator
             # writes them in place.
-            block = np.empty((self.rows, rounds, *shape), dtype)
-            for generator, row in zip(generators, block, strict=True):
-                _FILL[kind](generator, row)
-            for number in range(rounds):
-                yield block[:, number]
+            self._block = np.empty((len(self._generators), self._rounds, *self._shape), self._dtype)
+            for generator, row in zip(self._generators, self._block, strict=True):
+                _FILL[self._kind](generator, row)
+            place = 0
+        self._place = place + 1
+        self.reads += 1
+        return self._block[:, place]
+
+
+class RoundUniforms:
+    """One uniform for every row of every round, as a pure function of (root, purpose, number of the round, row).
+
+    What is decided by it does not depend on how often or in which order it is asked for. Rounds in ascending order cost
+    next to nothing; going back draws the streams again from their start.
+
+    Args:
+        root: The root integer of the world.
+        purpose: What the draws are for.
+        rows: Number of rows N.
+
+    Example:
+        >>> coins = RoundUniforms(0, "coin", rows=4)
+        >>> third, first, again = coins.at(3), coins.at(1), coins.at(3)
+        >>> bool((third == again).all()), bool((third == first).any())
+        (True, False)
+    """
+
+    def __init__(self, root: int, purpose: str, rows: int) -> None:
+        self._streams = RowStreams(root, purpose, rows)
+        self._next = 0
+        self._last: NDArray[np.float64]
+
+    def at(self, number: int) -> NDArray[np.float64]:
+        """Return the uniforms of a round, U[0, 1), float64 [N]; not to be written into."""
+        if number < self._next - 1:
+            self._streams = RowStreams(self._streams.root, self._streams.purpose, self._streams.rows)
+            self._next = 0
+        while self._next <= number:
+            self._last = self._streams.uniform()
+            self._next += 1
+        return self._last
