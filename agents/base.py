@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.agents.pieces import Piece, late_pieces
 from duelenv.core import AgentView, DuelEnv, DuelVectorEnv, Labels, Observation, Pairs
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.labels import Arrivals
 
 if TYPE_CHECKING:
     import gymnasium
@@ -43,9 +45,12 @@ class Agent(ABC):
     """
 
     gradient_steps: int = 0
+    _recipe: _Recipe | None = None  # how `make` made it
 
     def __init__(self, view: AgentView) -> None:
         self.view = view
+        self._heard = -1  # number of the last round that `update` was told of
+        self._everybody = np.full(view.num_envs, view.batch)
 
     def act(self, observation: Observation) -> NDArray[np.int64]:
         """Choose a pair in every row.
@@ -56,16 +61,57 @@ class Agent(ABC):
         pairs = self._act(self._rows(observation))
         return pairs[0] if self.view.scalar else pairs
 
-    def update(self, observation: Observation, actions: Any, labels: Any) -> Metrics:
-        """Learn from the labels of `actions` on `observation`; rows whose label is NaN teach nothing.
+    def update(self, observation: Observation, actions: Any, labels: Any, late: Arrivals | None = None) -> Metrics:
+        """Learn from the labels of `actions` on `observation`, and from earlier ones that arrived with them.
+
+        Args:
+            observation: What was shown.
+            actions: What was played, [N, 2] or [N, 3].
+            labels: [N] in [0, 1]; rows whose label is NaN teach nothing.
+            late: `info["late"]` of the same step. May be left out where no label can come late.
 
         Returns:
             Figures about the update, by plain names.
+
+        Raises:
+            UserError: `late` is missing where labels can come late, and would be lost; or the arrays do not fit.
         """
+        if late is None and self.view.late:
+            raise UserError(
+                "update got no late labels, but in this environment labels can come later than their round and would "
+                'be lost; call update(observation, actions, labels, info["late"])'
+            )
         rows = self._rows(observation)
         if self.view.scalar:
             actions, labels = np.asarray(actions)[np.newaxis], np.asarray([labels])
-        return self._update(rows, np.asarray(actions, np.int64), np.asarray(labels, np.float64))
+        actions, labels = np.asarray(actions, np.int64), np.asarray(labels, np.float64)
+        self._check_duels(actions, labels)
+        self._heard = self._heard + 1 if late is None else late.now
+        earlier = late_pieces(late, rows, self.view.num_envs) if late is not None and len(late) else []
+        return self._learn_pieces([*earlier, self._current_piece(rows, actions, labels)])
+
+    def _current_piece(self, observation: Observation, actions: Pairs, labels: Labels) -> Piece:
+        asked = self._everybody
+        if self.view.selective:
+            asked = np.repeat(actions[:, 2].reshape(-1, self.view.batch).sum(axis=1), self.view.batch)
+        return Piece(observation, actions, labels, np.full(len(labels), self._heard), asked)
+
+    def _check_duels(self, actions: Pairs, labels: Labels) -> None:
+        shape = (self.view.num_envs, 3 if self.view.selective else 2)
+        if actions.shape != shape or labels.shape != shape[:1]:
+            raise UserError(
+                f"update got actions of shape {actions.shape} and labels of shape {labels.shape}, expected {shape} and "
+                f"{shape[:1]}; pass what act and step returned"
+            )
+        if ((labels < 0.0) | (labels > 1.0)).any():
+            raise UserError(
+                f"update got labels from {np.nanmin(labels):g} to {np.nanmax(labels):g}, expected values in [0, 1] or "
+                "NaN; pass what step returned"
+            )
+
+    def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
+        """Learn from pieces, the current round's last; by default from one after the other."""
+        return merged([self._update(piece.observation, piece.actions, piece.labels) for piece in pieces])
 
     def recommend(self, observation: Observation) -> Any:
         """Name the candidate believed best in every row, int64 [N] (an integer in a scalar world)."""
@@ -89,10 +135,37 @@ class Agent(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict` of an agent made with the same settings."""
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Copy and pickle an agent as what it is: made by its recipe, in its state.
+
+        Its rules close over their parts, and a copied rule would go on with the parts of the original.
+        """
+        if self._recipe is None:
+            return super().__reduce_ex__(protocol)
+        return _remake, (self._recipe, self.state_dict())
+
     def _rows(self, observation: Observation) -> Observation:
         if not self.view.scalar:
             return observation
         return _SingleRow(observation)
+
+
+def merged(parts: Sequence[Metrics]) -> Metrics:
+    """Return the figures of several pieces as one: `labels` add up, others are means over labels (or over pieces)."""
+    if len(parts) == 1:
+        return parts[0]
+    names = dict.fromkeys(name for part in parts for name in part)
+    whole: Metrics = {}
+    for name in names:
+        known = [part for part in parts if name in part and not np.isnan(part[name])]
+        weights = [part.get("labels", 1.0) for part in known]
+        if name == "labels":
+            whole[name] = float(sum(weights))
+        elif sum(weights):
+            whole[name] = float(np.average([part[name] for part in known], weights=weights))
+        else:
+            whole[name] = float("nan")
+    return whole
 
 
 class _SingleRow(Mapping[str, Any]):
@@ -225,6 +298,22 @@ def make(
     reader = SettingsReader(name, settings)
     agent = _BUILDERS[name](env, checks.integer("seed", seed, low=0), reader)
     reader.close()
+    agent._recipe = _Recipe(name, env, seed, settings)
+    return agent
+
+
+class _Recipe(NamedTuple):
+    """The arguments of `make`."""
+
+    name: str
+    view: AgentView
+    seed: int
+    settings: dict[str, Any]
+
+
+def _remake(recipe: _Recipe, state: Mapping[str, Any]) -> Agent:
+    agent = make(recipe.name, recipe.view, recipe.seed, **recipe.settings)
+    agent.load_state_dict(state)
     return agent
 
 
@@ -265,12 +354,16 @@ class Duels:
 
 
 class Learner(Protocol):
-    """Moves the policy by the labels of a round."""
+    """Moves the policy by labels."""
 
     gradient_steps: int
 
-    def update(self, observation: Observation, duels: Duels) -> Metrics:
-        """Take gradient steps on the labelled duels; NaN labels do not count."""
+    def learn(self, pieces: Sequence[Piece]) -> Metrics:
+        """Learn from what the oracle said, all that came in one call; as many steps as the labels are worth."""
+        ...
+
+    def teach(self, observation: Observation, duels: Duels) -> Metrics:
+        """Take a round's steps on labels that somebody imagined; NaN labels do not count."""
         ...
 
     def implicit_reward(self, observation: Observation) -> NDArray[np.float32]:
@@ -336,6 +429,7 @@ class ComposedAgent(Agent):
         self._imagine = imagine
         self._ask = ask
         self._streams = dict(streams or {})
+        self._any_label = False
 
     def _act(self, observation: Observation) -> NDArray[np.int64]:
         pairs = self._select(observation, self._groups(observation))
@@ -344,23 +438,35 @@ class ComposedAgent(Agent):
         asked = np.ones(len(pairs), np.bool_) if self._ask is None else self._ask()
         return np.column_stack([pairs, asked.astype(np.int64)])
 
-    def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
-        pairs = actions[:, :2]
+    def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
         metrics: Metrics = {}
         if self.belief is not None:
-            features, rows = observation["features"], np.arange(len(pairs))
-            metrics |= self.belief.update(features[rows, pairs[:, 0]], features[rows, pairs[:, 1]], labels)
+            metrics |= merged([self._believe(self.belief, piece) for piece in pieces])
+        self._any_label = self._any_label or any(not np.isnan(piece.labels).all() for piece in pieces)
         if self.learner is not None:
-            duels = Duels(np.arange(len(pairs)), pairs, labels)
-            metrics |= self.learner.update(observation, duels)
-            if self._imagine is not None:
-                unasked = actions[:, 2] == 0 if self.view.selective else np.zeros(len(pairs), np.bool_)
-                imagined = self._imagine(observation, self._groups(observation), duels, unasked)
-                figures = self.learner.update(observation, imagined)
-                metrics |= {f"model_{name}": value for name, value in figures.items()}
-                metrics["model_labels"] = len(imagined)
+            metrics |= self.learner.learn(pieces)
+            # Before the first label a belief has nothing to say, and one round is imagined about once.
+            if self._imagine is not None and self._any_label:
+                metrics |= self._teach_imagined(self.learner, self._imagine, pieces[-1])
             self.gradient_steps = self.learner.gradient_steps
         return metrics
+
+    def _believe(self, belief: Belief, piece: Piece) -> Metrics:
+        features, rows = piece.observation["features"], np.arange(len(piece.labels))
+        pairs = piece.actions
+        return belief.update(features[rows, pairs[:, 0]], features[rows, pairs[:, 1]], piece.labels)
+
+    def _teach_imagined(self, learner: Learner, imagine: Imagine, piece: Piece) -> Metrics:
+        """Let the learner learn what is imagined about the current round."""
+        observation, pairs = piece.observation, piece.actions[:, :2]
+        duels = Duels(np.arange(len(pairs)), pairs, piece.labels)
+        unasked = piece.actions[:, 2] == 0 if self.view.selective else np.zeros(len(pairs), np.bool_)
+        imagined = imagine(observation, self._groups(observation), duels, unasked)
+        figures = learner.teach(observation, imagined)
+        return {f"model_{name}": value for name, value in figures.items()} | {"model_labels": len(imagined)}
+
+    def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
+        return self._learn_pieces([self._current_piece(observation, actions, labels)])
 
     def _recommend(self, observation: Observation) -> NDArray[np.int64]:
         if self.belief is not None:
@@ -378,11 +484,13 @@ class ComposedAgent(Agent):
 
     def state_dict(self) -> dict[str, Any]:
         parts = self._parts()
-        return {name: part.state_dict() for name, part in parts.items()}
+        heard = {"round": self._heard, "any_label": self._any_label}
+        return {name: part.state_dict() for name, part in parts.items()} | {"heard": heard}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+        self._heard, self._any_label = int(state["heard"]["round"]), bool(state["heard"]["any_label"])
         if self.learner is not None:
             self.gradient_steps = self.learner.gradient_steps
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from duelenv.agents.base import Duels, Metrics
+from duelenv.agents.base import Duels, Metrics, merged
 from duelenv.agents.bonuses import Bonus, gradient_ratio
+from duelenv.agents.lessons import Lesson, WaitingLessons
 from duelenv.agents.losses import PreferenceBatch, make_loss
+from duelenv.agents.pieces import Piece
 from duelenv.core import Observation
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
@@ -41,11 +44,12 @@ class LearnerSettings:
         learning_rate: Of AdamW. The default suits small models; full fine-tuning of 1 to 8 billion parameters is
             published with 5e-7 to 5e-6, and a large rate on a large model draws a warning.
         weight_decay: Of AdamW.
-        gradient_steps: Optimiser steps per update, all on the round's pairs.
+        gradient_steps: Optimiser steps that the labels asked for in a round are worth together, all on the same pairs;
+            see `duelenv.agents.lessons` for labels that come late, or never.
         max_grad_norm: Gradients are clipped to this norm.
         micro_batch: Pairs in one forward pass; gradients add up to those of the whole batch. None takes all at once.
         reference: "fixed" keeps the start model as the reference; "moving" copies the policy into it.
-        reference_every: Updates between two copies when the reference moves.
+        reference_every: Rounds' worth of steps between two copies when the reference moves.
     """
 
     loss: str = "dpo"
@@ -98,7 +102,7 @@ class PreferenceLearner:
         self.policy = policy
         self.settings = settings
         self.gradient_steps = 0
-        self._updates = 0
+        self._waiting = WaitingLessons()
         self._bonus = bonus
         self._bonus_source = bonus_source
         _warn_of_large_steps(policy, settings.learning_rate)
@@ -107,7 +111,26 @@ class PreferenceLearner:
             policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
 
-    def update(self, observation: Observation, duels: Duels) -> Metrics:
+    def learn(self, pieces: Sequence[Piece]) -> Metrics:
+        """Take the steps that the labels are worth, together with those that wait; what is left waits on.
+
+        Args:
+            pieces: All that came in one call, of rounds of AlignmentDuel.
+
+        Returns:
+            As `teach`, on average over the steps' labels; nothing where there was no whole step.
+        """
+        for piece in pieces:
+            rows = np.flatnonzero(~np.isnan(piece.labels))
+            lesson = self._lesson(piece.observation, Duels(rows, piece.actions[rows, :2], piece.labels[rows]))
+            shares = [Fraction(self.settings.gradient_steps, asked) for asked in piece.asked[rows].tolist()]
+            self._waiting.add(lesson, piece.rounds[rows], rows, shares)
+        taught = [
+            self._train(lesson, steps) for steps, lesson in self._waiting.whole_steps(self.settings.gradient_steps)
+        ]
+        return merged(taught) if taught else {}
+
+    def teach(self, observation: Observation, duels: Duels) -> Metrics:
         """Take `gradient_steps` steps on the duels that have a label; none where there is none.
 
         Args:
@@ -122,15 +145,19 @@ class PreferenceLearner:
         duels = duels.labelled()
         if len(duels) == 0:
             return {}
-        shown = self._show(observation, duels)
+        return self._train(self._lesson(observation, duels), self.settings.gradient_steps)
+
+    def _train(self, lesson: Lesson, steps: int) -> Metrics:
+        """Take some steps on the same lesson."""
+        shown = self._show(lesson)
         metrics: Metrics = {}
-        for _ in range(self.settings.gradient_steps):
-            figures = self._step(shown, observation)
+        for _ in range(steps):
+            figures = self._step(shown, lesson)
             metrics = figures | {"accuracy": metrics.get("accuracy", figures["accuracy"])}
-        self._updates += 1
-        moves = self.settings.reference == "moving"
-        if moves and self._updates % self.settings.reference_every == 0:
-            self.policy.move_reference()
+        if self.settings.reference == "moving":
+            between = self.settings.reference_every * self.settings.gradient_steps
+            if self.gradient_steps // between > (self.gradient_steps - steps) // between:
+                self.policy.move_reference()
         return metrics
 
     def implicit_reward(self, observation: Observation) -> NDArray[np.float32]:
@@ -147,7 +174,7 @@ class PreferenceLearner:
             "policy": self.policy.state_dict(),
             "optimizer": copy.deepcopy(self._optimizer.state_dict()),
             "gradient_steps": self.gradient_steps,
-            "updates": self._updates,
+            "waiting": self._waiting.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -156,9 +183,9 @@ class PreferenceLearner:
         # Torch takes the moments over as they are, and would go on changing the caller's.
         self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.gradient_steps = int(state["gradient_steps"])
-        self._updates = int(state["updates"])
+        self._waiting.load_state_dict(state["waiting"])
 
-    def _step(self, duels: _Shown, observation: Observation) -> Metrics:
+    def _step(self, duels: _Shown, lesson: Lesson) -> Metrics:
         """Take one optimiser step on all duels, in micro-batches whose gradients add up."""
         self._optimizer.zero_grad(set_to_none=True)
         metrics: Metrics = {}
@@ -170,7 +197,7 @@ class PreferenceLearner:
             loss = self._loss(batch)
             objective = loss * share
             if start == 0 and self._bonus is not None:
-                bonus, log_prob = self._bonus_term(observation)
+                bonus, log_prob = self._bonus_term(lesson)
                 # The pull of the whole loss, estimated on this micro-batch.
                 metrics["bonus_gradient_ratio"] = gradient_ratio(loss, batch.log_prob, bonus, log_prob)
                 metrics["bonus"] = float(bonus.detach())
@@ -184,11 +211,24 @@ class PreferenceLearner:
         self.gradient_steps += 1
         return metrics | {"loss": total, "gradient_norm": float(norm), "accuracy": agreement}
 
-    def _show(self, observation: Observation, duels: Duels) -> _Shown:
-        columns = duels.rows[:, np.newaxis]
-        prompts = list(observation["prompt"][duels.rows])
-        tokens = observation["tokens"][columns, duels.pairs]  # (M, 2, L)
-        mask = observation["mask"][columns, duels.pairs]
+    def _lesson(self, observation: Observation, duels: Duels) -> Lesson:
+        """Return duels in the tokens that were shown, with what the bonus looks at in their rows."""
+        rows, columns = duels.rows, duels.rows[:, np.newaxis]
+        tokens, mask = observation["tokens"], observation["mask"]
+        rivals = np.zeros(0, np.int64)
+        if self._bonus is not None:  # sources occupy the same columns in every row
+            rivals = np.flatnonzero(observation["source"][0] == self._bonus_source)
+        return Lesson(
+            prompts=observation["prompt"][rows],
+            tokens=tokens[columns, duels.pairs],  # (M, 2, L)
+            mask=mask[columns, duels.pairs],
+            labels=duels.labels,
+            rival_tokens=tokens[columns, rivals],  # (M, B, L)
+            rival_mask=mask[columns, rivals],
+        )
+
+    def _show(self, lesson: Lesson) -> _Shown:
+        prompts, tokens, mask = lesson.prompts.tolist(), lesson.tokens, lesson.mask
         reference = self.policy.reference_log_prob(prompts, tokens, mask)  # (M, 2)
         mismatched = None
         if self._loss.needs_mismatched:
@@ -196,16 +236,12 @@ class PreferenceLearner:
             with torch.no_grad():
                 mismatched = self.policy.log_prob(others, tokens, mask)
             mismatched = mismatched - self.policy.reference_log_prob(others, tokens, mask)
-        labels = torch.as_tensor(duels.labels)
-        return _Shown(prompts, tokens, mask, labels, reference, mismatched)
+        return _Shown(prompts, tokens, mask, torch.as_tensor(lesson.labels), reference, mismatched)
 
-    def _bonus_term(self, observation: Observation) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the bonus on the observation's candidates of the bonus source, and their log-probs."""
+    def _bonus_term(self, lesson: Lesson) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the bonus on the responses that the lesson's rows drew from the bonus source, and their log-probs."""
         assert self._bonus is not None
-        # Sources occupy the same columns in every row.
-        columns = np.flatnonzero(observation["source"][0] == self._bonus_source)
-        prompts = list(observation["prompt"])
-        tokens, mask = observation["tokens"][:, columns], observation["mask"][:, columns]
+        prompts, tokens, mask = lesson.prompts.tolist(), lesson.rival_tokens, lesson.rival_mask
         log_prob = self.policy.log_prob(prompts, tokens, mask)
         return self._bonus(log_prob, self.policy.reference_log_prob(prompts, tokens, mask)), log_prob
 

@@ -8,15 +8,16 @@ for language models, which `duelenv.agents.learners` trains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from duelenv.agents.base import Duels, Metrics
+from duelenv.agents.base import Duels, Metrics, merged
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic
+from duelenv.agents.pieces import Piece
 from duelenv.core import Observation
 
 
@@ -43,17 +44,26 @@ class LogLinearPolicy:
         """Return pi(k | x), [N, K]."""
         return np.asarray(softmax(self._estimate.mean(observation["features"]) / self._beta, axis=1))
 
-    def update(self, observation: Observation, duels: Duels) -> Metrics:
-        """Learn from the labels, then take the bonus's Newton step."""
+    def learn(self, pieces: Sequence[Piece]) -> Metrics:
+        """Learn from the labels, then take the bonus's Newton step on the round that was just played."""
+        metrics = []
+        for piece in pieces:
+            rows = np.arange(len(piece.labels))
+            metrics.append(self.teach(piece.observation, Duels(rows, piece.actions[:, :2], piece.labels)))
+        observation = pieces[-1].observation
         features = np.asarray(observation["features"], np.float64)
         estimate = self._estimate
-        shown = features[duels.rows[:, np.newaxis], duels.pairs]  # (M, 2, d)
-        metrics = estimate.update(shown[:, 0], shown[:, 1], duels.labels)
         # The bonus's gradient in theta is alpha (E_ref phi - E_pi phi): it pulls towards what pi prefers already.
         drift = np.einsum("nk,nkd->nd", self.probabilities(observation), features) - features.mean(axis=1)
         pull = self._alpha * drift.reshape(estimate.replicates, -1, estimate.dim).sum(axis=1)  # (R, d)
         estimate.theta = estimate.theta + (estimate.covariance @ pull[:, :, np.newaxis])[:, :, 0]
-        return metrics
+        return merged(metrics)
+
+    def teach(self, observation: Observation, duels: Duels) -> Metrics:
+        """Learn from labels alone."""
+        features = np.asarray(observation["features"], np.float64)
+        shown = features[duels.rows[:, np.newaxis], duels.pairs]  # (M, 2, d)
+        return self._estimate.update(shown[:, 0], shown[:, 1], duels.labels)
 
     def implicit_reward(self, observation: Observation) -> NDArray[np.float32]:
         """Return theta . phi of every candidate, [N, K]."""

@@ -1,6 +1,7 @@
-"""What every world shares: rounds, episodes, actions, labels, queries and the agent's view; no world's own truth.
+"""What every world shares: rounds, episodes, actions and the agent's view; no world's own truth, and no labels.
 
-A world is a `DuelVectorEnv`: N rows in NumPy, where rows are replicates times batch. `DuelEnv` is its N = 1 case for
+Labels have a room of their own, `duelenv.labels`: a world says who is preferred, and is told what the agent hears. A
+world is a `DuelVectorEnv`: N rows in NumPy, where rows are replicates times batch. `DuelEnv` is its N = 1 case for
 scalar use. A subclass says how a round's context comes about, what may be observed of it, who wins a duel, and how
 much a duel is regretted; everything else is here, once.
 """
@@ -8,32 +9,35 @@ much a duel is regretted; everything else is here, once.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector.utils import batch_space, create_empty_array
 from numpy.typing import NDArray
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
+from duelenv.labels.path import LabelPath, Round, Told
+from duelenv.labels.stage import Stage, read_stages
 from duelenv.observation import LazyObservation
 from duelenv.oracles.base import Preferences
+from duelenv.oracles.sources import Source
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy
-    from duelenv.wrappers.base import LabelWrapper
 
 Observation = Mapping[str, Any]
 Labels = NDArray[np.float64]
 Pairs = NDArray[np.int64]
 
-FEEDBACK = ("bernoulli", "argmax")
+StageLike = Stage | str | Mapping[str, Any]
+"""A stage, its name, or a mapping with its name and settings."""
 
 
 class Recommender(Protocol):
@@ -59,6 +63,7 @@ class AgentView:
         selective: Whether the action's third entry says if the label is asked for.
         scalar: Whether observations and actions come without the row axis.
         fixed_candidates: Whether every round shows the same candidates in the same order.
+        late: Whether a label can come later than its round, so that `agent.update` needs `info["late"]`.
         policy: The live policy model that an agent may train, where there is one.
         sources: Where candidates come from, in the order of the observation's `source` numbers.
     """
@@ -73,6 +78,7 @@ class AgentView:
     selective: bool
     scalar: bool
     fixed_candidates: bool = False
+    late: bool = False
     policy: CausalLMPolicy | None = None
     sources: tuple[str, ...] = ()
 
@@ -93,6 +99,9 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         observation: One row's spaces by name.
         selective: Give the action a third entry, 1 to ask for the label and 0 not to.
         feedback: "bernoulli" draws labels from the preference probabilities; "argmax" always names the likelier one.
+        stages: What disturbs labels on their way, in that order: names, mappings or objects, see
+            `duelenv.disturbances`.
+        source: Who answers, where answers come later.
 
     Raises:
         UserError: A value outside its range.
@@ -118,6 +127,8 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         observation: Mapping[str, spaces.Space[Any]],
         selective: bool = False,
         feedback: str = "bernoulli",
+        stages: Sequence[StageLike] | None = None,
+        source: Source | None = None,
     ) -> None:
         checks.integer("num_envs", num_envs, low=1)
         checks.integer("batch", batch, low=1)
@@ -125,25 +136,32 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         checks.integer("horizon", horizon, low=1)
         if num_envs % batch:
             raise UserError(f"num_envs={num_envs} is not a multiple of batch={batch}; rows are replicates times batch")
-        checks.one_of("feedback", feedback, FEEDBACK)
         self.num_envs = num_envs
         self.batch = batch
         self.replicates = num_envs // batch
         self.num_candidates = num_candidates
         self.horizon = horizon
         self.selective = checks.flag("selective", selective)
-        self.feedback = feedback
         choices = [num_candidates, num_candidates] + ([2] if selective else [])
         self.single_action_space = spaces.MultiDiscrete(choices)
         self.single_observation_space = spaces.Dict(dict(observation))
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._choices = np.array(choices, np.uint64)
+        self._labels = LabelPath(
+            rows=num_envs,
+            batch=batch,
+            feedback=feedback,
+            stages=read_stages(stages),
+            source=source,
+            empty=cast("Observation", create_empty_array(self.single_observation_space, n=0)),
+            action_size=len(choices),
+        )
         self._root: int | None = None
-        self._round = 0
+        self._round = 0  # of the episode
+        self._number = 0  # rounds since the last seeded reset
         self._running = False
-        self._queries = np.zeros(self.replicates, np.int64)
-        self._coins: RowStreams
+        self._shown: Any = None  # the current observation, as it was returned
 
     @property
     def root(self) -> int:
@@ -178,9 +196,15 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
 
     @abstractmethod
     def _preferences(
-        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_]
+        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_] | None
     ) -> Preferences:
-        """Return the preferences of all rows' duels, [N]; rows that are not asked may hold anything."""
+        """Return the preferences of all rows' duels, [N].
+
+        Args:
+            first: First candidates, [N].
+            second: Second candidates, [N].
+            asked: Whose label is asked for, [N], None for everybody's; other rows may hold anything.
+        """
 
     @abstractmethod
     def _regret(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
@@ -205,29 +229,34 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         """Start an episode.
 
         Args:
-            seed: Redraws everything: the truth, the contexts and the coins. Without it the truth stays and the streams
-                go on (the first call draws a seed).
-            options: None are known.
+            seed: Redraws everything: the truth, the contexts and the coins. Without it the truth stays, the streams go
+                on (the first call draws a seed), and what a source still owes comes in the new episode.
+            options: Gymnasium's `reset_mask`, which must name all rows: they end together. Nothing else is known.
 
         Returns:
-            The first observation, and an info with `queries`.
+            The first observation, and an info with `queries`, `late` (nothing) and `pending` (no row).
         """
-        if options:
-            raise UserError(f"reset got options {sorted(options)}, but a duel knows none; leave them out")
+        self._check_options(options)
         if seed is not None or self._root is None:
             super().reset(seed=seed)
             # `np_random` seeds itself where no seed was ever given.
             self._root = int(self.np_random.integers(2**63))
-            self._coins = RowStreams(self._root, "coin", self.num_envs)
-            self._queries = np.zeros(self.replicates, np.int64)
+            self._number = 0
+            self._labels.restart(self._root)
             self._redraw(self._root)
         self._round = 0
         self._running = True
+        arrivals = self._labels.start_episode(self._number)
         self._next_context()
-        return self._observe(), {"queries": self._queries.copy()}
+        self._shown = self._observe()
+        pending = np.zeros(self.num_envs, np.bool_)
+        return self._shown, {"queries": self._labels.queries.copy(), "late": arrivals, "pending": pending}
 
     def step(self, actions: Any) -> tuple[Any, Labels, Any, Any, dict[str, Any]]:
         """Let the chosen pairs duel.
+
+        Whatever an oracle raises passes through, and the round is as if it had not been played: stepping again with the
+        same actions asks the same questions, which are counted and decided once.
 
         Args:
             actions: int64 [N, 2] (i, j), or [N, 3] with 1 to ask and 0 not to where the world is selective.
@@ -235,44 +264,56 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         Returns:
             The next observation; labels float64 [N]: 1 where the first was preferred, 0 where the second, 0.5 for a
             declared tie, NaN where no label came; terminated, always False; truncated, True after `horizon` rounds;
-            and an info with `regret` by name (float64 [N]), `margin` (float64 [N], P(first preferred) - P(second
-            preferred), NaN where no label was asked for), `certainty` (its absolute value: 0 where the label was a coin
-            flip) and `queries` (int64 [replicates], counted since the last seeded reset).
+            and an info with
+
+            - `regret` by name, float64 [N];
+            - `margin`, float64 [N], P(first preferred) - P(second preferred), NaN where nobody was asked or answered;
+            - `certainty`, its absolute value: 0 where the label was a coin flip;
+            - `queries`, int64 [replicates], labels asked for since the last seeded reset, whatever became of them;
+            - `round`, the number of this round, from 0 at the last seeded reset;
+            - `late`, the labels of earlier rounds that arrived now, see `duelenv.labels.Arrivals`;
+            - `pending`, bool [N], the rows of this round whose label may still come.
         """
         if not self._running:
             raise UserError(
                 f"step was called {'after the last round' if self._root is not None else 'before reset'} of an episode "
                 f"of {self.horizon} rounds; call reset() to start the next one"
             )
-        first, second, asked = self._read_actions(actions)
-        coins = self._coins.uniform()  # one per round, whatever the action
-        preferences = self._preferences(first, second, asked)
-        labels = self._label(preferences, coins, first > second)
-        margin = 2.0 * preferences.win + preferences.tie - 1.0
-        if not asked.all():
-            labels[~asked] = np.nan
-            margin[~asked] = np.nan
-        self._queries += asked.reshape(self.replicates, self.batch).sum(axis=1)
+        actions, asked = self._read_actions(actions)
+        number, last = self._number, self._round + 1 >= self.horizon
+        regret = self._regret(actions[:, 0], actions[:, 1])
+        # Nothing was changed up to here, and whatever raises in here changes nothing.
+        told = self._duel(Round(number, number - self._round, last, self._shown, actions, asked))
         info: dict[str, Any] = {
-            "regret": self._regret(first, second),
-            "margin": margin,
-            "certainty": np.abs(margin),
-            "queries": self._queries.copy(),
+            "regret": regret,
+            "margin": told.margin,
+            "certainty": np.abs(told.margin),
+            "queries": self._labels.queries.copy(),
+            "round": number,
+            "late": told.late,
+            "pending": told.pending,
         }
+        info |= self._labels.figures()
         self._round += 1
-        over = self._round >= self.horizon
-        self._running = not over
+        self._number += 1
+        self._running = not last
         self._next_context()
+        self._shown = self._observe()
         terminated = np.zeros(self.num_envs, np.bool_)
-        return self._observe(), labels, terminated, np.full(self.num_envs, over), info
+        return self._shown, told.labels, terminated, np.full(self.num_envs, last), info
+
+    def _duel(self, duels: Round) -> Told:
+        """Take a round's labels through; a world with a source of its own asks that."""
+        first, second = duels.actions[:, 0], duels.actions[:, 1]
+        return self._labels.answered(duels, self._preferences(first, second, duels.asked))
 
     def preferences(self, actions: Any) -> Preferences:
         """Return the true preferences of duels in the current round, [N]; for people and tests, not for agents.
 
         It asks the oracle, draws no label and counts no query.
         """
-        first, second, _ = self._read_actions(actions)
-        return self._preferences(first, second, np.ones(self.num_envs, np.bool_))
+        actions, _ = self._read_actions(actions)
+        return self._preferences(actions[:, 0], actions[:, 1], None)
 
     def view(self) -> AgentView:
         """Return what an agent may know of this environment."""
@@ -287,6 +328,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
             selective=self.selective,
             scalar=False,
             fixed_candidates=self.fixed_candidates,
+            late=self._labels.late,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -297,9 +339,9 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         return {
             "root": self._root,
             "round": self._round,
+            "number": self._number,
             "running": self._running,
-            "queries": self._queries.copy(),
-            "coins": self._coins.state_dict(),
+            "labels": self._labels.state_dict(),
             "contexts": {name: streams.state_dict() for name, streams in self._context_streams().items()},
         }
 
@@ -312,60 +354,89 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         root = int(state["root"])
         super().reset(seed=None)
         self._root = root
-        self._coins = RowStreams(root, "coin", self.num_envs)
+        self._labels.restart(root)
         self._redraw(root)
         self._round = int(state["round"])
+        self._number = int(state["number"])
         self._running = bool(state["running"])
-        self._queries = np.array(state["queries"], np.int64)
-        self._coins.load_state_dict(state["coins"])
+        self._labels.load_state_dict(state["labels"])
         streams = self._context_streams()
         for name, saved in state["contexts"].items():
             # One short of where they were: the current context is read again.
             reads = {key: count - 1 for key, count in saved["reads"].items()}
             streams[name].load_state_dict({**saved, "reads": reads})
         self._next_context()
-        return self._observe()
+        self._shown = self._observe()
+        return self._shown
+
+    # A lazy observation draws from this very world, so that copies make one of their own.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_shown": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._root is not None:
+            self._shown = self._observe()
 
     # Helpers ---------------------------------------------------------------------------------------------------------
 
-    def _read_actions(self, actions: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    def _check_options(self, options: Mapping[str, Any] | None) -> None:
+        """Refuse options other than a mask of all rows."""
+        for name, value in (options or {}).items():
+            if name != "reset_mask":
+                raise UserError(f"reset got the option {name!r}, but a duel knows only reset_mask; leave it out")
+            mask = np.asarray(value)
+            if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.all():
+                raise UserError(
+                    f"reset_mask is {str(value)[:60]}, expected {self.num_envs} times true: the rows of a world are "
+                    "truncated together; reset all of them"
+                )
+
+    def _read_actions(self, actions: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+        """Return checked actions, int64 [N, 2] or [N, 3], and whose label is asked for (None: everybody's)."""
         actions = np.asarray(actions)
         expected = (self.num_envs, len(self._choices))
         if actions.shape != expected or actions.dtype.kind not in "iu":
             raise UserError(
                 f"step expects integer actions of shape {expected}, got {actions.dtype} of shape {actions.shape}"
             )
-        if (actions.astype(np.uint64) >= self._choices).any():  # a negative number becomes a huge one
-            row = int((actions.astype(np.uint64) >= self._choices).any(axis=1).argmax())
+        outside = actions.astype(np.uint64) >= self._choices  # a negative number becomes a huge one
+        if outside.any():
+            row = int(outside.any(axis=1).argmax())
             raise UserError(
                 f"action {actions[row].tolist()} in row {row} is out of range; "
                 f"each entry must be below {self._choices.tolist()} and not negative"
             )
         actions = actions.astype(np.int64, copy=False)
-        asked = actions[:, 2] == 1 if self.selective else np.ones(self.num_envs, np.bool_)
-        return actions[:, 0], actions[:, 1], asked
+        return actions, actions[:, 2] == 1 if self.selective else None
 
-    def _label(self, preferences: Preferences, coins: NDArray[np.float64], swapped: NDArray[np.bool_]) -> Labels:
-        """Turn preferences into labels.
+    def _recommended(self, agent: Recommender, observation: Observation, rows: int) -> NDArray[np.int64]:
+        """Return the arms that an agent recommends, int64 [rows].
 
-        The coin u decides the duel of the lower with the higher index; read from the other side it is 1 - u, so that
-        label(j, i) = 1 - label(i, j) under one coin.
+        Raises:
+            UserError: They are not one candidate's index for every row.
         """
-        win, tie = preferences.win, preferences.tie
-        lower_wins = np.where(swapped, 1.0 - win - tie, win)
-        if self.feedback == "argmax":
-            label = np.sign(2.0 * lower_wins + tie - 1.0) * 0.5 + 0.5
-        else:
-            label = np.where(coins < lower_wins, 1.0, np.where(coins < lower_wins + tie, 0.5, 0.0))
-            label[np.isnan(win)] = np.nan
-        return np.where(swapped, 1.0 - label, label)
+        arms = np.asarray(agent.recommend(observation))
+        if arms.shape != (rows,) or arms.dtype.kind not in "iu":
+            raise UserError(
+                f"recommend returned {arms.dtype} of shape {arms.shape}, expected one integer for each of {rows} rows; "
+                "return the index of a candidate"
+            )
+        wrong = (arms < 0) | (arms >= self.num_candidates)
+        if wrong.any():
+            raise UserError(
+                f"recommend returned {int(arms[wrong][0])} in row {int(wrong.argmax())}, expected the index of one of "
+                f"{self.num_candidates} candidates, from 0"
+            )
+        return arms.astype(np.int64, copy=False)
 
 
 class DuelEnv(gymnasium.Env[Any, Any]):
     """The scalar form of a world: row 0 of its vector form with N = 1.
 
     Args:
-        vector: The vector form, with one row; its labels may be disturbed by `duelenv.wrappers`.
+        vector: The vector form, with one row.
 
     Raises:
         UserError: It has more rows.
@@ -373,7 +444,7 @@ class DuelEnv(gymnasium.Env[Any, Any]):
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared so by Gymnasium)
 
-    def __init__(self, vector: DuelVectorEnv | LabelWrapper) -> None:
+    def __init__(self, vector: DuelVectorEnv) -> None:
         if vector.num_envs != 1:
             raise UserError(f"the scalar form shows one row, got an environment of {vector.num_envs}; make num_envs=1")
         self.vector = vector
@@ -384,7 +455,8 @@ class DuelEnv(gymnasium.Env[Any, Any]):
         """Start an episode; see `DuelVectorEnv.reset`."""
         observation, info = self.vector.reset(seed=seed, options=options)
         self._np_random, self._np_random_seed = self.vector.np_random, self.vector.np_random_seed
-        return first_row(observation), {"queries": int(info["queries"][0])}
+        row_info = {"queries": int(info["queries"][0]), "late": info["late"], "pending": bool(info["pending"][0])}
+        return first_row(observation), row_info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Let one pair duel; see `DuelVectorEnv.step`."""
@@ -394,16 +466,15 @@ class DuelEnv(gymnasium.Env[Any, Any]):
             "margin": float(info["margin"][0]),
             "certainty": float(info["certainty"][0]),
             "queries": int(info["queries"][0]),
+            "pending": bool(info["pending"][0]),
         }
-        if "late" in info:  # of a wrapper that may hold labels back
-            row_info |= {"round": info["round"], "late": info["late"], "pending": bool(info["pending"][0])}
+        # The rest has no row axis, but for what stages say of each replicate.
+        row_info = {name: _only(value) for name, value in info.items()} | row_info
         row = first_row(observation)
         return row, float(labels[0]), bool(terminated[0]), bool(truncated[0]), row_info
 
     def view(self) -> AgentView:
         """Return what an agent may know of this environment."""
-        from dataclasses import replace
-
         return replace(self.vector.view(), scalar=True)
 
     def evaluate(self, agent: Recommender, split: str = "test") -> dict[str, float]:
@@ -418,6 +489,11 @@ class DuelEnv(gymnasium.Env[Any, Any]):
     def load_state_dict(self, state: Mapping[str, Any]) -> Any:
         """See `DuelVectorEnv.load_state_dict`."""
         return first_row(self.vector.load_state_dict(state))
+
+
+def _only(value: Any) -> Any:
+    """Return the one entry of an array as a plain number, and anything else as it is."""
+    return value[0].item() if isinstance(value, np.ndarray) else value
 
 
 class _RowOfOne:

@@ -17,7 +17,7 @@ from duelenv.experiments.config import RunConfig
 from duelenv.ground.checks import choices, integer, refuse_unknown
 from duelenv.ground.errors import UserError
 
-__all__ = ["load_modules", "make_agent", "make_environment", "make_matrix", "make_policy", "world_settings", "wrap"]
+__all__ = ["load_modules", "make_agent", "make_environment", "make_matrix", "make_policy", "world_settings"]
 
 #: Settings of a world that have a key of their own in the config.
 _ELSEWHERE = {
@@ -283,12 +283,11 @@ def make_environment(
     make = world_class(world)
     known = _parameters(make)
     settings = dict(config.env.settings)
-    wrappers = settings.pop("wrappers", None)
     for name in settings:
         if name in _ELSEWHERE:
             raise UserError(f"'env.{name}' is set in the wrong place: use {_ELSEWHERE[name]!r} at the top level")
     rows = "batch" if config.replicated else "num_envs"
-    _check_settings(world, make, settings, tuple(_ELSEWHERE), beside=(rows, "wrappers"))
+    _check_settings(world, make, settings, tuple(_ELSEWHERE), beside=(rows,))
     if "matrix" in settings:
         settings["matrix"] = make_matrix(settings["matrix"])
     prompts = make_prompts(config)
@@ -322,34 +321,7 @@ def make_environment(
     for name, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and name not in settings and name != "num_envs":
             raise UserError(f"The world {world!r} needs the setting {name!r}: set 'env.{name}'")
-    return wrap(gymnasium.make_vec(world, num_envs=num_envs, **settings), wrappers)
-
-
-def wrap(env: Any, chosen: Any) -> Any:
-    """An environment whose labels are disturbed as `env.wrappers` says.
-
-    Args:
-        env: The world.
-        chosen: What to wrap it in, innermost first: names, or mappings with a name and its settings, such as
-            `[{name: flip, probability: 0.1}, {name: delay, mean: 20}]`; None for nothing.
-
-    Raises:
-        UserError: Not such a list, or an unknown wrapper or setting.
-    """
-    from duelenv import wrappers
-
-    expected = "expected a list such as [{name: flip, probability: 0.1}, {name: delay, mean: 20}]"
-    if not isinstance(chosen, list | tuple | None):
-        raise UserError(f"'env.wrappers' is {chosen!r}, {expected}")
-    for item in chosen or ():
-        given = {"name": item} if isinstance(item, str) else item
-        if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-            raise UserError(f"'env.wrappers' holds {item!r}, {expected}")
-        settings = dict(given)
-        if not isinstance(settings.get("name"), str):
-            raise UserError(f"'env.wrappers' holds {item!r} without a name: {choices('', wrappers.names())}")
-        env = wrappers.make(settings.pop("name"), env, **settings)
-    return env
+    return gymnasium.make_vec(world, num_envs=num_envs, **settings)
 
 
 def make_agent(config: RunConfig, label: str, env: Any, seed: int) -> Any:

@@ -22,8 +22,8 @@ from duelenv.experiments import assembly, checkpoints
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.journal import Journal, LabelLog, labels_table
 from duelenv.experiments.metrics import is_measured
-from duelenv.late import LateLabels
 from duelenv.oracles.base import utility_of
+from duelenv.oracles.sources import answers_later
 
 #: Where the answers of the oracles go, in a cell's folder.
 _JOURNALS = {"oracle": "answers.jsonl", "evaluation_oracle": "judgements.jsonl"}
@@ -158,7 +158,6 @@ class _Run:
         self.truth = self.env.unwrapped
         self.agent: Any = assembly.make_agent(config, cell.label, self.env, cell.seeds[0])
         self.replicates: int = self.truth.view().replicates
-        self.late = LateLabels()
         self.step = 0
         self.seconds = 0.0
         self.queries = np.zeros(self.replicates, dtype=np.int64)
@@ -178,8 +177,11 @@ class _Run:
             self._evaluate()
 
     def _wrap(self, key: str, oracle: Any) -> Any:
-        """Puts a journal before an oracle, unless it only judges and costs nothing to ask again."""
-        if key == "evaluation_oracle" and utility_of(oracle) is not None:
+        """Puts a journal before an oracle, unless it only judges and costs nothing to ask again, or keeps a record.
+
+        A source that answers later knows requests by their id, and answers those it answered before from its record.
+        """
+        if answers_later(oracle) or (key == "evaluation_oracle" and utility_of(oracle) is not None):
             return oracle
         self.journals[key] = Journal(oracle, self.folder / _JOURNALS[key])
         return self.journals[key]
@@ -246,15 +248,15 @@ class _Run:
         actions = self.agent.act(observation)
         self.observation, labels, _, truncated, info = self.env.step(actions)
         if self.log is not None:
-            self.log.write(self.step + 1, observation, np.asarray(actions), np.asarray(labels), info.get("late"))
-        learnt = [self.agent.update(*call) for call in self.late.calls(observation, actions, labels, info)]
+            self.log.write(self.step + 1, observation, np.asarray(actions), np.asarray(labels), info["late"])
+        learnt = self.agent.update(observation, actions, labels, info["late"])
         self.seconds += time.perf_counter() - started
         self.step += 1
         self.queries = self._queries(info)
         for name, values in info.get("regret", {}).items():
             total = np.asarray(values, dtype=np.float64).reshape(self.replicates, -1).sum(axis=1)
             self.regret[name] = self.regret.get(name, 0.0) + total
-        for metrics in (*learnt, {"duel_certainty": self._mean_of(info["certainty"])}):
+        for metrics in (learnt, {"duel_certainty": self._mean_of(info["certainty"])}):
             self._add(metrics or {})
         self.over = bool(np.all(truncated))
         if self.over or self.step % self.config.evaluate_every == 0:
@@ -314,7 +316,6 @@ class _Run:
             "calls": {key: journal.calls for key, journal in self.journals.items()},
             "log_length": None if self.log is None else self.log.length,
             "env": self.env.state_dict(),
-            "late": self.late.state_dict(),
             "agent": self.agent.state_dict(),
             "torch_rng": None if self.policy is None else _torch_rng(),
         }
@@ -334,7 +335,6 @@ class _Run:
             import torch
 
             torch.set_rng_state(state["torch_rng"])
-        self.late.load_state_dict(state["late"])
         return self.env.load_state_dict(state["env"])
 
     # Results ---------------------------------------------------------------------------------------

@@ -125,7 +125,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(arguments: argparse.Namespace) -> int:
     import duelenv
-    from duelenv import agents, oracles, wrappers
+    from duelenv import agents, oracles
+    from duelenv.labels import stage_names
     from duelenv.oracles.links import LINKS
     from duelenv.oracles.matrices import MATRICES
     from duelenv.oracles.utilities import UTILITIES
@@ -134,7 +135,7 @@ def _list(arguments: argparse.Namespace) -> int:
         "agents": sorted(agents.names()),
         "oracles": sorted(oracles.names()),
         "worlds": list(duelenv.WORLDS),
-        "wrappers of labels (env.wrappers)": wrappers.names(),
+        "stages of labels (env.stages)": stage_names(),
         "matrices (env.matrix)": sorted(MATRICES),
         "utilities of features (env.utility)": sorted(UTILITIES),
         "links (env.link)": sorted(LINKS),

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.late import Answers
+from duelenv.labels import Arrivals
 from duelenv.oracles.base import Oracle, Preferences, ask
 
 __all__ = ["Journal", "LabelLog", "labels_table"]
@@ -109,7 +109,7 @@ class LabelLog:
         observation: Mapping[str, Any],
         actions: NDArray[np.int64],
         labels: NDArray[np.float64],
-        late: Answers | None = None,
+        late: Arrivals | None = None,
     ) -> None:
         """Adds one round.
 

@@ -33,7 +33,7 @@ __all__ = ["Bound", "Group", "RegretTable", "bounds_of", "duels", "group_agents"
 Array = NDArray[np.float64]
 
 #: Settings with which labels are late or wrong or the truth moves: the bounds below are of worlds without.
-_DISTURBANCES = ("wrappers", "drift", "changes")
+_DISTURBANCES = ("stages", "drift", "changes")
 #: Worlds of which a bound is known.
 _MATRIX, _FEATURE = "duelenv/MatrixDuel-v0", "duelenv/FeatureDuel-v0"
 

@@ -73,6 +73,7 @@ def show_duel(config: RunConfig) -> str:
         config: The run; its first seed decides what is shown.
     """
     from duelenv.oracles.base import utility_of
+    from duelenv.oracles.sources import answers_later
 
     assembly.load_modules(config.modules)
     env = assembly.make_environment(config, policy=assembly.make_policy(config))
@@ -88,7 +89,7 @@ def show_duel(config: RunConfig) -> str:
         lines += _candidates(observation, candidates)
         probability = None
         oracle = getattr(world, "oracle", None)
-        if oracle is None or utility_of(oracle) is not None:
+        if oracle is None or (utility_of(oracle) is not None and not answers_later(oracle)):
             # Asking a utility costs nothing; any other oracle is asked once, by the step below.
             probability = world.preferences(actions)
         _, labels, _, _, info = env.step(actions)

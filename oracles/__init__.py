@@ -1,4 +1,4 @@
-"""Who answers "which of the two is better": utilities, matrices, reward models, records, wrappers.
+"""Who answers "which of the two is better": utilities, matrices, reward models, records, sources, wrappers.
 
 Not for drawing labels, counting queries or anything an agent learns. Importing this package loads
 neither torch nor transformers.
@@ -15,17 +15,22 @@ from duelenv.oracles.base import (
     register,
     utility_of,
 )
+from duelenv.oracles.sources import Answer, Request, Source, answers_later
 from duelenv.oracles.wrappers import Noise, PositionBias, Temperature, TieBand
 
 __all__ = [
+    "Answer",
     "Noise",
     "Oracle",
     "PositionBias",
     "Preferences",
+    "Request",
+    "Source",
     "Temperature",
     "TieBand",
     "UserError",
     "UtilityOracle",
+    "answers_later",
     "ask",
     "make",
     "names",

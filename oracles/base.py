@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.oracles import links
 
@@ -109,13 +110,13 @@ def ask(oracle: Oracle, prompts: Sequence[str], first: Sequence[str], second: Se
 
 def _probabilities(values: object, count: int, meaning: str) -> NDArray[np.float64]:
     """`values` as float64 [count] in [0, 1] or NaN, or a `UserError` saying what is wrong."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise UserError(
-            f"oracle returned {type(values).__name__} {str(values)[:60]!r}, expected {count} "
-            f"probabilities; return an array of the probabilities that {meaning}"
-        ) from None
+    array = checks.real_array(
+        values,
+        lambda what: UserError(
+            f"oracle returned {what}, expected {count} probabilities; return an array of the probabilities that "
+            f"{meaning}, with nan where it declines for good"
+        ),
+    )
     if array.shape != (count,):
         raise UserError(
             f"oracle returned an array of shape {array.shape} for {count} duels, expected shape "
@@ -162,13 +163,39 @@ class UtilityOracle(ABC):
     ) -> NDArray[np.float64]:
         """F((u_first - u_second) / temperature), float64 [N]."""
         # One call for both sides, so that a utility that works in batches fills them.
-        utilities = self.utility([*prompts, *prompts], [*first, *second])
+        utilities = finite_utility(self, [*prompts, *prompts], [*first, *second])
         difference = utilities[: len(first)] - utilities[len(first) :]
         probability = links.link(self.link)(difference / temperature)
         return np.asarray(probability, dtype=np.float64)
 
 
-def utility_of(oracle: Oracle) -> UtilityOracle | None:
+def finite_utility(oracle: UtilityOracle, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
+    """The utility of each response to the prompt beside it, checked, float64 [N].
+
+    Raises:
+        UserError: It is not one finite number per response. A utility that is NaN or infinite is a fault of whoever
+            computes it, and no way of saying that there is no answer.
+    """
+    name = type(oracle).__name__
+    values = checks.real_array(
+        oracle.utility(prompts, responses),
+        lambda what: UserError(f"utility of {name} returned {what}, expected {len(responses)} finite numbers"),
+    )
+    if values.shape != (len(responses),):
+        raise UserError(
+            f"utility of {name} returned an array of shape {values.shape} for {len(responses)} responses, expected "
+            f"shape ({len(responses)},); return one number per response"
+        )
+    if not np.isfinite(values).all():
+        place = int(np.argmin(np.isfinite(values)))
+        raise UserError(
+            f"utility of {name} is {values[place]:g} for response {str(responses[place])[:60]!r}, expected a finite "
+            "number; correct what computes it"
+        )
+    return values
+
+
+def utility_of(oracle: object) -> UtilityOracle | None:
     """The utility oracle inside any number of wrappers: the truth that regret is measured by.
 
     Args:
@@ -252,10 +279,10 @@ def make(name: str, **settings: Any) -> Oracle:
             ):
                 continue
             raise UserError(f"oracle {name!r} lacks the setting {key!r}; give it a value")
-    oracle = factory(**own)
-    for key, wrapper in wrappers.WRAPPERS.items():
+    oracle: Any = factory(**own)
+    for key in wrappers.WRAPPERS:
         if key in settings:
-            oracle = wrapper(oracle, settings[key])
+            oracle = wrappers.wrapped(oracle, key, settings[key])
     return oracle
 
 

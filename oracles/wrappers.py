@@ -18,6 +18,7 @@ from scipy import special
 
 from duelenv.ground import checks
 from duelenv.oracles.base import Oracle, Preferences, UtilityOracle, ask
+from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, checked
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class PositionBias(Wrapper):
         return _decided(preferences, lambda log_odds: log_odds + self.bias)
 
 
-WRAPPERS: Mapping[str, Callable[[Oracle, float], Oracle]] = MappingProxyType(
+WRAPPERS: Mapping[str, Callable[[Oracle, float], Wrapper]] = MappingProxyType(
     {
         "temperature": Temperature,
         "position_bias": PositionBias,
@@ -144,6 +145,50 @@ WRAPPERS: Mapping[str, Callable[[Oracle, float], Oracle]] = MappingProxyType(
 )
 """Wrappers by the name of their setting, in the order in which `make` applies them: how sharply the
 annotator sees, what the order does, where a tie is called, and last the slip of the hand."""
+
+
+@dataclass(frozen=True)
+class DisturbedSource:
+    """A source that answers later, whose answers go through wrappers.
+
+    Attributes:
+        inner: Who is asked.
+        wrapper: A wrapper around nothing in particular: only its `change` is used.
+    """
+
+    inner: Source
+    wrapper: Wrapper
+
+    def ask(self, requests: Sequence[Request], /) -> None:
+        """Pass requests on."""
+        self.inner.ask(requests)
+
+    def collect(self) -> list[Answer]:
+        """Return the answers that are there, changed."""
+        answers = [checked(answer) for answer in self.inner.collect()]
+        win = np.array([answer.win for answer in answers])
+        changed = self.wrapper.change(Preferences(win, np.array([answer.tie for answer in answers])))
+        columns = zip(answers, changed.win.tolist(), changed.tie.tolist(), strict=True)
+        return [Answer(answer.id, win, tie) for answer, win, tie in columns]
+
+
+def wrapped(oracle: Oracle | Source, name: str, value: float) -> Oracle | Source:
+    """An oracle in the wrapper of a name, whether it answers at once or later.
+
+    Raises:
+        UserError: the value is refused.
+    """
+    kind = WRAPPERS[name]
+    at_once, later = at_once_or_later(oracle)
+    if later is not None:
+        return DisturbedSource(later, kind(_nobody, value))
+    assert at_once is not None
+    return kind(at_once, value)
+
+
+def _nobody(prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
+    """Declines: the oracle of a wrapper that only changes what others answer."""
+    return np.full(len(prompts), np.nan)
 
 
 def _decided(

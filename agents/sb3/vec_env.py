@@ -23,7 +23,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 from duelenv.core import AgentView, DuelVectorEnv, Observation
 from duelenv.ground.errors import UserError
 from duelenv.rewards import RegretReward
-from duelenv.wrappers import HoldingWrapper
 
 Arms = NDArray[np.int64]
 Rewards = NDArray[np.float64]
@@ -151,14 +150,11 @@ class SelfPlayVecEnv(_DuelVecEnv):
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env, spaces.Discrete(view_of(env).num_candidates))
-        layer: Any = env
-        while layer is not env.unwrapped:
-            if isinstance(layer, HoldingWrapper):
-                raise UserError(
-                    f"self-play pays a label in the round of its duel, and wrapper {layer.kind!r} holds labels back; "
-                    "take it off"
-                )
-            layer = layer.env
+        if self.view.late:
+            raise UserError(
+                f"self-play pays a label in the round of its duel, and in this {self.view.world} labels can come late; "
+                "leave out stages that hold labels back, and sources that answer later"
+            )
 
     def _duel(self, actions: Arms) -> tuple[Observation, Rewards, bool, dict[str, Any]]:
         observation, labels, over, info = self._step(actions.reshape(2, -1).T)  # (2N) -> (N, 2)

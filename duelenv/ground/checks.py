@@ -42,7 +42,7 @@ def number(
     """
     lower, upper = low if above is None else above, high if below is None else below
     result = math.nan
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, Real):
         try:
             result = float(value)
         except OverflowError:  # an integer beyond every float
@@ -62,11 +62,11 @@ def integer(name: str, value: object, *, low: int, high: int | None = None) -> i
     Raises:
         UserError: `value` is not an integer or is out of range.
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    whole = not isinstance(value, bool) and isinstance(value, Integral)
     if not whole or int(value) < low or (high is not None and int(value) > high):  # type: ignore[call-overload]
         expected = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
         raise UserError(f"{name} is {_shown(value)}, expected {expected}; change {name}")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    return int(value)  # type: ignore[call-overload]
 
 
 def flag(name: str, value: object) -> bool:
@@ -212,7 +212,7 @@ def _plain(values: Any) -> Any:
 
 def _shown(value: object) -> str:
     """A value as it stands in a sentence."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and abs(int(value)) > 10**30:
+    if isinstance(value, Integral) and abs(int(value)) > 10**30:
         return f"an integer of {int(value).bit_length()} bits"
     return repr(value)
 

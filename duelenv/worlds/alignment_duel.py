@@ -5,6 +5,7 @@ The policy that is sampled is the one that the agent trains; this world never tr
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,18 +13,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import AgentView, DuelEnv, DuelVectorEnv, Recommender
+from duelenv.core import AgentView, DuelEnv, Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
+from duelenv.labels.path import Texts
 from duelenv.observation import LazyObservation
-from duelenv.oracles.base import Oracle, Preferences, ask, utility_of
+from duelenv.oracles.base import Oracle, utility_of
 from duelenv.oracles.links import link
+from duelenv.oracles.sources import Source, answers_later, at_once_or_later
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.worlds.candidates import (
     Candidates,
+    Context,
     Encoder,
-    Round,
     Strings,
     check_sources,
     draw_candidates,
@@ -31,6 +34,7 @@ from duelenv.worlds.candidates import (
     observe,
 )
 from duelenv.worlds.comparator import Comparator
+from duelenv.worlds.text_duel import TextDuelVectorEnv
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy
@@ -40,7 +44,7 @@ SAMPLING = ("fresh", "ahead")
 _HOLD_OUT_EVERY = 5
 
 
-class AlignmentDuelVectorEnv(DuelVectorEnv):
+class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     """N prompts a round, each with K responses of a live policy: one replicate, and the batch of its learner.
 
     ## Description
@@ -74,10 +78,11 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
 
     ## Arguments
     policy: The live policy; `sources` other than "policy" come from it too.
-    oracle: An oracle, or a callable (prompts, first, second) -> P(first preferred).
+    oracle: An oracle, or a callable (prompts, first, second) -> P(first preferred), or a source that answers later.
     prompts: Prompts that duels are drawn from.
     test_prompts: Held-out prompts of `evaluate`; by default every fifth prompt is held out.
-    evaluation_oracle: Judges in `evaluate`; by default the oracle's true utility, or the oracle itself.
+    evaluation_oracle: Judges in `evaluate`, at once; by default the oracle's true utility, or the oracle itself. Where
+        the oracle answers later and has no utility, `evaluate` has no win rates without one, and a warning says so.
     sources: How many candidates come from where, such as {"policy": 16, "reference": 4}.
     sampling: "fresh" draws the next candidates when the observation is first read, after the usual loop's update;
         "ahead" draws them inside `step`, one update old.
@@ -85,6 +90,7 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
     features: "start" for the mean hidden state of the frozen start model, or an encoder (prompts, responses) -> [n, d].
     within_set: Add the diagnostic regret; it asks for the utility of every candidate.
     evaluation_prompts: At most so many prompts are judged in `evaluate`.
+    stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
 
     ## Version History
     v0: first version.
@@ -98,7 +104,7 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
     def __init__(
         self,
         policy: CausalLMPolicy,
-        oracle: Oracle,
+        oracle: Oracle | Source,
         prompts: Sequence[str],
         *,
         num_envs: int = 1,
@@ -114,6 +120,7 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
         horizon: int = 60,
         selective: bool = False,
         feedback: str = "bernoulli",
+        stages: Sequence[StageLike] | None = None,
     ) -> None:
         self._sources = check_sources(sources, num_candidates)
         checks.one_of("sampling", sampling, SAMPLING)
@@ -124,11 +131,8 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
         for split_prompts in self._prompts.values():
             policy.check_prompts(list(split_prompts))
         self._policy = policy
-        self.oracle = oracle
         truth = utility_of(oracle)
-        self._judge: Oracle = oracle if truth is None else truth
-        if evaluation_oracle is not None:
-            self._judge = evaluation_oracle
+        self._judge = _judge_of(oracle, evaluation_oracle)
         judged = utility_of(self._judge)
         self._comparator = None if truth is None else Comparator(truth, policy, temperature)
         self._judge_comparator = self._comparator
@@ -142,6 +146,7 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
         self._rows = np.arange(num_envs)
         total = sum(self._sources.values())
         super().__init__(
+            oracle,
             num_envs=num_envs,
             batch=num_envs,
             num_candidates=total,
@@ -149,9 +154,10 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
             observation=observation_spaces(policy, features, total, self._prompts["train"][0]),
             selective=selective,
             feedback=feedback,
+            stages=stages,
         )
         self._contexts: RowStreams
-        self._current: Round
+        self._current: Context
         self._start_responses: dict[str, Strings] = {}
 
     def view(self) -> AgentView:
@@ -174,29 +180,20 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
         prompts = self._prompts["train"]
         chosen = prompts[(self._contexts.uniform() * len(prompts)).astype(np.int64)]
         uniforms = self._contexts.uniform(self.num_candidates, self._policy.max_new_tokens)
-        self._current = Round(
-            chosen, lambda: draw_candidates(self._policy, chosen, uniforms, self._sources, self._temperature)
-        )
+        self._current = Context(self._policy, chosen, uniforms, self._sources, self._temperature)
         if self._sampling == "ahead":
             self._current.candidates()
 
     def _observe(self) -> LazyObservation:
         return observe(self._current, self._policy, self._features)
 
-    def _preferences(
-        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_]
-    ) -> Preferences:
+    def _texts(self, first: NDArray[np.int64], second: NDArray[np.int64], rows: NDArray[np.int64]) -> Texts:
         drawn = self._current.candidates()
-        rows = self._rows[asked]  # a row that is not asked costs the oracle nothing
-        answer = ask(
-            self.oracle,
-            list(drawn.prompts[rows]),
-            list(drawn.responses[rows, first[rows]]),
-            list(drawn.responses[rows, second[rows]]),
+        return (
+            drawn.prompts[rows].tolist(),
+            drawn.responses[rows, first[rows]].tolist(),
+            drawn.responses[rows, second[rows]].tolist(),
         )
-        win, tie = np.full(self.num_envs, np.nan), np.zeros(self.num_envs)
-        win[rows], tie[rows] = answer.win, answer.tie
-        return Preferences(win, tie)
 
     # Regret ----------------------------------------------------------------------------------------------------------
 
@@ -223,8 +220,10 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
         are the same at every call, and K of the start policy.
 
         Returns:
-            float64 [1] each: `win_rate`, mean P(new > start) under the evaluation oracle, equal texts counting 0.5;
-            `win_rate_best_of_n`, the same for the recommended response; `kl`, KL(policy || start) per response in nats,
+            float64 [1] each: `win_rate`, mean P(new > start) under the evaluation oracle over what it answers, equal
+            texts counting 0.5 unasked; `win_rate_best_of_n`, the same for the recommended response; where that oracle
+            has no utility, `unanswered`, how many comparisons it declined, and `evaluation_queries`, how many it was
+            asked since the last seeded reset, beside `queries`; `kl`, KL(policy || start) per response in nats,
             as the mean log-ratio over responses drawn at temperature 1, whatever the world's temperature;
             `response_tokens`; and where the oracle has a utility, the mean `utility` and the `simple_regret` of the
             recommended response.
@@ -232,15 +231,19 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
         new, old = self._evaluation_responses(split)
         sampled_at = self._policy.temperature if self._temperature is None else self._temperature
         plain = new if sampled_at == 1 else self._draw_own(split, temperature=1.0)
-        arms = np.asarray(agent.recommend(observe(Round(new.prompts, lambda: new), self._policy, self._features)))
+        shown = observe(Context.of(new), self._policy, self._features)
+        arms = self._recommended(agent, shown, len(new.prompts))
         rows = np.arange(len(new.prompts))
         recommended = new.responses[rows, arms]
-        metrics = {
-            "win_rate": self._win_rate(new.prompts, new.responses, old),
-            "win_rate_best_of_n": self._win_rate(new.prompts, recommended[:, np.newaxis], old[:, :1]),
-            "kl": self._kl(plain),
-            "response_tokens": float(new.mask.sum(axis=2).mean()),
-        }
+        metrics: dict[str, float] = {}
+        if self._judge is not None:
+            wins = self._wins(self._judge, new.prompts, new.responses, old)
+            best_wins = self._wins(self._judge, new.prompts, recommended[:, np.newaxis], old[:, :1])
+            metrics["win_rate"], metrics["win_rate_best_of_n"] = _mean(wins), _mean(best_wins)
+            if self._judge_costs:
+                metrics["unanswered"] = float(np.isnan(wins).sum() + np.isnan(best_wins).sum())
+                metrics["evaluation_queries"] = float(self._labels.evaluation_queries)
+        metrics |= {"kl": self._kl(plain), "response_tokens": float(new.mask.sum(axis=2).mean())}
         if self._judge_comparator is not None:
             utilities = self._judge_comparator.utility(new.prompts, new.responses)
             best = self._judge_comparator.best(new.prompts)
@@ -280,12 +283,20 @@ class AlignmentDuelVectorEnv(DuelVectorEnv):
         streams = RowStreams(self.root, f"evaluate/{split}", len(prompts))
         return prompts, streams.uniform(self.num_candidates, self._policy.max_new_tokens)
 
-    def _win_rate(self, prompts: Strings, new: Strings, old: Strings) -> float:
-        """Return mean P(new > old), for responses [P, M] each."""
-        asked = np.repeat(prompts, new.shape[1])
-        answer = ask(self._judge, list(asked), list(new.ravel()), list(old.ravel()))
-        wins = answer.expected_label
-        return float(np.where(new.ravel() == old.ravel(), 0.5, wins).mean())
+    def _wins(self, judge: Oracle, prompts: Strings, new: Strings, old: Strings) -> NDArray[np.float64]:
+        """Return P(new > old) of every pair of responses, [P, M] each, as [P * M]; NaN where the judge declined."""
+        prompts, new, old = np.repeat(prompts, new.shape[1]), new.ravel(), old.ravel()
+        wins = np.full(len(new), 0.5)
+        differ = np.flatnonzero(new != old)
+        if len(differ):
+            texts = (prompts[differ].tolist(), new[differ].tolist(), old[differ].tolist())
+            wins[differ] = self._labels.judge(judge, texts, costs=self._judge_costs).expected_label
+        return wins
+
+    @property
+    def _judge_costs(self) -> bool:
+        """Whether the judge's answers are counted: a utility can be computed again, anything else may be paid for."""
+        return utility_of(self._judge) is None
 
     def _kl(self, drawn: Candidates) -> float:
         """Return the mean of log policy - log start over the responses that the policy drew."""
@@ -323,7 +334,9 @@ class AlignmentDuelEnv(DuelEnv):
     Truncated after `horizon` rounds.
     """
 
-    def __init__(self, policy: CausalLMPolicy, oracle: Oracle, prompts: Sequence[str], **settings: Any) -> None:
+    def __init__(
+        self, policy: CausalLMPolicy, oracle: Oracle | Source, prompts: Sequence[str], **settings: Any
+    ) -> None:
         super().__init__(AlignmentDuelVectorEnv(policy, oracle, prompts, num_envs=1, **settings))
 
     def examples(self, split: str = "test", count: int = 8) -> list[dict[str, str]]:
@@ -331,6 +344,32 @@ class AlignmentDuelEnv(DuelEnv):
         vector = self.vector
         assert isinstance(vector, AlignmentDuelVectorEnv)
         return vector.examples(split, count)
+
+
+def _judge_of(oracle: Oracle | Source, evaluation_oracle: Oracle | None) -> Oracle | None:
+    """Return who judges in `evaluate`; None, with a warning, where there is nobody who answers at once."""
+    if evaluation_oracle is not None:
+        if answers_later(evaluation_oracle):
+            raise UserError(
+                f"evaluation_oracle is {str(evaluation_oracle)[:60]!r}, which answers later, and evaluate needs "
+                "answers at once; give a function (prompts, first, second) -> probabilities"
+            )
+        return evaluation_oracle
+    truth, (at_once, _) = utility_of(oracle), at_once_or_later(oracle)
+    if truth is not None or at_once is not None:
+        return truth or at_once
+    warnings.warn(
+        "the oracle answers later and has no utility: evaluate leaves out win_rate and win_rate_best_of_n, unless "
+        "evaluation_oracle is given",
+        stacklevel=3,
+    )
+    return None
+
+
+def _mean(wins: NDArray[np.float64]) -> float:
+    """Return the mean over what was answered; NaN where nothing was."""
+    answered = wins[~np.isnan(wins)]
+    return float(answered.mean()) if len(answered) else float("nan")
 
 
 def _split_prompts(prompts: Sequence[str], test_prompts: Sequence[str] | None) -> dict[str, Strings]:

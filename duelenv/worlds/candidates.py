@@ -78,18 +78,44 @@ class Candidates:
         return cls(prompts, np.array(state["responses"], dtype=object), **arrays)
 
 
-class Round:
-    """One round's prompts [N], and its candidates once somebody has looked or they have duelled."""
+class Context:
+    """One round's prompts [N], and its candidates once somebody has looked or they have duelled.
 
-    def __init__(self, prompts: Strings, draw: Callable[[], Candidates]) -> None:
+    Args:
+        policy: Draws the candidates, as it stands at that moment.
+        prompts: [N].
+        uniforms: [N, K, L], which decide every token.
+        sources: How many of the K come from where.
+        temperature: Sampling temperature; None takes the policy's own.
+    """
+
+    def __init__(
+        self,
+        policy: CausalLMPolicy | None,
+        prompts: Strings,
+        uniforms: NDArray[np.float64],
+        sources: Mapping[str, int],
+        temperature: float | None,
+    ) -> None:
         self.prompts = prompts
         self.drawn: Candidates | None = None
-        self._draw = draw
+        self._policy = policy
+        self._uniforms = uniforms
+        self._sources = sources
+        self._temperature = temperature
+
+    @classmethod
+    def of(cls, drawn: Candidates) -> Context:
+        """Return the context of candidates that are there already."""
+        context = cls(None, drawn.prompts, np.zeros(0), {}, None)
+        context.drawn = drawn
+        return context
 
     def candidates(self) -> Candidates:
         """Return the candidates, drawing them the first time."""
         if self.drawn is None:
-            self.drawn = self._draw()
+            assert self._policy is not None
+            self.drawn = draw_candidates(self._policy, self.prompts, self._uniforms, self._sources, self._temperature)
         return self.drawn
 
 
@@ -130,11 +156,11 @@ def draw_candidates(
     return Candidates(prompts, *columns)
 
 
-def observe(current: Round, policy: CausalLMPolicy, features: str | Encoder) -> LazyObservation:
+def observe(current: Context, policy: CausalLMPolicy, features: str | Encoder) -> LazyObservation:
     """Return a round's observation; reading what belongs to its candidates draws them.
 
     Args:
-        current: The round.
+        current: The round's prompts and candidates.
         policy: Scores under the reference, and embeds where no encoder does.
         features: "start", or an encoder.
     """

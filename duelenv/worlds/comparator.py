@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.ground.randomness import stream
-from duelenv.oracles.base import UtilityOracle
+from duelenv.oracles.base import UtilityOracle, finite_utility
 from duelenv.worlds.candidates import Strings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Comparator:
     def utility(self, prompts: Strings, responses: Strings) -> NDArray[np.float64]:
         """Return the utility of responses [N, M] to prompts [N], float64 [N, M]."""
         repeated = np.repeat(prompts, responses.shape[1])
-        return self.truth.utility(list(repeated), list(responses.ravel())).reshape(responses.shape)
+        return finite_utility(self.truth, list(repeated), list(responses.ravel())).reshape(responses.shape)
 
     def best(self, prompts: Strings) -> NDArray[np.float64]:
         """Return the utility to compare with for each prompt, float64 [N]."""

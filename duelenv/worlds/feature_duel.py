@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
+from duelenv.core import DuelEnv, DuelVectorEnv, Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -72,6 +72,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
     horizon: Rounds of an episode.
     selective: Give the action a third entry, 1 to ask for the label and 0 not to.
     feedback: "bernoulli", labels drawn with the preference's probability; "argmax", always the likelier one.
+    stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
 
     ## Version History
     v0: first version.
@@ -107,6 +108,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         horizon: int = 1000,
         selective: bool = False,
         feedback: str = "bernoulli",
+        stages: Sequence[StageLike] | None = None,
     ) -> None:
         checks.integer("dim", dim, low=1)
         checks.integer("num_candidates", num_candidates, low=2)
@@ -126,6 +128,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
             observation={"features": spaces.Box(-bound, bound, (num_candidates, dim), np.float32)},
             selective=selective,
             feedback=feedback,
+            stages=stages,
         )
         self.dim = dim
         self._link = link_named(link)
@@ -140,7 +143,6 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
 
     def _redraw(self, root: int) -> None:
         self._truth = MovingUtility(root, self.replicates, *self._utility_settings, self._motion)
-        self._clock = 0  # rounds since the seeded reset
         self._utility = self._truth.at(0)
         self._contexts = RowStreams(root, "context", self.num_envs)
         if self.fixed_candidates:
@@ -151,10 +153,8 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         return {} if self.fixed_candidates else {"context": self._contexts}
 
     def _next_context(self) -> None:
-        if self._round > 0:  # after a step, not at a reset
-            self._clock += 1
         if self._motion:
-            self._utility = self._truth.at(self._clock)
+            self._utility = self._truth.at(self._number)
         if not self.fixed_candidates:
             self._set_features(self._draw_candidates(self._contexts))
         elif self._motion:
@@ -197,7 +197,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         return {"features": self._features.copy() if self.fixed_candidates else self._features}
 
     def _preferences(
-        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_]
+        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_] | None
     ) -> Preferences:
         utilities = self._utilities
         margin = utilities[self._rows, first] - utilities[self._rows, second]
@@ -221,7 +221,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         for _ in range(_EVALUATION_ROUNDS):
             features = self._features if self.fixed_candidates else self._draw_candidates(streams)
             utilities = self._utilities_of(features)
-            arms = np.asarray(agent.recommend({"features": features}))
+            arms = self._recommended(agent, {"features": features}, self.num_envs)
             chosen = utilities[self._rows, arms]
             regret += utilities.max(axis=1) - chosen
             win_rate += self._link(chosen[:, np.newaxis] - utilities).mean(axis=1)
@@ -230,16 +230,6 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
             "simple_regret": regret.reshape(shape).mean(axis=1) / _EVALUATION_ROUNDS,
             "win_rate_best_of_n": win_rate.reshape(shape).mean(axis=1) / _EVALUATION_ROUNDS,
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"clock": self._clock}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
-        observation = super().load_state_dict(state)
-        self._clock = int(state["clock"])
-        self._utility = self._truth.at(self._clock)
-        self._set_features(self._features)
-        return observation
 
 
 class FeatureDuelEnv(DuelEnv):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
+from duelenv.core import DuelEnv, DuelVectorEnv, Recommender, StageLike
 from duelenv.ground.randomness import RowStreams
 from duelenv.oracles.base import Preferences
 from duelenv.oracles.matrices import borda_scores, condorcet_winner, load_matrix
@@ -54,6 +54,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         one more than changes; or the one matrix with its arms relabelled at random, for each replicate by itself, so
         that the Condorcet winner is another arm (or, without one, the matrix another). Rounds are counted from 0 at the
         seeded reset and go on over later episodes: `reset()` leaves the truth where it is.
+    stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
     drift: Largest change of a preference in a round, in [0, 1], such as 0.001, of a single matrix. All preferences fade
         to 1/2 at this speed, come back with the arms relabelled in the same way as at changes, and fade again.
 
@@ -87,6 +88,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         feedback: str = "bernoulli",
         changes: Sequence[int] = (),
         drift: float = 0.0,
+        stages: Sequence[StageLike] | None = None,
     ) -> None:
         given = load_matrix(matrix)
         self._matrices = given if given.ndim == 3 else given[np.newaxis]
@@ -99,6 +101,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
             observation={"features": spaces.Box(0.0, 1.0, (num_arms, num_arms), np.float32)},
             selective=selective,
             feedback=feedback,
+            stages=stages,
         )
         self._has_winner = all(condorcet_winner(one) is not None for one in self._matrices)
         self._replicate = np.arange(num_envs) // batch
@@ -110,7 +113,6 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
     def _redraw(self, root: int) -> None:
         """Without motion the matrix is as given, and there is no context: nothing is drawn."""
         self._truth = MovingMatrix(root, self.replicates, self._matrices, self._motion)
-        self._clock = 0  # rounds since the seeded reset, where the truth moves
         self._follow(self._truth.at(0))
 
     def _context_streams(self) -> dict[str, RowStreams]:
@@ -119,9 +121,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
     def _next_context(self) -> None:
         """Every round shows the same arms."""
         if self._motion:
-            if self._round > 0:  # after a step, not at a reset
-                self._clock += 1
-            self._follow(self._truth.at(self._clock))
+            self._follow(self._truth.at(self._number))
 
     def _follow(self, truth: MatrixTruth) -> None:
         """Make this the truth of the round."""
@@ -142,7 +142,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         return {"features": np.broadcast_to(identity, (self.num_envs, *identity.shape))}
 
     def _preferences(
-        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_]
+        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_] | None
     ) -> Preferences:
         win = self._matrix[self._parts(first), self._parts(second)]
         if self._contrast != 1.0:
@@ -172,7 +172,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         There are no contexts, so both splits are the same. `simple_regret` is P(winner beats arm) - 1/2 where a
         Condorcet winner exists, and otherwise the loss in Copeland score; both by the truth of the coming round.
         """
-        arms = np.asarray(agent.recommend(self._observe()), np.int64)
+        arms = self._recommended(agent, self._observe(), self.num_envs)
         regret = self._regret(arms, arms)
         win_rate = 0.5 + self._contrast * (self._borda[self._parts(arms)] - 0.5)
         shape = (self.replicates, self.batch)
@@ -180,15 +180,6 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
             "simple_regret": regret["average" if self._has_winner else "copeland"].reshape(shape).mean(axis=1),
             "win_rate_best_of_n": win_rate.reshape(shape).mean(axis=1),
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"clock": self._clock}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
-        observation = super().load_state_dict(state)
-        self._clock = int(state["clock"])
-        self._follow(self._truth.at(self._clock))
-        return observation
 
 
 class MatrixDuelEnv(DuelEnv):

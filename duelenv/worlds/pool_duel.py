@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,22 +10,25 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from duelenv.core import DuelEnv, DuelVectorEnv, Recommender
+from duelenv.core import DuelEnv, Recommender, StageLike
 from duelenv.data import Pool
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
+from duelenv.labels.path import Texts
 from duelenv.observation import LazyObservation
-from duelenv.oracles.base import Oracle, Preferences, ask
+from duelenv.oracles.base import Oracle, Preferences
 from duelenv.oracles.links import link as link_named
+from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.spaces import Unicode, UnicodeArray
 from duelenv.worlds.pool_inputs import features_of, pool_of
+from duelenv.worlds.text_duel import TextDuelVectorEnv
 
 SPLITS = ("train", "test")
 
 
-class PoolDuelVectorEnv(DuelVectorEnv):
+class PoolDuelVectorEnv(TextDuelVectorEnv):
     """N rows of duels between recorded responses.
 
     ## Description
@@ -68,7 +71,9 @@ class PoolDuelVectorEnv(DuelVectorEnv):
     test_fraction: Share of the prompts that is held out.
     link: "logistic" or "probit".
     oracle: Answers the duels instead of the recorded utilities: an oracle or a callable
-        (prompts, first, second) -> P(first preferred).
+        (prompts, first, second) -> P(first preferred), or a source that answers later.
+    stages: Disturbances of labels on their way to the agent, in that order; see
+        `duelenv.disturbances`.
 
     ## Version History
     v0: first version.
@@ -101,9 +106,10 @@ class PoolDuelVectorEnv(DuelVectorEnv):
         horizon: int = 1000,
         test_fraction: float = 0.3,
         link: str = "logistic",
-        oracle: Oracle | None = None,
+        oracle: Oracle | Source | None = None,
         selective: bool = False,
         feedback: str = "bernoulli",
+        stages: Sequence[StageLike] | None = None,
     ) -> None:
         self.pool = pool_of(data)
         recorded = self.pool.num_responses
@@ -122,6 +128,7 @@ class PoolDuelVectorEnv(DuelVectorEnv):
             )
         table = features_of(self.pool, features, dim)
         super().__init__(
+            oracle,
             num_envs=num_envs,
             batch=batch,
             num_candidates=num_candidates,
@@ -133,10 +140,10 @@ class PoolDuelVectorEnv(DuelVectorEnv):
             },
             selective=selective,
             feedback=feedback,
+            stages=stages,
         )
         self.dim = table.shape[2]
         self._link = link_named(link)
-        self.oracle = oracle
         self._test_fraction = test_fraction
         self._rows = np.arange(num_envs)
         self._replicate_of = self._rows // batch
@@ -202,22 +209,21 @@ class PoolDuelVectorEnv(DuelVectorEnv):
         )
 
     def _preferences(
-        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_]
+        self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_] | None
     ) -> Preferences:
+        if self.oracle is not None:
+            return super()._preferences(first, second, asked)
         a, b = self._candidates[self._rows, first], self._candidates[self._rows, second]
-        if self.oracle is None:
-            win = self._link(self._utilities[a] - self._utilities[b]).astype(np.float64, copy=False)
-            return Preferences(win, np.zeros(self.num_envs))
-        win, tie = np.full(self.num_envs, np.nan), np.zeros(self.num_envs)
-        if asked.any():  # a row that is not asked costs the oracle nothing
-            answer = ask(
-                self.oracle,
-                self._prompts[self._prompt[asked]].tolist(),
-                self._responses[a[asked]].tolist(),
-                self._responses[b[asked]].tolist(),
-            )
-            win[asked], tie[asked] = answer.win, answer.tie
-        return Preferences(win, tie)
+        win = self._link(self._utilities[a] - self._utilities[b]).astype(np.float64, copy=False)
+        return Preferences(win, np.zeros(self.num_envs))
+
+    def _texts(self, first: NDArray[np.int64], second: NDArray[np.int64], rows: NDArray[np.int64]) -> Texts:
+        candidates = self._candidates
+        return (
+            self._prompts[self._prompt[rows]].tolist(),
+            self._responses[candidates[rows, first[rows]]].tolist(),
+            self._responses[candidates[rows, second[rows]]].tolist(),
+        )
 
     def _regret(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         u = self._utilities[self._candidates[self._rows, first]]
@@ -256,7 +262,7 @@ class PoolDuelVectorEnv(DuelVectorEnv):
             position = start + place
             prompt = members[self._replicate_of, position % counts[self._replicate_of]]
             candidates = self._draw_candidates(prompt, orders)
-            arms = np.asarray(agent.recommend(self._show(prompt, candidates)), np.int64)
+            arms = self._recommended(agent, self._show(prompt, candidates), self.num_envs)
             chosen = self._utilities[candidates[self._rows, arms]]
             against = self._link(chosen[:, np.newaxis] - self.pool.utilities[prompt])
             values = np.stack([self._best[prompt] - chosen, against.mean(axis=1), chosen])

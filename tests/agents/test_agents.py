@@ -313,11 +313,12 @@ def test_rows_without_a_label_teach_nothing():
     """Only the rows that were asked move the policy, and each as much as in a round of its own."""
     ends = []
     for asked in ([1, 1, 0, 0], [1, 1]):
-        env, agent = alignment("passive", num_envs=len(asked))
+        env = make_vector(ALIGNMENT, len(asked), policy=tiny_policy(), selective=True)
+        agent = duelenv.agents.make("passive", env)
         observation, _ = env.reset(seed=0)
-        pairs = np.tile([[0, 1]], (len(asked), 1))
+        actions = np.column_stack([np.tile([[0, 1]], (len(asked), 1)), asked])
         labels = np.where(np.array(asked) == 1, 1.0, np.nan)
-        agent.update(observation, pairs, labels)
+        agent.update(observation, actions, labels)
         ends.append(weights(env.view().policy))
     torch.testing.assert_close(*ends, rtol=1e-3, atol=2e-4)
     env, agent = alignment("passive")

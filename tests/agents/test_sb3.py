@@ -21,10 +21,10 @@ from duelenv.agents.sb3 import (
     train_privileged,
     train_self_play,
 )
+from duelenv.disturbances import Batching, Flip
 from duelenv.experiments import checkpoints
 from duelenv.ground.errors import UserError
 from duelenv.rewards import ScalarRegretReward
-from duelenv.wrappers import Batching, Flip
 
 FEATURE = "duelenv/FeatureDuel-v0"
 N, K, D = 8, 4, 3  # rows, candidates and features of the small worlds
@@ -311,9 +311,9 @@ def test_worlds_that_do_not_fit_are_refused(form):
 
 
 def test_self_play_refuses_labels_that_come_late():
-    with pytest.raises(UserError, match="'batching' holds labels back"):
-        SelfPlayVecEnv(Flip(Batching(small(), rounds=4), probability=0.1))
-    SelfPlayVecEnv(Flip(small(), probability=0.1)).close()
+    with pytest.raises(UserError, match="labels can come late"):
+        SelfPlayVecEnv(small(stages=[Batching(rounds=4), Flip(probability=0.1)]))
+    SelfPlayVecEnv(small(stages=[Flip(probability=0.1)])).close()
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ def test_training_keeps_the_truth_and_counts_whole_rollouts():
     model = train_self_play(env, total_duels=100, n_steps=5)
     assert np.array_equal(env.reset()[0]["features"], before)
     assert model.num_timesteps == 2 * 120  # three rollouts of five rounds and eight duels
-    assert env.state_dict()["queries"].tolist() == [120]
+    assert env.state_dict()["labels"]["queries"].tolist() == [120]
 
 
 @pytest.mark.parametrize(
@@ -512,8 +512,7 @@ def test_missing_labels_teach_nothing_and_late_ones_count():
         assert late.update(observation, actions, np.full(N, np.nan)) == {}
     assert torch.equal(parameters(late.model), start)
     late.update(observation, actions, np.where(np.arange(N) < 3, labels, np.nan))
-    rest = {"features": observation["features"][3:]}
-    assert "updates" in late.update(rest, actions[3:], labels[3:])
+    assert "updates" in late.update(observation, actions, np.where(np.arange(N) < 3, np.nan, labels))
     whole.update(observation, actions, labels)
     torch.testing.assert_close(parameters(late.model), parameters(whole.model), rtol=0, atol=1e-6)
 

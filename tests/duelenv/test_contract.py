@@ -1,6 +1,8 @@
 """The contract of the worlds, sentence by sentence, in every world where it can be said."""
 
+import copy
 import gc
+import pickle
 import types
 import warnings
 
@@ -396,3 +398,54 @@ def test_gymnasium_makes_every_world_by_its_id():
         spec = gymnasium.spec(world)
         assert spec.max_episode_steps is None
         assert spec.vector_entry_point is not None
+
+
+# Copies ---------------------------------------------------------------------------------------------------------------
+
+
+def clones(env):
+    return [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
+
+
+@pytest.mark.parametrize("world", EVERY)
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_copy_goes_on_as_the_original_and_alone(world, steps):
+    env = make_vector(
+        world, 4, horizon=9, stages=[{"name": "delay", "mean": 2.0}, {"name": "flip", "probability": 0.2}]
+    )
+    env.reset(seed=0)
+    for seed in range(steps):
+        env.step(random_actions(env, seed))
+    for other in clones(env):
+        mirror = copy.deepcopy(env)
+        for seed in range(4):
+            actions = random_actions(env, seed + 50)
+            left, right = mirror.step(actions), other.step(actions)
+            assert_same(left[0], right[0])
+            np.testing.assert_array_equal(left[1], right[1])
+            assert left[-1]["late"] == right[-1]["late"]
+            np.testing.assert_array_equal(left[-1]["queries"], right[-1]["queries"])
+    assert env.step(random_actions(env))[-1]["round"] == steps  # nobody else moved it
+
+
+@pytest.mark.parametrize("utility", ["linear", "linear_gaussian", "linear_sparse", "cosine", "mlp", "gp", "ackley"])
+@pytest.mark.parametrize("link", ["logistic", "probit", "cloglog"])
+def test_every_hidden_truth_can_be_copied(utility, link):
+    motion = {"drift": 0.1, "changes": [1]} if utility in ("linear", "cosine") else {"changes": [1]}
+    env = make_vector("duelenv/FeatureDuel-v0", 4, utility=utility, link=link, **motion)
+    env.reset(seed=0)
+    actions = random_actions(env)
+    copies = clones(env)
+    for _ in range(3):
+        regret = env.step(actions)[-1]["regret"]["utility"]
+        for other in copies:
+            np.testing.assert_array_equal(other.step(actions)[-1]["regret"]["utility"], regret)
+
+
+def test_a_reset_mask_of_all_rows_is_a_reset_and_one_of_some_is_refused():
+    env, plain = make_vector("duelenv/FeatureDuel-v0", 3), make_vector("duelenv/FeatureDuel-v0", 3)
+    masked = env.reset(seed=0, options={"reset_mask": np.ones(3, bool)})[0]
+    assert_same(masked, plain.reset(seed=0)[0])
+    for wrong in (np.array([True, False, True]), np.ones(2, bool), [1, 1, 1]):
+        with pytest.raises(duelenv.UserError, match="truncated together; reset all of them"):
+            env.reset(options={"reset_mask": wrong})

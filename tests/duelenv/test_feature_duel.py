@@ -10,7 +10,7 @@ import pytest
 from worlds import make_vector
 
 import duelenv
-from duelenv.core import FEEDBACK
+from duelenv.labels.coins import FEEDBACK
 from duelenv.oracles.links import LINKS
 from duelenv.oracles.utilities import UTILITIES
 from duelenv.worlds.feature_duel import CANDIDATES, FeatureDuelVectorEnv

@@ -91,5 +91,5 @@ def test_numbers_of_any_make_are_taken(values):
 )
 @pytest.mark.filterwarnings("error")
 def test_what_only_looks_like_numbers_is_refused(values):
-    with pytest.raises(UserError, match="^got "):
+    with pytest.raises(UserError, match=r"^got "):
         checks.real_array(values, complain)

@@ -143,7 +143,7 @@ def test_every_responder_is_as_likely_in_every_slot_and_the_order_is_drawn_anew(
 
 def test_an_agent_sees_neither_responder_nor_utility() -> None:
     observation, info = make().reset(seed=0)
-    assert set(observation) == {"features", "prompt", "responses"} and set(info) == {"queries"}
+    assert set(observation) == {"features", "prompt", "responses"} and set(info) == {"queries", "late", "pending"}
     assert not any(hasattr(make().view(), name) for name in ("pool", "env", "vector"))
 
 

@@ -80,7 +80,7 @@ def test_overrides_have_a_directory_of_their_own(config, tmp_path, capsys):
         (["run", "features", "policy.path=x"], "takes no 'policy'"),
         (["show", "features", "policy.path=x"], "takes no 'policy'"),
         (["run", "tiny.yaml", "env.foo=1"], "batch, candidates"),
-        (["run", "tiny.yaml", "env.foo=1"], ", wrappers"),
+        (["run", "tiny.yaml", "env.foo=1"], ", utility"),
     ],
 )
 def test_mistakes_are_one_sentence(config, capsys, monkeypatch, arguments, named):

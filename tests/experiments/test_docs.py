@@ -1,6 +1,8 @@
-"""The pages about agents: no agent is missing, defaults are those of the code, links lead somewhere."""
+"""The pages of the documentation: no agent is missing, defaults are those of the code, links lead somewhere."""
 
 import dataclasses
+import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -12,9 +14,11 @@ import duelenv  # noqa: F401  registers the worlds
 from duelenv import agents
 from duelenv.agents import base
 from duelenv.experiments.loading import load, suites
+from duelenv.labels import stage_names
+from duelenv.labels.stage import _STAGES
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("karmed.md", "contextual.md", "alignment.md")
+PAGES = ("karmed.md", "contextual.md", "alignment.md", "labels.md")
 WORLDS = {
     "karmed.md": ("duelenv/MatrixDuel-v0", {"matrix": [[0.5, 0.6], [0.4, 0.5]]}),
     "contextual.md": ("duelenv/FeatureDuel-v0", {}),
@@ -58,6 +62,22 @@ def test_settings_are_those_of_the_code(page, monkeypatch):
         assert known.keys() - SHARED <= listed.keys(), agent
 
 
+def test_settings_of_stages_are_those_of_the_code():
+    listed = {}
+    for line in (DOCS / "labels.md").read_text(encoding="utf-8").splitlines():
+        found = re.match(r"\| `(\w+)` \|.*\| ([^|]*) \|$", line)
+        if found:
+            settings = re.findall(r"`(\w+)`(?: ([^,|]+))?", found.group(2))
+            listed[found.group(1)] = [(name, default.strip()) for name, default in settings]
+    own = [name for name in stage_names() if isinstance(_STAGES[name], str)]  # those of this project
+    assert sorted(listed) == own
+    for name in own:
+        module, _, kind = _STAGES[name].partition(":")
+        parameters = inspect.signature(getattr(importlib.import_module(module), kind)).parameters.values()
+        expected = [(one.name, "" if one.default is one.empty else repr(one.default)) for one in parameters]
+        assert listed[name] == expected, name
+
+
 def test_every_agent_has_a_page():
     text = "".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
     built_in = [name for name in agents.names() if base._BUILDERS[name].__module__.startswith("duelenv.")]
@@ -73,7 +93,7 @@ def test_links_lead_somewhere(page):
         assert target.startswith("https://") or (DOCS / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "labels.md"])  # which has none
 def test_commands_name_what_there_is(page):
     text = (DOCS / page).read_text(encoding="utf-8")
     commands = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("duelenv run ")]

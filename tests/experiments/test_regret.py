@@ -114,7 +114,7 @@ def test_bounds_of_a_matrix(tmp_path):
         ({"dim": 4}, {"√(dT), shape": [2.0, 20.0], "d√T, shape": [4.0, 40.0]}),
         ({}, {"√(dT), shape": [10**0.5, 1000**0.5], "d√T, shape": [10.0, 100.0]}),  # d = 10 by default
         ({"utility": "mlp"}, {}),
-        ({"wrappers": [{"name": "flip", "probability": 0.2}]}, {}),
+        ({"stages": [{"name": "flip", "probability": 0.2}]}, {}),
     ],
 )
 def test_bounds_of_features(tmp_path, settings, expected):

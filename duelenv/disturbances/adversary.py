@@ -11,18 +11,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.late import Answers
+from duelenv.labels.stage import Passing
 
 
-def truthful(answers: Answers, margins: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
-    """Tell which answers name the truly likelier winner of a duel with a margin of at least `least`, bool [M].
+def truthful(passing: Passing, least: float) -> NDArray[np.bool_]:
+    """Tell which labels name the truly likelier winner of a duel with a margin of at least `least`, bool [M].
 
     Args:
-        answers: The labels; ties name nobody.
-        margins: P(first) - P(second) of each, float64 [M]; 0 has no truth to tell, NaN none that is known.
+        passing: The labels; ties name nobody, and a margin of 0 has no truth to tell.
         least: In [0, 1].
     """
-    told: NDArray[np.bool_] = ((answers.label - 0.5) * margins > 0.0) & (np.abs(margins) >= least)
+    told: NDArray[np.bool_] = ((passing.label - 0.5) * passing.margin > 0.0) & (np.abs(passing.margin) >= least)
     return told
 
 
@@ -32,12 +31,12 @@ def surest(
     replicate: NDArray[np.int64],
     allowance: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Choose the eligible answers of the largest |margin|, at most `allowance` of each replicate, bool [M].
+    """Choose the eligible labels of the largest |margin|, at most `allowance` of each replicate, bool [M].
 
     Args:
         eligible: bool [M].
         margins: float64 [M].
-        replicate: Replicate of each answer, int64 [M].
+        replicate: Replicate of each label, int64 [M].
         allowance: int64 [R].
     """
     candidates = np.flatnonzero(eligible)

@@ -1,17 +1,18 @@
-"""Wrappers of labels: each does what it says, to the labels alone, in any order, and continues exactly."""
+"""Stages that disturb labels: each does what it says, to the labels alone, in any order, and continues exactly."""
 
 from __future__ import annotations
 
-import warnings
+from itertools import permutations
 
 import numpy as np
 import pytest
+from gymnasium.vector import VectorWrapper
 from scipy import stats
-from worlds import make_scalar, make_vector
+from worlds import make_vector
 
 import duelenv
-from duelenv.late import Answers, LateLabels
-from duelenv.wrappers import AdversarialDelay, Batching, Corruption, Delay, Flip, Missing, make, names
+from duelenv.disturbances import AdversarialDelay, Batching, Corruption, Delay, Flip, Missing
+from duelenv.labels import make_stage, stage_names
 
 FEATURE = "duelenv/FeatureDuel-v0"
 NEUTRAL = {
@@ -32,8 +33,15 @@ DISTURBING = {
 }
 
 
+NAMES = sorted(DISTURBING)
+
+
 def world(num_envs=6, batch=2, horizon=12, name=FEATURE, **settings):
     return make_vector(name, num_envs, horizon=horizon, batch=batch, **settings)
+
+
+def stages(*names, settings=DISTURBING):
+    return [{"name": name, **settings[name]} for name in names]
 
 
 def pairs_of(env, rounds, seed=0):
@@ -52,9 +60,10 @@ def play(env, rounds=12, seed=3, actions=None):
         at_once[number] = labels
         known = ~np.isnan(labels)
         told[number, known] = labels[known]
-        late = info.get("late", ((), (), ()))
-        assert sorted(zip(*late[:2], strict=True)) == list(zip(*late[:2], strict=True))
-        for past, row, label in zip(*late, strict=True):
+        late = info["late"]
+        assert sorted(zip(late.round, late.row, strict=True)) == list(zip(late.round, late.row, strict=True))
+        assert late.now == info["round"] == number
+        for past, row, label in zip(late.round, late.row, late.label, strict=True):
             assert past < number
             assert np.isnan(told[past, row])  # never twice
             told[past, row] = label
@@ -65,19 +74,19 @@ def play(env, rounds=12, seed=3, actions=None):
 # Nothing but labels is disturbed --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", names())
-def test_a_wrapper_set_to_nothing_changes_nothing(name):
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stage_set_to_nothing_changes_nothing(name):
     plain, _, _ = play(world())
-    labels, told, infos = play(make(name, world(), **NEUTRAL[name]))
+    labels, told, infos = play(world(stages=stages(name, settings=NEUTRAL)))
     np.testing.assert_array_equal(labels, plain)
     np.testing.assert_array_equal(told, plain)
     assert not any(info["pending"].any() or len(info["late"].row) for info in infos)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("number", [FEATURE, "duelenv/MatrixDuel-v0", "duelenv/PoolDuel-v0"])
 def test_observations_regret_and_queries_are_the_worlds(name, number):
-    plain, wrapped = world(name=number), make(name, world(name=number), **DISTURBING[name])
+    plain, wrapped = world(name=number), world(name=number, stages=stages(name))
     seen, wrapped_seen = plain.reset(seed=1)[0], wrapped.reset(seed=1)[0]
     for actions in pairs_of(plain, 12):
         np.testing.assert_array_equal(seen["features"], wrapped_seen["features"])
@@ -92,11 +101,22 @@ def test_observations_regret_and_queries_are_the_worlds(name, number):
         wrapped.step(actions)
 
 
-def test_agents_are_made_for_the_world_inside():
-    env = Delay(Flip(world(), 0.1), 2.0)
-    env.reset(seed=0)
-    assert duelenv.agents.make("thompson", env, seed=0).view == env.view() == env.unwrapped.view()
-    assert set(env.evaluate(duelenv.agents.make("passive", env))) == {"simple_regret", "win_rate_best_of_n"}
+def test_a_plain_wrapper_leaves_agents_and_evaluation_working():
+    """Gymnasium's own wrappers go around the world, whose labels pass all stages inside."""
+    env = VectorWrapper(world(stages=[Flip(0.1), Delay(2.0)]))
+    observation, _ = env.reset(seed=0)
+    agent = duelenv.agents.make("thompson", env, seed=0)
+    assert agent.view == env.unwrapped.view() and agent.view.late
+    actions = agent.act(observation)
+    _, labels, _, _, info = env.step(actions)
+    agent.update(observation, actions, labels, info["late"])
+    assert set(env.unwrapped.evaluate(agent)) == {"simple_regret", "win_rate_best_of_n"}
+
+
+def test_only_stages_that_hold_labels_back_make_a_world_late():
+    late = {name for name in NAMES if world(stages=stages(name)).view().late}
+    assert late == {"adversarial_delay", "batching", "delay"}
+    assert not world().view().late
 
 
 def test_margin_is_the_signed_certainty_and_follows_the_order_of_the_pair():
@@ -115,24 +135,24 @@ def test_margin_is_the_signed_certainty_and_follows_the_order_of_the_pair():
 def test_flip_turns_its_share_of_labels_and_keeps_the_rest():
     env = world(64, 1, horizon=200)
     plain, _, _ = play(env, 200)
-    labels, _, _ = play(Flip(world(64, 1, horizon=200), 0.2), 200)
+    labels, _, _ = play(world(64, 1, horizon=200, stages=[Flip(0.2)]), 200)
     flipped = labels == 1 - plain
     assert (flipped | (labels == plain)).all()
     count = flipped.size
     assert abs(flipped.mean() - 0.2) < 4 * np.sqrt(0.2 * 0.8 / count)
     assert flipped.mean(axis=0).std() < 3 * np.sqrt(0.16 / 200)  # no row is spared
-    np.testing.assert_array_equal(play(Flip(world(), 1.0))[0], 1 - play(world())[0])
+    np.testing.assert_array_equal(play(world(stages=[Flip(1.0)]))[0], 1 - play(world())[0])
 
 
 def test_a_tie_stays_a_tie_when_it_is_flipped():
-    env = Flip(world(2, 1, feedback="argmax"), 1.0)
+    env = world(2, 1, feedback="argmax", stages=[Flip(1.0)])
     env.reset(seed=0)
     assert env.step(np.array([[1, 1], [2, 2]]))[1].tolist() == [0.5, 0.5]
 
 
 def test_missing_loses_its_share_and_every_query_counts():
     plain, _, _ = play(world(64, 1, horizon=100), 100)
-    labels, told, infos = play(Missing(world(64, 1, horizon=100), 0.3), 100)
+    labels, told, infos = play(world(64, 1, horizon=100, stages=[Missing(0.3)]), 100)
     lost = np.isnan(labels)
     np.testing.assert_array_equal(labels, told)
     np.testing.assert_array_equal(labels[~lost], plain[~lost])
@@ -145,7 +165,7 @@ def test_missing_loses_its_share_and_every_query_counts():
 def test_delays_have_their_distribution_and_all_labels_arrive(distribution):
     rounds, mean = 300, 4
     plain, _, _ = play(world(32, 1, horizon=rounds), rounds)
-    env = Delay(world(32, 1, horizon=rounds), mean, distribution, deliver_rest=True)
+    env = world(32, 1, horizon=rounds, stages=[Delay(mean, distribution, deliver_rest=True)])
     labels, told, infos = play(env, rounds)
     np.testing.assert_array_equal(told, plain)
     delays = np.zeros((rounds, 32), int)
@@ -166,10 +186,10 @@ def test_delays_have_their_distribution_and_all_labels_arrive(distribution):
 
 
 def test_labels_still_out_at_the_end_are_lost_unless_asked_for():
-    _, told, infos = play(Delay(world(), 100, "fixed"))
+    _, told, infos = play(world(stages=[Delay(100, "fixed")]))
     assert np.isnan(told).all()
     assert not infos[-1]["pending"].any()
-    env = Delay(world(), 3, "fixed")
+    env = world(stages=[Delay(3, "fixed")])
     _, told, _ = play(env)
     assert np.isnan(told[-3:]).all() and not np.isnan(told[:-3]).any()
     env.reset()  # and do not turn up in the next episode
@@ -179,7 +199,7 @@ def test_labels_still_out_at_the_end_are_lost_unless_asked_for():
 
 def test_batching_releases_every_so_many_rounds_and_at_the_end():
     plain, _, _ = play(world(horizon=10), 10)
-    labels, told, infos = play(Batching(world(horizon=10), 4), 10)
+    labels, told, infos = play(world(horizon=10, stages=[Batching(4)]), 10)
     np.testing.assert_array_equal(told, plain)
     came = [number for number in range(10) if not np.isnan(labels[number]).any()]
     assert came == [3, 7, 9]
@@ -198,7 +218,7 @@ def true_labels(plain, infos):
 def test_corruption_flips_the_first_true_labels_of_sure_duels_up_to_its_budget(margin):
     budget, rounds = 7, 40
     plain, _, infos = play(world(horizon=rounds), rounds)
-    labels, _, corrupted = play(Corruption(world(horizon=rounds), budget, margin), rounds)
+    labels, _, corrupted = play(world(horizon=rounds, stages=[Corruption(budget, margin)]), rounds)
     told_truth, margins = true_labels(plain, infos)
     expected = plain.copy()
     spent = [0, 0, 0]
@@ -216,7 +236,7 @@ def test_corruption_flips_the_first_true_labels_of_sure_duels_up_to_its_budget(m
 
 
 def test_the_budget_of_corruption_lasts_until_the_next_seeded_reset():
-    env = Corruption(world(horizon=20), 3)
+    env = world(horizon=20, stages=[Corruption(3)])
     play(env, 20)
     env.reset()
     _, _, _, _, info = env.step(pairs_of(env, 1)[0])
@@ -229,7 +249,7 @@ def test_the_budget_of_corruption_lasts_until_the_next_seeded_reset():
 def test_corruption_with_one_flip_and_two_rows_takes_the_surer():
     for seed in range(8):
         plain, _, infos = play(world(2, 2, horizon=1), 1, seed)
-        labels, _, _ = play(Corruption(world(2, 2, horizon=1), 1), 1, seed)
+        labels, _, _ = play(world(2, 2, horizon=1, stages=[Corruption(1)]), 1, seed)
         told_truth, margins = true_labels(plain, infos)
         changed = np.flatnonzero(labels[0] != plain[0])
         candidates = np.flatnonzero(told_truth[0])
@@ -240,7 +260,7 @@ def test_corruption_with_one_flip_and_two_rows_takes_the_surer():
 
 def test_the_adversary_withholds_the_truth_and_lets_errors_through():
     plain, _, infos = play(world(horizon=30), 30)
-    labels, told, _ = play(AdversarialDelay(world(horizon=30), 5, margin=0.2, deliver_rest=True), 30)
+    labels, told, _ = play(world(horizon=30, stages=[AdversarialDelay(5, margin=0.2, deliver_rest=True)]), 30)
     told_truth, margins = true_labels(plain, infos)
     withheld = told_truth & (np.abs(margins) >= 0.2)
     assert withheld.any() and not withheld.all()
@@ -249,7 +269,7 @@ def test_the_adversary_withholds_the_truth_and_lets_errors_through():
 
 
 def test_the_adversary_of_delays_keeps_to_its_budget():
-    labels, _, _ = play(AdversarialDelay(world(horizon=30), 4, budget=11), 30)
+    labels, _, _ = play(world(horizon=30, stages=[AdversarialDelay(4, budget=11)]), 30)
     by_replicate = np.isnan(labels).reshape(30, 3, 2).sum(axis=(0, 2))
     assert by_replicate.tolist() == [2, 2, 2]  # 2 x 4 rounds; a third label would pass 11
 
@@ -262,42 +282,48 @@ def test_the_adversary_of_delays_keeps_to_its_budget():
     [("flip", "delay"), ("missing", "delay"), ("flip", "batching"), ("missing", "adversarial_delay")],
 )
 def test_what_is_decided_by_round_and_row_does_not_depend_on_the_order(changes, holds):
-    inner = make(holds, make(changes, world(), **DISTURBING[changes]), **DISTURBING[holds])
-    outer = make(changes, make(holds, world(), **DISTURBING[holds]), **DISTURBING[changes])
-    one, other = play(inner), play(outer)
+    one, other = (play(world(stages=stages(*order))) for order in ((changes, holds), (holds, changes)))
     np.testing.assert_array_equal(one[0], other[0])
     np.testing.assert_array_equal(one[1], other[1])
     for left, right in zip(one[2], other[2], strict=True):
-        for column in Answers._fields:
+        for column in ("round", "row", "label", "actions"):
             np.testing.assert_array_equal(getattr(left["late"], column), getattr(right["late"], column))
         np.testing.assert_array_equal(left["pending"], right["pending"])
 
 
 def test_late_labels_come_by_round_and_row_whatever_held_them():
-    _, told, infos = play(Batching(Delay(world(horizon=40), 4.0, deliver_rest=True), 9), 40)
+    _, told, infos = play(world(horizon=40, stages=[Delay(4.0, deliver_rest=True), Batching(9)]), 40)
     assert max(len(np.unique(info["late"].round)) for info in infos) > 5
     assert not np.isnan(told).any()
 
 
-@pytest.mark.parametrize("first", names())
-@pytest.mark.parametrize("second", names())
-def test_any_two_compose_and_tell_no_label_twice(first, second):
-    env = make(second, make(first, world(), **DISTURBING[first]), **DISTURBING[second])
+CHAINS = [chain for length in (1, 2, 3) for chain in permutations(NAMES, length)]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("chain", CHAINS, ids="-".join)
+def test_any_chain_tells_each_label_once_and_none_that_it_did_not_promise(chain, batch):
+    """All 156 chains of one to three stages; `play` refuses a label that comes twice."""
+    env = world(batch=batch, stages=stages(*chain))
     _, told, infos = play(env)
-    plain, _, _ = play(world())
+    plain, _, _ = play(world(batch=batch))
     known = ~np.isnan(told)
-    if {first, second} <= {"delay", "batching", "missing", "adversarial_delay"}:
+    if not {"flip", "corruption"} & set(chain):
         np.testing.assert_array_equal(told[known], plain[known])
     assert ((told == plain) | (told == 1 - plain) | ~known).all()
+    assert known.any()
+    if not {"missing", "delay", "adversarial_delay"} & set(chain):
+        assert known.all()
     promised = np.array([info["pending"] for info in infos])
     late = np.zeros(told.shape, bool)
     for info in infos:
         late[info["late"].round, info["late"].row] = True
     assert (late <= promised).all()
+    assert len(env._labels._open) == 0  # nothing is kept beyond the episode
 
 
 def test_delays_add_up():
-    _, told, infos = play(Delay(Delay(world(), 2, "fixed"), 3, "fixed"))
+    _, told, infos = play(world(stages=[Delay(2, "fixed"), Delay(3, "fixed")]))
     for number, info in enumerate(infos):
         assert (info["late"].round == number - 5).all()
     assert not np.isnan(told[:7]).any()
@@ -305,7 +331,7 @@ def test_delays_add_up():
 
 def test_two_of_a_kind_do_not_share_their_coins():
     plain, _, _ = play(world(64, 1, horizon=50), 50)
-    twice, _, _ = play(Flip(Flip(world(64, 1, horizon=50), 0.5), 0.5), 50)
+    twice, _, _ = play(world(64, 1, horizon=50, stages=[Flip(0.5), Flip(0.5)]), 50)
     changed = (plain != twice).mean()  # 0 if the second undid the first
     assert abs(changed - 0.5) < 4 * 0.5 / np.sqrt(plain.size)
 
@@ -313,7 +339,7 @@ def test_two_of_a_kind_do_not_share_their_coins():
 def test_corruption_reaches_labels_that_an_inner_wrapper_held_back():
     budget = 4
     plain, _, infos = play(world())
-    _, told, last = play(Corruption(Delay(world(), 2, "fixed", deliver_rest=True), budget))
+    _, told, last = play(world(stages=[Delay(2, "fixed", deliver_rest=True), Corruption(budget)]))
     told_truth, _ = true_labels(plain, infos)
     flipped = told == 1 - plain
     assert (flipped <= told_truth).all()
@@ -325,13 +351,13 @@ def test_corruption_reaches_labels_that_an_inner_wrapper_held_back():
 
 
 def disturbed(num_envs=6, **settings):
-    env = Missing(Delay(Corruption(Flip(world(num_envs, horizon=30, **settings), 0.2), 6), 4.0), 0.1)
-    return AdversarialDelay(Batching(env, 3), 2)
+    chain = [Flip(0.2), Corruption(6), Delay(4.0), Missing(0.1), Batching(3), AdversarialDelay(2)]
+    return world(num_envs, horizon=30, stages=chain, **settings)
 
 
 def test_two_agents_meet_the_same_flips_losses_and_delays():
     def decisions(actions):
-        env = Delay(Missing(Flip(world(horizon=30), 0.3), 0.3), 3.0)
+        env = world(horizon=30, stages=[Flip(0.3), Missing(0.3), Delay(3.0)])
         plain, _, _ = play(world(horizon=30), 30, actions=actions)
         _, told, infos = play(env, 30, actions=actions)
         arrival = np.full(told.shape, -1)
@@ -360,7 +386,7 @@ def test_a_seed_fixes_everything_and_another_changes_it():
 
 
 def test_rows_that_are_not_asked_stay_unlabelled_and_are_not_promised():
-    env = Flip(Delay(world(selective=True), 2, "fixed"), 0.5)
+    env = world(selective=True, stages=[Delay(2, "fixed"), Flip(0.5)])
     env.reset(seed=0)
     actions = np.column_stack([pairs_of(env, 1)[0], [1, 0, 1, 0, 0, 0]])
     info = env.step(actions)[-1]
@@ -387,181 +413,38 @@ def test_a_wrapped_environment_continues_exactly(stop):
         )
         np.testing.assert_array_equal(labels, other_labels)
         np.testing.assert_array_equal(info["regret"]["utility"], other_info["regret"]["utility"])
-        for key in ("late", "pending", "corruptions", "queries"):
-            for one, two in zip(np.atleast_1d(info[key]), np.atleast_1d(other_info[key]), strict=True):
-                np.testing.assert_array_equal(one, two)
+        for key in ("pending", "corruptions", "queries"):
+            np.testing.assert_array_equal(info[key], other_info[key])
+        for key in ("round", "row", "label", "actions", "asked"):
+            np.testing.assert_array_equal(getattr(info["late"], key), getattr(other_info["late"], key))
+        np.testing.assert_array_equal(info["late"].observation["features"], other_info["late"].observation["features"])
 
 
 def test_memory_is_bounded_by_what_is_still_out():
-    env = Flip(Delay(Missing(world(horizon=400), 0.5), 3.0), 0.1)
-    late, observation = LateLabels(), env.reset(seed=0)[0]
-    most = 0
+    env = world(horizon=400, stages=[Missing(0.5), Delay(3.0), Flip(0.1)])
+    env.reset(seed=0)
+    out, most = 0, 0
     for actions in pairs_of(env, 399):
-        following, labels, _, _, info = env.step(actions)
-        late.calls(observation, actions, labels, info)
-        observation = following
-        most = max(most, len(late._waiting))
-        assert len(env._keys) == len(env.env._held.row)
-    assert most < 40
+        info = env.step(actions)[-1]
+        out += int(info["pending"].sum()) - len(info["late"])
+        assert len(env._labels._open) == out
+        most = max(most, len(env._labels._open._rounds))
+    assert out > 0 and most < 40
 
 
-# Late labels and agents -----------------------------------------------------------------------------------------------
+def test_a_delay_beyond_all_integers_never_delivers():
+    for distribution in ("geometric", "poisson", "fixed"):
+        _, told, infos = play(world(stages=[Delay(1e19, distribution)]))
+        assert np.isnan(told).all()
+        assert all(info["pending"].all() for info in infos[:-1])
 
 
-def learn(env, agent, rounds, actions, track=None):
-    late = LateLabels()
-    observation, _ = env.reset(seed=5)
-    for number in range(rounds):
-        following, labels, _, _, info = env.step(actions[number])
-        for call in late.calls(observation, actions[number], labels, info):
-            agent.update(*call)
-            if track is not None:
-                track(call)
-        observation = following
-    return agent
-
-
-@pytest.mark.parametrize(
-    "hold",
-    [
-        lambda env: Delay(env, 6.0, deliver_rest=True),
-        lambda env: Delay(env, 3.0, "poisson", deliver_rest=True),
-        lambda env: Batching(env, 7),
-        lambda env: AdversarialDelay(Delay(env, 2, "fixed", deliver_rest=True), 5, deliver_rest=True),
-    ],
-)
-def test_the_posterior_of_late_labels_is_the_posterior_of_the_same_labels_in_time(hold):
-    def made():
-        return world(6, 2, horizon=40, dim=3)
-
-    actions = pairs_of(made(), 40)
-    settings = {"estimator": "laplace"}
-    one = learn(made(), duelenv.agents.make("thompson", made(), **settings), 40, actions).belief
-    other = learn(hold(made()), duelenv.agents.make("thompson", made(), **settings), 40, actions).belief
-    np.testing.assert_array_equal(one.num_labels, other.num_labels)
-    assert (one.num_labels == 80).all()
-    np.testing.assert_allclose(one.theta, other.theta, atol=1e-8)
-    np.testing.assert_allclose(one.covariance, other.covariance, atol=1e-8)
-
-
-def test_every_label_comes_once_with_its_own_observation_and_action():
-    rounds = 25
-    env = Delay(world(horizon=rounds), 4.0, deliver_rest=True)
-    actions = pairs_of(env, rounds)
-    plain, _, _ = play(world(horizon=rounds), rounds, seed=5, actions=actions)
-    bare = world(horizon=rounds)
-    features = [bare.reset(seed=5)[0]["features"]]
-    features += [bare.step(pair)[0]["features"] for pair in actions]
-    seen = []
-
-    def track(call):
-        for row in np.flatnonzero(~np.isnan(call.labels)):
-            match = [t for t in range(rounds) if np.array_equal(features[t][row], call.observation["features"][row])]
-            (number,) = match
-            np.testing.assert_array_equal(call.actions[row], actions[number, row])
-            assert call.labels[row] == plain[number, row]
-            seen.append((number, row))
-
-    learn(env, duelenv.agents.make("passive", env), rounds, actions, track)
-    assert len(seen) == len(set(seen)) == rounds * 6
-
-
-def test_a_step_needs_as_many_calls_as_its_busiest_row_has_labels():
-    env = Batching(world(), 4)
-    late, observation = LateLabels(), env.reset(seed=0)[0]
-    counts = []
-    for actions in pairs_of(env, 8):
-        following, labels, _, _, info = env.step(actions)
-        counts.append(len(late.calls(observation, actions, labels, info)))
-        observation = following
-    assert counts == [1, 1, 1, 4] * 2
-
-
-def test_late_labels_of_an_undisturbed_world_are_its_own_call():
-    env = world()
-    observation, _ = env.reset(seed=0)
-    actions = pairs_of(env, 1)[0]
-    _, labels, _, _, info = env.step(actions)
-    ((seen, played, told),) = LateLabels().calls(observation, actions, labels, info)
-    assert seen is observation and played is actions and told is labels
-
-
-def test_waiting_rounds_survive_a_checkpoint():
-    env = Delay(world(horizon=30), 4.0, deliver_rest=True)
-    actions = pairs_of(env, 30)
-    one, observation = LateLabels(), env.reset(seed=0)[0]
-    for number in range(30):
-        following, labels, _, _, info = env.step(actions[number])
-        other = LateLabels()
-        other.load_state_dict(one.state_dict())
-        calls = [late.calls(observation, actions[number], labels, info) for late in (one, other)]
-        for left, right in zip(*calls, strict=True):
-            np.testing.assert_array_equal(left.labels, right.labels)
-            np.testing.assert_array_equal(left.actions, right.actions)
-            np.testing.assert_array_equal(left.observation["features"], right.observation["features"])
-        observation = following
-
-
-def test_rounds_of_the_last_episode_are_forgotten():
-    env = Delay(world(), 100, "fixed")
-    late = LateLabels()
-    for _ in range(2):
-        observation = env.reset(seed=0)[0]
-        for number, actions in enumerate(pairs_of(env, 12)):
-            following, labels, _, _, info = env.step(actions)
-            late.calls(observation, actions, labels, info)
-            observation = following
-            assert list(late._waiting) == list(range(min(number, 10) + 1))
-
-
-def test_text_observations_are_put_together_row_by_row():
-    env = Delay(world(4, 1, name="duelenv/PoolDuel-v0", horizon=15), 2.0, deliver_rest=True)
-    actions = pairs_of(env, 15)
-    bare = world(4, 1, name="duelenv/PoolDuel-v0", horizon=15)
-    prompts = [bare.reset(seed=5)[0]["prompt"], *(bare.step(pair)[0]["prompt"] for pair in actions)]
-    late, observation = LateLabels(), env.reset(seed=5)[0]
-    for number in range(15):
-        following, labels, _, _, info = env.step(actions[number])
-        *calls, _ = late.calls(observation, actions[number], labels, info)
-        arrived = sorted((row, past) for past, row, _ in zip(*info["late"], strict=True))
-        told = [(row, call) for call in calls for row in np.flatnonzero(~np.isnan(call.labels)).tolist()]
-        told.sort(key=lambda entry: entry[0])
-        for (row, past), (other, call) in zip(arrived, told, strict=True):
-            assert row == other
-            assert call.observation["prompt"][row] == prompts[past][row]
-        observation = following
-
-
-@pytest.mark.parametrize("name", ["thompson", "maxpairucb", "rcdb"])
-def test_the_scalar_form_is_row_zero_and_its_agents_learn_late(name):
-    vector = Delay(Flip(world(1, 1, horizon=15), 0.2), 2.0, deliver_rest=True)
-    inner = make_scalar(FEATURE, horizon=15)
-    scalar = duelenv.DuelEnv(Delay(Flip(inner.unwrapped.vector, 0.2), 2.0, deliver_rest=True))
-    agents = [duelenv.agents.make(name, env) for env in (vector, scalar)]
-    lates = [LateLabels(), LateLabels()]
-    seen, row = vector.reset(seed=0)[0], scalar.reset(seed=0)[0]
-    for _ in range(15):
-        actions, action = agents[0].act(seen), agents[1].act(row)
-        np.testing.assert_array_equal(actions[0], action)
-        after, labels, _, _, info = vector.step(actions)
-        row_after, label, _, _, row_info = scalar.step(action)
-        np.testing.assert_array_equal(labels[0], label)
-        for late, agent, *step in zip(
-            lates, agents, (seen, row), (actions, action), (labels, label), (info, row_info), strict=True
-        ):
-            for call in late.calls(*step):
-                agent.update(*call)
-        seen, row = after, row_after
-    assert agents[0].belief.num_labels.tolist() == agents[1].belief.num_labels.tolist() == [15]
-
-
-def test_gymnasium_accepts_the_scalar_form():
-    from gymnasium.utils.env_checker import check_env
-
-    env = duelenv.DuelEnv(Missing(make_scalar(FEATURE, horizon=3).unwrapped.vector, 0.0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check_env(env)
+def test_a_stage_given_to_two_worlds_belongs_to_neither():
+    shared = [Corruption(3), Batching(5)]
+    one, other = world(stages=shared), world(stages=shared)
+    first = play(one)[1]
+    np.testing.assert_array_equal(play(other)[1], first)
+    assert shared[0]._flipped.tolist() == [0]
 
 
 # What a user can get wrong --------------------------------------------------------------------------------------------
@@ -570,21 +453,25 @@ def test_gymnasium_accepts_the_scalar_form():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: Flip(world(), 1.5), r"probability is 1.5, expected a number in \[0, 1\]"),
-        (lambda: Missing(world(), "often"), "probability is 'often'"),
-        (lambda: Delay(world(), -1.0), "mean is -1.0, expected a number of at least 0"),
-        (lambda: Delay(world(), 1.0, "pareto"), "distribution='pareto' is unknown; choose one of geometric"),
-        (lambda: Delay(world(), 1.5, "fixed"), "mean is 1.5, but a fixed delay is a whole number"),
-        (lambda: Delay(world(), 1.0, deliver_rest=1), "deliver_rest is 1, expected true or false"),
-        (lambda: Batching(world(), 0), "rounds is 0, expected an integer of at least 1"),
-        (lambda: Corruption(world(), 2.5), "budget is 2.5, expected an integer"),
-        (lambda: Corruption(world(), 2, margin=2), "margin is 2, expected a number in"),
-        (lambda: AdversarialDelay(world(), 0), "rounds is 0"),
-        (lambda: AdversarialDelay(world(), 3, budget=-1), "budget is -1"),
-        (lambda: Flip(make_scalar(FEATURE), 0.1), "Flip wraps a vector environment of duelenv"),
-        (lambda: make("flop", world()), "wrapper 'flop' is unknown; did you mean 'flip'?"),
-        (lambda: make("flip", world(), rate=0.1), "wrapper 'flip' has no setting 'rate'; it knows probability"),
-        (lambda: make("flip", world()), "wrapper 'flip' needs the setting 'probability'"),
+        (lambda: Flip(1.5), r"probability is 1.5, expected a number in \[0, 1\]"),
+        (lambda: Missing("often"), "probability is 'often'"),
+        (lambda: Delay(-1.0), "mean is -1.0, expected a number of at least 0"),
+        (lambda: Delay(1.0, "pareto"), "distribution='pareto' is unknown; choose one of geometric"),
+        (lambda: Delay(1.5, "fixed"), "mean is 1.5, but a fixed delay is a whole number"),
+        (lambda: Delay(1.0, deliver_rest=1), "deliver_rest is 1, expected true or false"),
+        (lambda: Batching(0), "rounds is 0, expected an integer of at least 1"),
+        (lambda: Corruption(2.5), "budget is 2.5, expected an integer"),
+        (lambda: Corruption(2, margin=2), "margin is 2, expected a number in"),
+        (lambda: AdversarialDelay(0), "rounds is 0"),
+        (lambda: AdversarialDelay(3, budget=-1), "budget is -1"),
+        (lambda: make_stage("flop"), "stage 'flop' is unknown: did you mean 'flip'?"),
+        (lambda: make_stage("flip", rate=0.1), "stage 'flip' has no setting 'rate': choose from probability"),
+        (lambda: make_stage("flip"), "stage 'flip' needs the setting 'probability'"),
+        (lambda: world(stages="flip"), "stages is 'flip', expected a list such as"),
+        (lambda: world(stages=[3]), "stages holds 3, expected a list"),
+        (lambda: world(stages=[{"probability": 0.1}]), "without a name"),
+        (lambda: world(stages=Flip(0.1)), "stages is <.*>, expected a list such as"),
+        (lambda: world(stages=[{"name": "delay", "mean": -1}]), "mean is -1, expected"),
         (lambda: world().root, "no root before its first reset"),
         (lambda: duelenv.DuelEnv(world()), "one row, got an environment of 6"),
     ],
@@ -593,3 +480,7 @@ def test_a_wrong_setting_is_one_sentence(wrong, message):
     with pytest.raises(duelenv.UserError, match=message) as caught:
         wrong()
     assert not str(caught.value).endswith(".")
+
+
+def test_the_registry_knows_all_of_them():
+    assert set(NAMES) <= set(stage_names())

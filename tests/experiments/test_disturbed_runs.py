@@ -12,12 +12,12 @@ from duelenv.experiments.config import RunConfig
 from duelenv.experiments.journal import LabelLog, labels_table
 from duelenv.experiments.loading import load
 from duelenv.experiments.runner import Interrupted, run
-from duelenv.late import Answers, LateLabels
+from duelenv.labels import Arrivals
 
 LATE = [{"name": "flip", "probability": 0.1}, {"name": "delay", "mean": 2.0, "deliver_rest": True}]
 FEATURES = {
     "name": "late",
-    "env": {"id": "FeatureDuel", "num_candidates": 4, "dim": 3, "horizon": 12, "batch": 2, "wrappers": LATE},
+    "env": {"id": "FeatureDuel", "num_candidates": 4, "dim": 3, "horizon": 12, "batch": 2, "stages": LATE},
     "agents": {"passive": {}, "thompson": {"estimator": "laplace"}},
     "seeds": 3,
     "evaluate_every": 4,
@@ -50,15 +50,14 @@ def test_the_runner_wraps_and_teaches_as_a_loop_by_hand_does(tmp_path):
     run(config, tmp_path)
     written = results(tmp_path).to_pylist()
     env = assembly.make_environment(config)
-    assert [type(env).__name__, type(env.env).__name__] == ["Delay", "Flip"]
+    assert env.view().late
     agent = agents.make("thompson", env, seed=0, estimator="laplace")
-    late, observation = LateLabels(), env.reset(seed=0)[0]
+    observation = env.reset(seed=0)[0]
     total, told = np.zeros(3), np.full((12, 6), np.nan)
     for number in range(12):
         actions = agent.act(observation)
         following, labels, _, _, info = env.step(actions)
-        for call in late.calls(observation, actions, labels, info):
-            agent.update(*call)
+        agent.update(observation, actions, labels, info["late"])
         observation = following
         total += info["regret"]["utility"].reshape(3, 2).sum(axis=1)
         told[number] = labels
@@ -71,7 +70,7 @@ def test_the_runner_wraps_and_teaches_as_a_loop_by_hand_does(tmp_path):
 
 
 def test_a_label_that_never_came_is_in_the_log_as_nobodys(tmp_path):
-    run(made(wrappers=[{"name": "missing", "probability": 0.4}]), tmp_path)
+    run(made(stages=[{"name": "missing", "probability": 0.4}]), tmp_path)
     missing = np.isnan(labels_of(tmp_path, "passive"))
     assert 0 < missing.sum() < missing.size
 
@@ -79,9 +78,9 @@ def test_a_label_that_never_came_is_in_the_log_as_nobodys(tmp_path):
 @pytest.mark.parametrize("rounds", [1, 5, 11, 17])
 @pytest.mark.parametrize("motion", [{}, {"drift": 0.1, "changes": [6]}])
 def test_an_interrupted_disturbed_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch, rounds, motion):
-    wrappers = [*LATE, {"name": "corruption", "budget": 4}, {"name": "adversarial_delay", "rounds": 2}]
-    wrappers.append({"name": "batching", "rounds": 3})
-    config = made(wrappers=wrappers, **motion)
+    stages = [*LATE, {"name": "corruption", "budget": 4}, {"name": "adversarial_delay", "rounds": 2}]
+    stages.append({"name": "batching", "rounds": 3})
+    config = made(stages=stages, **motion)
     run(config, tmp_path / "whole")
     with monkeypatch.context() as patched:
         stop_after(patched, rounds)
@@ -93,24 +92,23 @@ def test_an_interrupted_disturbed_run_ends_like_an_uninterrupted_one(tmp_path, m
     assert same[0].equals(same[1])
 
 
-def test_wrappers_decide_which_run_it_is():
-    assert made().identity() != made(wrappers=None).identity()
+def test_stages_decide_which_run_it_is():
+    assert made().identity() != made(stages=None).identity()
     assert RunConfig.from_dict(made().to_dict()) == made()
 
 
 @pytest.mark.parametrize("name", agents.names())
 def test_every_agent_learns_from_late_labels(name):
     disturbed = [{"name": "missing", "probability": 0.2}, {"name": "delay", "mean": 3}]
-    env = {**FEATURES["env"], "fixed": True, "batch": 1, "wrappers": disturbed}
+    env = {**FEATURES["env"], "fixed": True, "batch": 1, "stages": disturbed}
     config = RunConfig.from_dict({**FEATURES, "env": env, "seeds": 1})
     env = assembly.make_environment(config)
     agent = agents.make(name, env, seed=0)
-    late, observation = LateLabels(), env.reset(seed=0)[0]
+    observation = env.reset(seed=0)[0]
     for _ in range(12):
         actions = agent.act(observation)
         following, labels, _, _, info = env.step(actions)
-        for call in late.calls(observation, actions, labels, info):
-            agent.update(*call)
+        agent.update(observation, actions, labels, info["late"])
         observation = following
 
 
@@ -118,7 +116,9 @@ def test_the_log_puts_a_late_label_where_it_was_asked_for(tmp_path):
     log = LabelLog(tmp_path / "labels.jsonl")
     actions = np.array([[0, 1], [2, 0]])
     log.write(1, {}, actions, np.array([np.nan, 1.0]))
-    log.write(2, {}, actions, np.array([0.0, np.nan]), Answers(np.array([0]), np.array([0]), np.array([0.5])))
+    past, nothing = np.zeros(1, np.int64), np.zeros((1, 0))
+    late = Arrivals(1, past, past, np.array([0.5]), np.array([[0, 1]]), {"features": nothing}, past + 1)
+    log.write(2, {}, actions, np.array([0.0, np.nan]), late)
     log.close()
     table = labels_table(tmp_path / "labels.jsonl", "a", (7,))
     assert table["label"].to_pylist() == [0.5, 1.0, 0.0, None]
@@ -127,29 +127,30 @@ def test_the_log_puts_a_late_label_where_it_was_asked_for(tmp_path):
 
 def test_the_robust_suite_makes_its_worlds():
     config = load("robust", ["seeds=2"])
-    wrapped = {}
+    disturbed = {}
     for agent in config.agents:
         env = assembly.make_environment(config.for_agent(agent.label))
-        wrapped.setdefault(agent.label.partition("-")[2], type(env).__name__)
+        kinds = [stage.kind for stage in env._labels._pipeline._stages]
+        disturbed.setdefault(agent.label.partition("-")[2], kinds)
         assert env.unwrapped.horizon == 1000
-    assert wrapped["clean"] == wrapped["drift"] == "FeatureDuelVectorEnv"
-    assert wrapped["delay_corruption"] == "Delay"
-    assert len(wrapped) == 10
+    assert disturbed["clean"] == disturbed["drift"] == []
+    assert disturbed["delay_corruption"] == ["corruption", "delay"]
+    assert len(disturbed) == 10
 
 
 @pytest.mark.parametrize(
-    ("wrappers", "message"),
+    ("stages", "message"),
     [
-        ("flip", "'env.wrappers' is 'flip', expected a list such as"),
-        ([3], "'env.wrappers' holds 3, expected a list"),
+        ("flip", "stages is 'flip', expected a list such as"),
+        ([3], "stages holds 3, expected a list"),
         ([{"probability": 0.1}], "without a name"),
-        (["flop"], "wrapper 'flop' is unknown; did you mean 'flip'?"),
-        (["delay"], "wrapper 'delay' needs the setting 'mean'"),
+        (["flop"], "stage 'flop' is unknown: did you mean 'flip'?"),
+        (["delay"], "stage 'delay' needs the setting 'mean'"),
         ([{"name": "delay", "mean": -1}], "mean is -1, expected"),
     ],
 )
-def test_a_wrong_wrapper_is_one_sentence(wrappers, message):
+def test_a_wrong_stage_is_one_sentence(stages, message):
     with pytest.raises(duelenv.UserError) as caught:
-        assembly.make_environment(made(wrappers=wrappers))
+        assembly.make_environment(made(stages=stages))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

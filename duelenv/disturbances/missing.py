@@ -7,25 +7,21 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv
 from duelenv.ground import checks
-from duelenv.late import Answers
-from duelenv.wrappers.base import LabelWrapper, Marks
+from duelenv.labels.stage import Stage
 
 
-class Missing(LabelWrapper):
+class Missing(Stage):
     """Loses each label with a fixed probability, independently of everything: it is NaN and stays so.
 
     The query was asked and counts: labels are paid for, whether they arrive or not.
 
     Args:
-        env: See `LabelWrapper`.
         probability: Of losing a label, in [0, 1].
 
     Example:
         >>> import gymnasium, duelenv
-        >>> world = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=2, num_candidates=5, horizon=8)
-        >>> env = Missing(world, probability=1.0)
+        >>> env = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=2, horizon=8, stages=[Missing(probability=1.0)])
         >>> observation, info = env.reset(seed=0)
         >>> observation, labels, _, _, info = env.step(np.array([[0, 1], [2, 3]]))
         >>> labels.tolist(), info["queries"].tolist()
@@ -33,14 +29,10 @@ class Missing(LabelWrapper):
     """
 
     kind: ClassVar[str] = "missing"
+    draws: ClassVar[bool] = True
 
-    def __init__(self, env: DuelVectorEnv | LabelWrapper, probability: float) -> None:
-        super().__init__(env)
+    def __init__(self, probability: float) -> None:
         self.probability = checks.number("probability", probability, low=0.0, high=1.0)
 
-    def _pass_on(self, answers: Answers, marks: Marks, last: bool) -> Answers:
-        return answers.take(~self._lost(marks))
-
-    def _lost(self, marks: Marks) -> NDArray[np.bool_]:
-        lost: NDArray[np.bool_] = marks < self.probability
-        return lost
+    def lose(self, uniforms: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return uniforms < self.probability

@@ -8,14 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv, Labels
+from duelenv.disturbances.adversary import surest, truthful
 from duelenv.ground import checks
-from duelenv.late import Answers
-from duelenv.wrappers.adversary import surest, truthful
-from duelenv.wrappers.base import LabelWrapper, Marks
+from duelenv.labels.stage import Clock, Passing, Stage
 
 
-class Corruption(LabelWrapper):
+class Corruption(Stage):
     """Flips every label that tells the truth about a sure duel, until the budget of the replicate is spent.
 
     The strong adversary of Di, He and Gu 2024 (arXiv 2404.10776), who sees pair, label and truth before it flips, with
@@ -28,14 +26,13 @@ class Corruption(LabelWrapper):
     `info["corruptions"]` is the number of labels flipped so far, int64 [replicates], for people and not for agents.
 
     Args:
-        env: See `LabelWrapper`.
         budget: C of each replicate, 0 or more.
         margin: Least |P(first) - P(second)|, in [0, 1].
 
     Example:
         >>> import gymnasium, duelenv
-        >>> world = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=2, num_candidates=5, horizon=50)
-        >>> env = Corruption(world, budget=3)
+        >>> stages = [Corruption(budget=3)]
+        >>> env = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=2, horizon=50, stages=stages)
         >>> observation, info = env.reset(seed=0)
         >>> for _ in range(50):
         ...     observation, labels, _, _, info = env.step(np.array([[0, 1], [2, 3]]))
@@ -45,36 +42,27 @@ class Corruption(LabelWrapper):
 
     kind: ClassVar[str] = "corruption"
 
-    def __init__(self, env: DuelVectorEnv | LabelWrapper, budget: int, margin: float = 0.0) -> None:
-        super().__init__(env)
+    def __init__(self, budget: int, margin: float = 0.0) -> None:
         self.budget = checks.integer("budget", budget, low=0)
         self.margin = checks.number("margin", margin, low=0.0, high=1.0)
-        self._flipped: NDArray[np.int64]
+        self.start(1, 1)
 
-    def _mark(self, info: Mapping[str, Any]) -> Marks:
-        margin: Marks = info["margin"]
-        return margin
+    def start(self, replicates: int, batch: int) -> None:
+        self._batch = batch
+        self._flipped = np.zeros(replicates, np.int64)
 
-    def _pass_on(self, answers: Answers, marks: Marks, last: bool) -> Answers:
-        replicate = answers.row // self._world.batch
-        eligible = truthful(answers, marks, self.margin)
-        chosen = surest(eligible, marks, replicate, self.budget - self._flipped)
-        self._flipped += np.bincount(replicate[chosen], minlength=self._world.replicates)
-        return answers._replace(label=np.where(chosen, 1.0 - answers.label, answers.label))
+    def alter(self, passing: Passing, uniforms: NDArray[np.float64], clock: Clock) -> NDArray[np.float64]:
+        replicate = passing.row // self._batch
+        eligible = truthful(passing, self.margin)
+        chosen = surest(eligible, passing.margin, replicate, self.budget - self._flipped)
+        self._flipped += np.bincount(replicate[chosen], minlength=len(self._flipped))
+        return np.where(chosen, 1.0 - passing.label, passing.label)
 
-    def step(self, actions: Any) -> tuple[Any, Labels, Any, Any, dict[str, Any]]:
-        observation, labels, terminated, truncated, info = super().step(actions)
-        info["corruptions"] = info.get("corruptions", 0) + self._flipped
-        return observation, labels, terminated, truncated, info
-
-    def _redraw(self, root: int) -> None:
-        super()._redraw(root)
-        self._flipped = np.zeros(self._world.replicates, np.int64)
+    def figures(self) -> dict[str, Any]:
+        return {"corruptions": self._flipped.copy()}
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"flipped": self._flipped.copy()}
+        return {"flipped": self._flipped.copy()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
-        observation = super().load_state_dict(state)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._flipped = np.array(state["flipped"], np.int64)
-        return observation

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv
 from duelenv.ground import checks
-from duelenv.late import Answers
-from duelenv.wrappers.base import HoldingWrapper, LabelWrapper, Marks
+from duelenv.labels.stage import Clock, Passing, Stage
 
 
-class Batching(HoldingWrapper):
+class Batching(Stage):
     """Collects labels and hands them all over with every B-th round of an episode, and with its last.
 
     The batched bandit of Perchet, Rigollet, Chassang and Snowberg 2016 (arXiv 1505.00369) with equal batches: the agent
@@ -22,19 +19,16 @@ class Batching(HoldingWrapper):
     the others in `info["late"]`.
 
     Args:
-        env: See `LabelWrapper`.
         rounds: B, at least 1; 1 changes nothing.
     """
 
     kind: ClassVar[str] = "batching"
+    holds: ClassVar[bool] = True
+    deliver_rest = True
 
-    def __init__(self, env: DuelVectorEnv | LabelWrapper, rounds: int) -> None:
-        super().__init__(env, deliver_rest=True)
+    def __init__(self, rounds: int) -> None:
         self.rounds = checks.integer("rounds", rounds, low=1)
 
-    def _mark(self, info: Mapping[str, Any]) -> Marks:
-        return np.zeros(self.num_envs)  # nothing here is left to chance
-
-    def _due(self, answers: Answers, marks: Marks) -> NDArray[np.int64]:
-        end = self._round - self._round % self.rounds + self.rounds - 1
-        return np.full(len(marks), end)
+    def due(self, passing: Passing, uniforms: NDArray[np.float64], clock: Clock) -> NDArray[np.int64]:
+        played = clock.now - clock.start
+        return np.full(len(passing), clock.now - played % self.rounds + self.rounds - 1)

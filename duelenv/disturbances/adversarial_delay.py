@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv
+from duelenv.disturbances.adversary import surest, truthful
+from duelenv.disturbances.delay import NEVER
 from duelenv.ground import checks
-from duelenv.late import Answers
-from duelenv.wrappers.adversary import surest, truthful
-from duelenv.wrappers.base import HoldingWrapper, LabelWrapper, Marks
+from duelenv.labels.stage import Clock, Passing, Stage
 
 
-class AdversarialDelay(HoldingWrapper):
+class AdversarialDelay(Stage):
     """Withholds every label that tells the truth about a sure duel for D rounds; other labels come at once.
 
     A delay that depends on the label, the harder setting of Lancewicki et al. 2021 (arXiv 2106.02436): among the
@@ -26,7 +25,6 @@ class AdversarialDelay(HoldingWrapper):
     several in one step the surest go first, and among equals the older and the lower row.
 
     Args:
-        env: See `LabelWrapper`.
         rounds: D, at least 1.
         budget: Lambda of each replicate in rounds, or None for no limit.
         margin: Least |P(first) - P(second)|, in [0, 1].
@@ -34,41 +32,29 @@ class AdversarialDelay(HoldingWrapper):
     """
 
     kind: ClassVar[str] = "adversarial_delay"
+    holds: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        env: DuelVectorEnv | LabelWrapper,
-        rounds: int,
-        budget: int | None = None,
-        margin: float = 0.0,
-        deliver_rest: bool = False,
-    ) -> None:
-        super().__init__(env, deliver_rest)
-        self.rounds = checks.integer("rounds", rounds, low=1)
+    def __init__(self, rounds: int, budget: int | None = None, margin: float = 0.0, deliver_rest: bool = False) -> None:
+        self.deliver_rest = checks.flag("deliver_rest", deliver_rest)
+        self.rounds = checks.integer("rounds", rounds, low=1, high=NEVER)
         self.budget = None if budget is None else checks.integer("budget", budget, low=0)
         self.margin = checks.number("margin", margin, low=0.0, high=1.0)
-        self._spent: NDArray[np.int64]
+        self.start(1, 1)
 
-    def _mark(self, info: Mapping[str, Any]) -> Marks:
-        margin: Marks = info["margin"]
-        return margin
+    def start(self, replicates: int, batch: int) -> None:
+        self._batch = batch
+        self._spent = np.zeros(replicates, np.int64)
 
-    def _due(self, answers: Answers, marks: Marks) -> NDArray[np.int64]:
-        chosen = truthful(answers, marks, self.margin)
-        replicate = answers.row // self._world.batch
+    def due(self, passing: Passing, uniforms: NDArray[np.float64], clock: Clock) -> NDArray[np.int64]:
+        chosen = truthful(passing, self.margin)
+        replicate = passing.row // self._batch
         if self.budget is not None:
-            chosen = surest(chosen, marks, replicate, (self.budget - self._spent) // self.rounds)
-        self._spent += self.rounds * np.bincount(replicate[chosen], minlength=self._world.replicates)
-        return np.where(chosen, self._round + self.rounds, self._round)
-
-    def _redraw(self, root: int) -> None:
-        super()._redraw(root)
-        self._spent = np.zeros(self._world.replicates, np.int64)
+            chosen = surest(chosen, passing.margin, replicate, (self.budget - self._spent) // self.rounds)
+        self._spent += self.rounds * np.bincount(replicate[chosen], minlength=len(self._spent))
+        return np.where(chosen, clock.now + self.rounds, clock.now)
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"spent": self._spent.copy()}
+        return {"spent": self._spent.copy()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> Any:
-        observation = super().load_state_dict(state)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._spent = np.array(state["spent"], np.int64)
-        return observation

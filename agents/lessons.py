@@ -1,0 +1,124 @@
+"""Labelled pairs as a policy is taught them, and how many optimiser steps they are worth; no optimiser here.
+
+Steps follow labels and not calls. A label carries `gradient_steps` / (labels asked for in its round) of a step,
+whenever it arrives; whole steps are taken as soon as there are any, and the rest waits. So the same labels make the
+same number of steps under every delay, and a label that is lost takes its share along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """M labelled pairs, in the tokens that were shown.
+
+    Attributes:
+        prompts: object [M].
+        tokens: int64 [M, 2, L].
+        mask: int8 [M, 2, L].
+        labels: float64 [M].
+        rival_tokens: Of the responses of each pair's row that a bonus looks at, int64 [M, B, L]; B is 0 without one.
+        rival_mask: int8 [M, B, L].
+    """
+
+    prompts: NDArray[np.object_]
+    tokens: NDArray[np.int64]
+    mask: NDArray[np.int8]
+    labels: NDArray[np.float64]
+    rival_tokens: NDArray[np.int64]
+    rival_mask: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, which: Any) -> Lesson:
+        """Return the pairs that a slice or an index array names."""
+        return Lesson(*(value[which] for value in self._values()))
+
+    def then(self, other: Lesson) -> Lesson:
+        """Return these pairs followed by others."""
+        columns = zip(self._values(), other._values(), strict=True)
+        return Lesson(*(np.concatenate(pair) for pair in columns))
+
+    def _values(self) -> tuple[NDArray[Any], ...]:
+        return (self.prompts, self.tokens, self.mask, self.labels, self.rival_tokens, self.rival_mask)
+
+
+class WaitingLessons:
+    """Lessons that have not made a whole step yet, in order of round and row."""
+
+    def __init__(self) -> None:
+        self._lesson: Lesson | None = None
+        self._places: NDArray[np.int64] = np.zeros((0, 2), np.int64)  # round and row of each
+        self._shares: list[Fraction] = []
+        self._surplus = Fraction(0)  # what a step's labels were worth beyond it
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def add(
+        self, lesson: Lesson, rounds: NDArray[np.int64], rows: NDArray[np.int64], shares: Sequence[Fraction]
+    ) -> None:
+        """Let lessons wait.
+
+        Args:
+            lesson: M labelled pairs.
+            rounds: Number of the round of each, [M].
+            rows: Its row, [M].
+            shares: What each is worth, in optimiser steps.
+        """
+        if not len(lesson):
+            return
+        whole = lesson if self._lesson is None else self._lesson.then(lesson)
+        places = np.concatenate([self._places, np.column_stack([rounds, rows])])
+        order = np.lexsort((places[:, 1], places[:, 0]))
+        self._lesson, self._places = whole.take(order), places[order]
+        every = [*self._shares, *shares]
+        self._shares = [every[place] for place in order.tolist()]
+
+    def whole_steps(self, at_most: int) -> Iterator[tuple[int, Lesson]]:
+        """Take out, again and again, a number of whole steps and the consecutive labels that are worth them.
+
+        Args:
+            at_most: Steps on the same labels: those that a round's labels are worth together.
+        """
+        while True:
+            steps = min(at_most, int(self._surplus + sum(self._shares, Fraction(0))))
+            if steps == 0:
+                return
+            worth, count = self._surplus, 0
+            while worth < steps:
+                worth += self._shares[count]
+                count += 1
+            assert self._lesson is not None
+            lesson = self._lesson.take(slice(count))
+            rest = slice(count, None)
+            self._surplus = worth - steps
+            self._shares, self._places = self._shares[rest], self._places[rest]
+            self._lesson = self._lesson.take(rest) if self._shares else None
+            yield steps, lesson
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what waits, in arrays and lists of numbers."""
+        return {
+            "lesson": None if self._lesson is None else dict(vars(self._lesson)),
+            "places": self._places.copy(),
+            "shares": [[share.numerator, share.denominator] for share in self._shares],
+            "surplus": [self._surplus.numerator, self._surplus.denominator],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        saved = state["lesson"]
+        self._lesson = None if saved is None else Lesson(**{name: np.array(value) for name, value in saved.items()})
+        self._places = np.array(state["places"], np.int64).reshape(-1, 2)
+        self._shares = [Fraction(*pair) for pair in state["shares"]]
+        self._surplus = Fraction(*state["surplus"])
