@@ -441,7 +441,7 @@ class ComposedAgent(Agent):
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
         metrics: Metrics = {}
         if self.belief is not None:
-            metrics |= merged([self._believe(self.belief, piece) for piece in pieces])
+            metrics |= self._believe(self.belief, pieces)
         self._any_label = self._any_label or any(not np.isnan(piece.labels).all() for piece in pieces)
         if self.learner is not None:
             metrics |= self.learner.learn(pieces)
@@ -451,10 +451,21 @@ class ComposedAgent(Agent):
             self.gradient_steps = self.learner.gradient_steps
         return metrics
 
-    def _believe(self, belief: Belief, piece: Piece) -> Metrics:
-        features, rows = piece.observation["features"], np.arange(len(piece.labels))
-        pairs = piece.actions
-        return belief.update(features[rows, pairs[:, 0]], features[rows, pairs[:, 1]], piece.labels)
+    def _believe(self, belief: Belief, pieces: Sequence[Piece]) -> Metrics:
+        """Let the belief learn once from all pieces, those of a replicate adjacent and in order."""
+        rows = np.arange(self.view.num_envs)
+        columns = []
+        for piece in pieces:
+            features, pairs = piece.observation["features"], piece.actions
+            columns.append((features[rows, pairs[:, 0]], features[rows, pairs[:, 1]], piece.labels))
+        if len(columns) == 1:
+            return belief.update(*columns[0])
+        return belief.update(*(self._by_replicate(values) for values in zip(*columns, strict=True)))
+
+    def _by_replicate(self, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return P arrays [R * B, ...] as one, [R * P * B, ...]."""
+        split = (self.view.replicates, self.view.batch, *values[0].shape[1:])
+        return np.concatenate([value.reshape(split) for value in values], axis=1).reshape(-1, *values[0].shape[1:])
 
     def _teach_imagined(self, learner: Learner, imagine: Imagine, piece: Piece) -> Metrics:
         """Let the learner learn what is imagined about the current round."""

@@ -158,7 +158,11 @@ def comparison_table(results: Results) -> ComparisonTable:
 def _other_metrics(results: Results) -> tuple[str, ...]:
     """The metrics that stand beside the primary one, as far as they were measured."""
     further = ("kl", "win_rate_best_of_n") if results.has("win_rate") else ("win_rate_best_of_n",)
-    known = [name for name in (*further, results.regret, "duel_certainty") if name is not None]
+    known = [
+        name
+        for name in (*further, results.regret, "duel_certainty", "evaluation_queries", "unanswered")
+        if name is not None
+    ]
     return tuple(name for name in known if results.has(name) and name != results.primary)
 
 

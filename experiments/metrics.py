@@ -19,6 +19,8 @@ _LABELS = {
     "kl": "KL to start",
     "utility": "utility",
     "queries": "labels",
+    "evaluation_queries": "labels for evaluation",
+    "unanswered": "unanswered comparisons",
     "gradient_steps": "gradient steps",
     "seconds": "time",
     "response_tokens": "response length",

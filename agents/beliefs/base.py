@@ -35,7 +35,11 @@ class Belief(Protocol):
         second: NDArray[np.floating[Any]],
         labels: NDArray[np.floating[Any]],
     ) -> dict[str, float]:
-        """Learn from the duels of features `first` and `second`, both [N, d], with labels [N]; return metrics."""
+        """Learn from the duels of features `first` and `second`, both [N, d], with labels [N]; return metrics.
+
+        N may be any multiple of the replicates, rows of a replicate adjacent: labels that come late come with others.
+        Called once a round.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:

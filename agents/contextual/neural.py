@@ -12,9 +12,9 @@ The paper takes the gradient by all weights for g; the last layer is its cheap f
 with the features it had when it was played, by a rank-one term: building V anew from every label after each training
 was tried, costs time that grows with the labels, and did not lower the regret.
 
-Training. Every `train_every` rounds, `steps` of Adam on minibatches of the labels kept, with decay towards the start.
-The labels kept are the last `capacity` of each replicate, 4 (2 d + 2) bytes each. A round takes the same time however
-many there are. One network per replicate, all trained together by batched products.
+Training. Every `train_every` rounds' worth of labels, `steps` of Adam on minibatches of the labels kept, with decay
+towards the start. The labels kept are the last `capacity` of each replicate, 4 (2 d + 2) bytes each. A round takes the
+same time however many there are. One network per replicate, all trained together by batched products.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class NeuralSettings:
         hidden: Units of each of the two hidden layers.
         learning_rate: Of Adam, positive.
         weight_decay: Pull of each weight to its start, not negative, against the mean loss of a minibatch.
-        train_every: Rounds between two trainings.
+        train_every: Rounds' worth of labels between two trainings.
         steps: Adam steps of one training.
         minibatch: Labels in each of them.
         capacity: Labels kept of each replicate.
@@ -179,7 +179,9 @@ class NeuralDuel(Agent):
         self.dim = feature_dim(view, name)
         replicates = view.replicates
         self.networks = Networks(self.dim, replicates, seed, settings)
-        self.round = 0
+        self.round = 0  # calls with a label
+        self._num_labels = 0
+        self._trainings = 0
         self.inverse: Float32 = np.tile(
             np.eye(settings.hidden, dtype=np.float32) / np.float32(settings.prior_precision), (replicates, 1, 1)
         )
@@ -231,8 +233,12 @@ class NeuralDuel(Agent):
         self._labels[:, place] = np.where(known, labels, 0.5).reshape(replicates, batch)
         self._counts[:, place] = known.reshape(replicates, batch)
         self.round += 1
+        self._num_labels += int(known.sum())
         self._add(self._pairs[:, place], self._counts[:, place])
-        if self.round % self.settings.train_every == 0:
+        # As many rounds as the labels are worth: calls would count twice what comes late.
+        trainings = self._num_labels // (self.settings.train_every * self.view.num_envs)
+        if trainings > self._trainings:
+            self._trainings = trainings
             self._train()
         return {"labels": float(known.sum())}
 
@@ -268,6 +274,8 @@ class NeuralDuel(Agent):
             "streams": self._streams.state_dict(),
             "replay": self._replay.state_dict(),
             "round": self.round,
+            "num_labels": self._num_labels,
+            "trainings": self._trainings,
             "inverse": self.inverse.copy(),
             "pairs": self._pairs.copy(),
             "labels": self._labels.copy(),
@@ -279,6 +287,7 @@ class NeuralDuel(Agent):
         self._streams.load_state_dict(state["streams"])
         self._replay.load_state_dict(state["replay"])
         self.round = int(state["round"])
+        self._num_labels, self._trainings = int(state["num_labels"]), int(state["trainings"])
         self.inverse = np.array(state["inverse"], np.float32)
         self._pairs[...] = state["pairs"]
         self._labels[...] = state["labels"]

@@ -401,3 +401,29 @@ def test_a_copied_agent_trains_a_policy_of_its_own():
     other.update(observation, actions, labels, info["late"])
     assert any(not torch.equal(value, before[key]) for key, value in other_env._policy.model.state_dict().items())
     assert all(torch.equal(value, before[key]) for key, value in env._policy.model.state_dict().items())
+
+
+def test_a_belief_that_trains_does_so_once_a_round_however_many_labels_come():
+    """An ensemble takes its minibatches a round; calls for late labels once gave it more of them."""
+    taken = {}
+    for name, stages in DELAYS.items():
+        env = make_vector(FEATURE, 6, batch=6, horizon=ROUNDS, num_candidates=4, dim=3, stages=stages)
+        agent = duelenv.agents.make("thompson", env, belief="ensemble", minibatches=3)
+        learn(env, agent, ROUNDS)
+        steps = agent.belief._optimizer.state_dict()["state"][0]["step"]
+        taken[name] = int(steps)
+        assert agent.belief._replay.size == ROUNDS * 6
+    assert taken["in time"] == 3 * ROUNDS
+    assert taken["fixed 3"] == 3 * (ROUNDS - 3)  # none before the first label
+    assert all(steps <= taken["in time"] for steps in taken.values())
+
+
+@pytest.mark.parametrize("name", ["neural_ucb", "neural_ts"])
+def test_a_network_is_trained_by_labels_and_not_by_calls(name):
+    counts = []
+    for stages in DELAYS.values():
+        env = world(6, 2, horizon=40, stages=stages)
+        agent = duelenv.agents.make(name, env, train_every=5, steps=1, minibatch=4)
+        learn(env, agent, 40)
+        counts.append(agent.networks._steps)
+    assert counts[0] == 8 and max(counts) == 8  # a batch may bring several trainings' labels at once

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from duelenv.oracles import register
+from duelenv.oracles import Answer, Request, register
 
 
 def counting(folder: str):
@@ -32,5 +32,23 @@ def broken() -> object:
     return lambda prompts, first, second: np.full(len(prompts), 1.2)
 
 
+class SlowDesk:
+    """A source that answers each request two rounds later, the latest first, and knows nothing after a restart."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, Request] = {}
+
+    def ask(self, requests: Sequence[Request]) -> None:
+        self.requests |= {request.id: request for request in requests}
+
+    def collect(self) -> list[Answer]:
+        now = max((request.round for request in self.requests.values()), default=0)
+        due = [request for request in self.requests.values() if request.round <= now - 2]
+        for request in due:
+            del self.requests[request.id]
+        return [Answer(one.id, 0.9 if len(one.first) > len(one.second) else 0.2) for one in reversed(due)]
+
+
 register("counting", counting)
+register("slow_desk", SlowDesk)
 register("broken", broken)

@@ -1,6 +1,9 @@
 """Runs whose labels are disturbed: the config, the loop, the label log, and going on after a stop."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from interrupts import stop_after
@@ -90,6 +93,29 @@ def test_an_interrupted_disturbed_run_ends_like_an_uninterrupted_one(tmp_path, m
     assert results(tmp_path / "stopped").equals(results(tmp_path / "whole"))
     same = [pq.read_table(tmp_path / name / "labels.parquet") for name in ("stopped", "whole")]
     assert same[0].equals(same[1])
+
+
+@pytest.mark.parametrize("rounds", [1, 6, 13])
+def test_a_run_with_a_source_that_answers_later_goes_on_where_it_stopped(tmp_path, monkeypatch, rounds):
+    """A user's module registers the source; noise, a setting of every oracle, disturbs its answers too."""
+    table = [
+        {"prompt": f"q{p}", "response": f"{p} " + "x" * (3 * k % 7), "score": k} for p in range(8) for k in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "pool.parquet")
+    raw = {**FEATURES, "env": {"id": "PoolDuel", "horizon": 12, "batch": 2}, "data": str(tmp_path / "pool.parquet")}
+    raw |= {"oracle": {"name": "slow_desk", "noise": 0.1}, "modules": [str(Path(__file__).with_name("run_parts.py"))]}
+    config = RunConfig.from_dict({**raw, "agents": {"passive": {}, "thompson": {}}})
+    run(config, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        stop_after(patched, rounds)
+        with pytest.raises(Interrupted):
+            run(config, tmp_path / "stopped")
+    run(config, tmp_path / "stopped")
+    assert results(tmp_path / "stopped").equals(results(tmp_path / "whole"))
+    for agent in ("passive", "thompson"):
+        labels = labels_of(tmp_path / "whole", agent)
+        np.testing.assert_array_equal(labels_of(tmp_path / "stopped", agent), labels)
+        assert not np.isnan(labels[:10]).any() and np.isnan(labels[10:]).all()
 
 
 def test_stages_decide_which_run_it_is():

@@ -149,6 +149,10 @@ def test_an_interrupted_policy_run_ends_alike_and_asks_for_no_label_twice(
         run(config, folder / "run")
         asked = [int(line.split()[1]) for line in (folder / "asked.txt").read_text().splitlines()]
         finished[name] = (results(folder / "run"), asked, pq.read_table(folder / "run" / "labels.parquet"))
+        last = [row for row in finished[name][0].to_pylist() if row["step"] == 4]
+        assert sum(row["queries"] for row in last) == 2 * 3 * 4
+        # Evaluation asks too, and says so; this once stood nowhere.
+        assert sum(row["queries"] + row["evaluation_queries"] for row in last) == sum(asked)
     assert finished["stopped"][0].equals(finished["whole"][0])
     assert finished["stopped"][1] == finished["whole"][1]
     assert finished["stopped"][2].equals(finished["whole"][2])
