@@ -4,7 +4,8 @@
 """
 
 from duelenv.agents import contextual, karmed, passive, real, sb3, selm, thompson  # registers them
-from duelenv.agents.base import Agent, ComposedAgent, make, names, register
+from duelenv.agents.base import Agent, make, names, register
+from duelenv.agents.composed import ComposedAgent
 
 __all__ = [
     "Agent",

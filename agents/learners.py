@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from duelenv.agents.base import Duels, Metrics, merged
+from duelenv.agents.base import Metrics, merged
 from duelenv.agents.bonuses import Bonus, gradient_ratio
+from duelenv.agents.composed import Duels
 from duelenv.agents.lessons import Lesson, WaitingLessons
 from duelenv.agents.losses import PreferenceBatch, make_loss
 from duelenv.agents.pieces import Piece

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from duelenv.agents.base import Duels, Metrics, merged
+from duelenv.agents.base import Metrics, merged
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic
+from duelenv.agents.composed import Duels
 from duelenv.agents.pieces import Piece
 from duelenv.core import Observation
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from duelenv.agents.base import Learner, SettingsReader
+from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
+from duelenv.agents.composed import Learner
 from duelenv.core import AgentView
 from duelenv.ground.errors import UserError
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
+from duelenv.agents.base import Agent, SettingsReader, register
+from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.parts import make_belief, make_learner
 from duelenv.agents.selection import uniform_pair
 from duelenv.core import AgentView, Observation, Pairs

@@ -13,7 +13,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
+from duelenv.agents.base import Agent, SettingsReader, register
+from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.parts import make_belief, make_learner
 from duelenv.agents.selection import DissimilarityRule, dissimilar_pair, in_random_order, random_order
 from duelenv.core import AgentView, Observation, Pairs

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
+from duelenv.agents.base import Agent, SettingsReader, register
+from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.selection import categorical, random_order, uniform_between
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground import checks

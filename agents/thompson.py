@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from duelenv.agents.base import Agent, ComposedAgent, Duels, SettingsReader, register
+from duelenv.agents.base import Agent, SettingsReader, register
+from duelenv.agents.composed import ComposedAgent, Duels
 from duelenv.agents.parts import make_belief, make_learner
 from duelenv.agents.selection import best_arm_pair, random_order, thompson_pair
 from duelenv.core import AgentView, Observation, Pairs

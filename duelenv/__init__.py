@@ -7,8 +7,9 @@ policy model is used.
 from importlib import import_module
 from types import ModuleType
 
-from duelenv.core import AgentView, DuelEnv, DuelVectorEnv
+from duelenv.core import AgentView, DuelVectorEnv
 from duelenv.ground.errors import UserError
+from duelenv.scalar import DuelEnv
 from duelenv.worlds import WORLDS, register_worlds
 
 register_worlds()

@@ -14,8 +14,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
-from duelenv.core import DuelEnv, DuelVectorEnv
+from duelenv.core import DuelVectorEnv
 from duelenv.ground.errors import UserError
+from duelenv.scalar import DuelEnv
 
 
 class RegretReward(VectorWrapper[Any, Any, Any, Any, Any]):

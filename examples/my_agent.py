@@ -7,7 +7,8 @@ import gymnasium
 import numpy as np
 
 import duelenv
-from duelenv.agents.base import ComposedAgent, register
+from duelenv.agents.base import register
+from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.parts import make_belief, make_learner
 from duelenv.agents.selection import infomax_pair
 

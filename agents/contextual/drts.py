@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.agents.base import Agent, ComposedAgent, SettingsReader, register
+from duelenv.agents.base import Agent, SettingsReader, register
+from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.contextual.agent import feature_dim
 from duelenv.agents.parts import make_belief
 from duelenv.agents.selection import random_order

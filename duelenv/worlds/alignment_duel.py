@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import AgentView, DuelEnv, Recommender, StageLike
+from duelenv.core import AgentView, Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -23,6 +23,7 @@ from duelenv.oracles.base import Oracle, utility_of
 from duelenv.oracles.links import link
 from duelenv.oracles.sources import Source, answers_later, at_once_or_later
 from duelenv.regret import duel_regret, utility_regret
+from duelenv.scalar import DuelEnv
 from duelenv.worlds.candidates import (
     Candidates,
     Context,

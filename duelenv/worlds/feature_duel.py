@@ -9,13 +9,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from duelenv.core import DuelEnv, DuelVectorEnv, Recommender, StageLike
+from duelenv.core import DuelVectorEnv, Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 from duelenv.oracles.base import Preferences
 from duelenv.oracles.links import link as link_named
 from duelenv.regret import duel_regret
+from duelenv.scalar import DuelEnv
 from duelenv.worlds.motion import Motion, MovingUtility
 
 CANDIDATES = ("gaussian", "hypercube", "sphere", "uniform", "corners")

@@ -9,11 +9,12 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from duelenv.core import DuelEnv, DuelVectorEnv, Recommender, StageLike
+from duelenv.core import DuelVectorEnv, Recommender, StageLike
 from duelenv.ground.randomness import RowStreams
 from duelenv.oracles.base import Preferences
 from duelenv.oracles.matrices import borda_scores, condorcet_winner, load_matrix
 from duelenv.regret import arm_losses, mean_loss, probability_regret
+from duelenv.scalar import DuelEnv
 from duelenv.worlds.motion import MatrixTruth, Motion, MovingMatrix
 
 

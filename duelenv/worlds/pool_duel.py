@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from duelenv.core import DuelEnv, Recommender, StageLike
+from duelenv.core import Recommender, StageLike
 from duelenv.data import Pool
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
@@ -21,6 +21,7 @@ from duelenv.oracles.base import Oracle, Preferences
 from duelenv.oracles.links import link as link_named
 from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
+from duelenv.scalar import DuelEnv
 from duelenv.spaces import Unicode, UnicodeArray
 from duelenv.worlds.pool_inputs import features_of, pool_of
 from duelenv.worlds.text_duel import TextDuelVectorEnv

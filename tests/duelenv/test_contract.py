@@ -15,7 +15,7 @@ from worlds import NUMERIC, make_scalar, make_vector
 
 import duelenv
 import duelenv.agents
-from duelenv.core import first_row
+from duelenv.scalar import first_row
 
 EVERY = tuple(duelenv.WORLDS)
 EXPECTED_WARNINGS = (

@@ -1,0 +1,214 @@
+"""An agent as a composition: a belief about the utility, a rule that selects the pair, a learner that moves the policy.
+
+Not for any particular method: a method is a function that puts parts together, such as `duelenv.agents.thompson`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.agents.base import Agent, Metrics
+from duelenv.agents.pieces import Piece
+from duelenv.core import AgentView, Labels, Observation, Pairs
+
+if TYPE_CHECKING:
+    from duelenv.agents.beliefs.base import Belief
+
+
+class Select(Protocol):
+    """A selection rule bound to what it needs.
+
+    It gets the observation and `groups` int64 [N, K], in which candidates with the same text share a number, or None
+    where playing a candidate against itself is legal; it returns pairs int64 [N, 2].
+    """
+
+    def __call__(self, observation: Observation, groups: NDArray[np.int64] | None) -> Pairs: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Duels:
+    """M labelled duels between candidates of one observation; a row may have several, or none.
+
+    Attributes:
+        rows: Row of the observation, int64 [M].
+        pairs: The two candidates, int64 [M, 2].
+        labels: float64 [M] in [0, 1], or NaN where there is no label.
+    """
+
+    rows: NDArray[np.int64]
+    pairs: Pairs
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def labelled(self) -> Duels:
+        """Return the duels that have a label."""
+        kept = ~np.isnan(self.labels)
+        return Duels(self.rows[kept], self.pairs[kept], self.labels[kept])
+
+
+class Learner(Protocol):
+    """Moves the policy by labels."""
+
+    gradient_steps: int
+
+    def learn(self, pieces: Sequence[Piece]) -> Metrics:
+        """Learn from what the oracle said, all that came in one call; as many steps as the labels are worth."""
+        ...
+
+    def teach(self, observation: Observation, duels: Duels) -> Metrics:
+        """Take a round's steps on labels that somebody imagined; NaN labels do not count."""
+        ...
+
+    def implicit_reward(self, observation: Observation) -> NDArray[np.float32]:
+        """Return the policy's own estimate of each candidate's utility, [N, K]."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Imagine(Protocol):
+    """Labels duels of the round without the oracle (mixed preference learning, SEA section 2).
+
+    It gets the observation, the groups, the round's duels as the oracle left them, and which rows did not ask (a row
+    that still waits for its label has asked); it returns duels with labels of its own. They go to the learner only,
+    marked as the model's; they are no queries.
+    """
+
+    def __call__(
+        self, observation: Observation, groups: NDArray[np.int64] | None, duels: Duels, unasked: NDArray[np.bool_]
+    ) -> Duels: ...
+
+
+class Stateful(Protocol):
+    """Anything whose state belongs into a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+class ComposedAgent(Agent):
+    """Joins a belief, a selection rule and a learner.
+
+    Args:
+        view: What the agent may know of its environment.
+        select: The selection rule.
+        belief: What is known of the utility; learns from every label. None where only the policy learns.
+        learner: What moves the policy, in worlds with one.
+        imagine: Labels further pairs for the learner.
+        ask: In selective worlds, which rows ask for a label, bool [N]; None asks in all.
+        streams: Random streams and other state of the rules, by name, for checkpoints.
+    """
+
+    def __init__(
+        self,
+        view: AgentView,
+        *,
+        select: Select,
+        belief: Belief | None = None,
+        learner: Learner | None = None,
+        imagine: Imagine | None = None,
+        ask: Callable[[], NDArray[np.bool_]] | None = None,
+        streams: Mapping[str, Stateful] | None = None,
+    ) -> None:
+        super().__init__(view)
+        if belief is None and learner is None:
+            raise ValueError("an agent needs a belief or a learner to learn anything")
+        self.belief = belief
+        self.learner = learner
+        self._select = select
+        self._imagine = imagine
+        self._ask = ask
+        self._streams = dict(streams or {})
+        self._any_label = False
+
+    def _act(self, observation: Observation) -> NDArray[np.int64]:
+        pairs = self._select(observation, self._groups(observation))
+        if not self.view.selective:
+            return pairs
+        asked = np.ones(len(pairs), np.bool_) if self._ask is None else self._ask()
+        return np.column_stack([pairs, asked.astype(np.int64)])
+
+    def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
+        metrics: Metrics = {}
+        if self.belief is not None:
+            metrics |= self._believe(self.belief, pieces)
+        self._any_label = self._any_label or any(not np.isnan(piece.labels).all() for piece in pieces)
+        if self.learner is not None:
+            metrics |= self.learner.learn(pieces)
+            # Before the first label a belief has nothing to say, and one round is imagined about once.
+            if self._imagine is not None and self._any_label:
+                metrics |= self._teach_imagined(self.learner, self._imagine, pieces[-1])
+            self.gradient_steps = self.learner.gradient_steps
+        return metrics
+
+    def _believe(self, belief: Belief, pieces: Sequence[Piece]) -> Metrics:
+        """Let the belief learn once from all pieces, those of a replicate adjacent and in order."""
+        rows = np.arange(self.view.num_envs)
+        columns = []
+        for piece in pieces:
+            features, pairs = piece.observation["features"], piece.actions
+            columns.append((features[rows, pairs[:, 0]], features[rows, pairs[:, 1]], piece.labels))
+        if len(columns) == 1:
+            return belief.update(*columns[0])
+        return belief.update(*(self._by_replicate(values) for values in zip(*columns, strict=True)))
+
+    def _by_replicate(self, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return P arrays [R * B, ...] as one, [R * P * B, ...]."""
+        split = (self.view.replicates, self.view.batch, *values[0].shape[1:])
+        return np.concatenate([value.reshape(split) for value in values], axis=1).reshape(-1, *values[0].shape[1:])
+
+    def _teach_imagined(self, learner: Learner, imagine: Imagine, piece: Piece) -> Metrics:
+        """Let the learner learn what is imagined about the current round."""
+        observation, pairs = piece.observation, piece.actions[:, :2]
+        duels = Duels(np.arange(len(pairs)), pairs, piece.labels)
+        unasked = piece.actions[:, 2] == 0 if self.view.selective else np.zeros(len(pairs), np.bool_)
+        imagined = imagine(observation, self._groups(observation), duels, unasked)
+        figures = learner.teach(observation, imagined)
+        return {f"model_{name}": value for name, value in figures.items()} | {"model_labels": len(imagined)}
+
+    def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
+        return self._learn_pieces([self._current_piece(observation, actions, labels)])
+
+    def _recommend(self, observation: Observation) -> NDArray[np.int64]:
+        if self.belief is not None:
+            return self.belief.mean(observation["features"]).argmax(axis=1)
+        assert self.learner is not None
+        return self.learner.implicit_reward(observation).argmax(axis=1)
+
+    def _groups(self, observation: Observation) -> NDArray[np.int64] | None:
+        """Number the candidates by text where a policy is trained: a pair of equal texts would waste its label."""
+        if self.view.policy is None:
+            return None
+        responses = observation["responses"]
+        equal = responses[:, :, np.newaxis] == responses[:, np.newaxis, :]
+        return equal.argmax(axis=2)  # the index of the first candidate with this text
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = self._parts()
+        heard = {"round": self._heard, "any_label": self._any_label}
+        return {name: part.state_dict() for name, part in parts.items()} | {"heard": heard}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self._heard, self._any_label = int(state["heard"]["round"]), bool(state["heard"]["any_label"])
+        if self.learner is not None:
+            self.gradient_steps = self.learner.gradient_steps
+
+    def _parts(self) -> dict[str, Stateful]:
+        parts: dict[str, Stateful] = dict(self._streams)
+        if self.belief is not None:
+            parts["belief"] = self.belief
+        if self.learner is not None:
+            parts["learner"] = self.learner
+        return parts
