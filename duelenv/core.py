@@ -2,8 +2,8 @@
 
 Labels have a room of their own, `duelenv.labels`: a world says who is preferred, and is told what the agent hears. A
 world is a `DuelVectorEnv`: N rows in NumPy, where rows are replicates times batch; its N = 1 case for scalar use is in
-`duelenv.scalar`. A subclass says how a round's context comes about, what may be observed of it, who wins a duel, and how
-much a duel is regretted; everything else is here, once.
+`duelenv.scalar`. A subclass says how a context comes about, what may be observed of it, who wins a duel, and how much a
+duel is regretted; everything else is here, once.
 """
 
 from __future__ import annotations
