@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from duelenv.labels import Stage, register_stage
 from duelenv.oracles import Answer, Request, register
 
 
@@ -47,6 +48,16 @@ class SlowDesk:
         for request in due:
             del self.requests[request.id]
         return [Answer(one.id, 0.9 if len(one.first) > len(one.second) else 0.2) for one in reversed(due)]
+
+
+@register_stage("turned_around")
+class TurnedAround(Stage):
+    """Turns every label around."""
+
+    kind = "turned_around"
+
+    def alter(self, passing, uniforms, clock):
+        return 1.0 - passing.label
 
 
 register("counting", counting)

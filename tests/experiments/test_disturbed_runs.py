@@ -118,6 +118,15 @@ def test_a_run_with_a_source_that_answers_later_goes_on_where_it_stopped(tmp_pat
         assert not np.isnan(labels[:10]).any() and np.isnan(labels[10:]).all()
 
 
+def test_a_stage_of_a_users_module_is_used_by_its_name(tmp_path):
+    parts = [str(Path(__file__).with_name("run_parts.py"))]
+    settings = {**FEATURES, "modules": parts, "agents": ["passive"]}
+    for name, stages in (("plain", []), ("turned", ["turned_around"])):
+        run(RunConfig.from_dict({**settings, "env": {**FEATURES["env"], "stages": stages}}), tmp_path / name)
+    plain, turned = (labels_of(tmp_path / name, "passive") for name in ("plain", "turned"))
+    np.testing.assert_array_equal(turned, 1.0 - plain)
+
+
 def test_stages_decide_which_run_it_is():
     assert made().identity() != made(stages=None).identity()
     assert RunConfig.from_dict(made().to_dict()) == made()
