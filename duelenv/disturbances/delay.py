@@ -75,5 +75,4 @@ class Delay(Stage):
         if self.distribution == "poisson":
             return self._shortest + np.searchsorted(self._poisson, uniforms, side="right")
         # P(delay >= k) = q^k with q = mean / (1 + mean).
-        delays = np.floor(np.log1p(-uniforms) / -np.log1p(1.0 / self.mean))
-        return np.minimum(delays, NEVER).astype(np.int64)
+        return np.floor(np.log1p(-uniforms) / -np.log1p(1.0 / self.mean)).astype(np.int64)

@@ -106,8 +106,7 @@ class Pipeline:
         leaving = due <= clock.now
         if clock.last and stage.deliver_rest:
             leaving[:] = True
-        staying = ~leaving if not clock.last else np.zeros(len(leaving), np.bool_)  # lost with their episode
-        self._held[number], self._due[number] = held.take(staying), due[staying]
+        self._held[number], self._due[number] = held.take(~leaving), due[~leaving]
         return held.take(leaving).in_order()
 
     def _own(self, number: int, uniforms: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -351,7 +351,7 @@ def test_corruption_reaches_labels_that_an_inner_wrapper_held_back():
 
 
 def disturbed(num_envs=6, **settings):
-    chain = [Flip(0.2), Corruption(6), Delay(4.0), Missing(0.1), Batching(3), AdversarialDelay(2)]
+    chain = [Flip(0.2), Corruption(6), Delay(4.0), Missing(0.1), Batching(3), AdversarialDelay(2, budget=24)]
     return world(num_envs, horizon=30, stages=chain, **settings)
 
 
@@ -430,6 +430,34 @@ def test_memory_is_bounded_by_what_is_still_out():
         assert len(env._labels._open) == out
         most = max(most, len(env._labels._open._rounds))
     assert out > 0 and most < 40
+
+
+@pytest.mark.parametrize(
+    ("distribution", "mean"), [("geometric", 0.3), ("geometric", 1e6), ("poisson", 2.5), ("poisson", 1000.0)]
+)
+def test_delays_invert_their_distribution_from_end_to_end(distribution, mean):
+    """Against SciPy's quantiles, out to 1e-12 of either end."""
+    uniforms = np.array([1e-12, 1e-6, 0.01, 0.3, 0.5, 0.77, 0.99, 1 - 1e-6, 1 - 1e-12])
+    exact = {"geometric": stats.geom(1 / (1 + mean), loc=-1), "poisson": stats.poisson(mean)}[distribution]
+    np.testing.assert_allclose(Delay(mean, distribution)._delays(uniforms), exact.ppf(uniforms), rtol=1e-6, atol=0)
+
+
+def test_two_losses_promise_only_what_both_let_pass():
+    env = world(64, 1, horizon=40, stages=[Missing(0.3), Missing(0.3), Delay(2, "fixed")])
+    _, told, infos = play(env, 40)
+    promised = np.array([info["pending"] for info in infos])
+    np.testing.assert_array_equal(promised[:-2], ~np.isnan(told[:-2]))
+
+
+def test_two_adversaries_are_counted_together():
+    _, _, infos = play(world(horizon=30, stages=[Corruption(2), Corruption(3)]), 30)
+    assert infos[-1]["corruptions"].tolist() == [5, 5, 5]
+
+
+def test_an_adversary_holds_a_label_from_when_it_came():
+    _, _, infos = play(world(horizon=30, stages=[Delay(3, "fixed"), AdversarialDelay(4)]), 30)
+    delays = {number - past for number, info in enumerate(infos) for past in info["late"].round.tolist()}
+    assert delays == {3, 7}
 
 
 def test_a_delay_beyond_all_integers_never_delivers():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RoundUniforms, RowStreams, stream
 
 
@@ -88,7 +89,7 @@ def test_the_uniforms_of_a_round_do_not_depend_on_which_rounds_were_asked_for():
     expected = [streams.uniform() for _ in range(150)]
     for number in (0, 1, 1, 70, 149):
         np.testing.assert_array_equal(ascending.at(number), expected[number])
-    for number in (149, 3, 65, 0, 64, 64, 148):
+    for number in (149, 148, 149, 3, 65, 0, 64, 64, 148):
         np.testing.assert_array_equal(ascending.at(number), expected[number])
 
 
@@ -101,3 +102,15 @@ def test_streams_can_be_copied_and_pickled_in_the_middle():
         expected = original.uniform(2)
         for other in copies:
             np.testing.assert_array_equal(other.uniform(2), expected)
+
+
+def test_a_state_of_another_root_is_refused():
+    with pytest.raises(UserError, match="make it with the same seed"):
+        RowStreams(1, "x", rows=2).load_state_dict(RowStreams(2, "x", rows=2).state_dict())
+
+
+def test_a_loaded_state_forgets_draws_that_it_does_not_hold():
+    streams, plain = RowStreams(1, "x", rows=2), RowStreams(1, "x", rows=2)
+    streams.uniform(3)
+    streams.load_state_dict(plain.state_dict())
+    np.testing.assert_array_equal(streams.uniform(3), plain.uniform(3))

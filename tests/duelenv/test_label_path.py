@@ -12,7 +12,9 @@ from mail_source import MailSource, win_probability
 from worlds import make_scalar, make_vector
 
 import duelenv
+from duelenv.disturbances import Delay
 from duelenv.labels import Stage, register_stage
+from duelenv.labels.coins import Coins
 from duelenv.labels.questions import request_id
 from duelenv.labels.stage import _STAGES
 from duelenv.oracles.base import Preferences
@@ -525,3 +527,188 @@ def test_regret_is_known_before_anybody_answers():
         assert left.keys() == right.keys()
         for name in left:
             np.testing.assert_array_equal(left[name], right[name])
+
+
+# Numbers and what they mean -------------------------------------------------------------------------------------------
+
+
+def test_coins_cut_the_unit_interval_into_win_tie_and_loss():
+    """u in [0, win) is a win, [win, win + tie) a tie, the rest a loss; from the other side it is 1 - u."""
+    coins = np.array([0.0, 0.39, 0.4, 0.69, 0.7, 0.99])
+    expected = [1.0, 1.0, 0.5, 0.5, 0.0, 0.0]
+    ours, theirs = (Preferences(np.full(6, win), np.full(6, 0.3)) for win in (0.4, 0.3))
+    plain = Coins(0, 6, "bernoulli")
+    assert plain.label(ours, coins, np.zeros(6, bool)).tolist() == expected
+    assert plain.label(theirs, coins, np.ones(6, bool)).tolist() == [1.0 - label for label in expected]
+    likelier = Coins(0, 3, "argmax")
+    preferences = Preferences(np.array([0.4, 0.3, 0.35]), np.array([0.3, 0.3, 0.3]))
+    assert likelier.label(preferences, np.zeros(3), np.zeros(3, bool)).tolist() == [1.0, 0.0, 0.5]
+    assert likelier.label(preferences, np.zeros(3), np.ones(3, bool)).tolist() == [1.0, 0.0, 0.5]
+
+
+def test_margin_is_win_less_loss_and_unknown_where_nobody_was_asked_or_answered():
+    def judge(prompts, first, second):
+        return Preferences(np.where(np.arange(len(prompts)) == 0, np.nan, 0.5), np.full(len(prompts), 0.2))
+
+    env = pool(judge, selective=True)
+    env.reset(seed=0)
+    info = env.step(np.column_stack([duels()[0], [1, 1, 1, 0, 0, 1]]))[-1]
+    np.testing.assert_allclose(info["margin"], [np.nan, 0.2, 0.2, np.nan, np.nan, 0.2])
+    np.testing.assert_allclose(info["certainty"], np.abs(info["margin"]))
+    truth = make_vector("duelenv/MatrixDuel-v0", 2, selective=True)
+    truth.reset(seed=0)
+    margin = truth.step(np.array([[0, 1, 0], [0, 3, 1]]))[-1]["margin"]
+    np.testing.assert_allclose(margin, [np.nan, 0.6])
+
+
+def test_queries_and_shares_are_those_of_each_replicate():
+    desk = Desk()
+    env = pool(desk, batch=2, selective=True)
+    env.reset(seed=0)
+    first = env.step(np.column_stack([duels()[0], [1, 1, 1, 0, 0, 0]]))[-1]["queries"]
+    assert first.tolist() == [2, 1, 0]
+    env.step(np.column_stack([duels()[1], [0, 0, 0, 0, 1, 1]]))
+    restored = pool(desk, batch=2, selective=True)
+    restored.load_state_dict(copy.deepcopy(env.state_dict()))
+    desk.answer()
+    for world in (env, restored):
+        desk_out = list(desk.out)
+        late = world.step(np.column_stack([duels()[2], np.zeros(N, int)]))[-1]
+        assert late["late"].row.tolist() == [0, 1, 2, 4, 5] and late["late"].asked.tolist() == [2, 2, 1, 2, 2]
+        assert late["queries"].tolist() == [2, 1, 2]
+        desk.out = desk_out
+    assert first.tolist() == [2, 1, 0]  # an info that was handed out stays as it was
+
+
+def test_an_adversary_sees_the_truth_of_late_answers():
+    """Corruption of late answers hits the same duels as of answers at once, chosen by their margins."""
+    probabilities = np.random.default_rng(0).random(997)
+
+    def preferences(prompts, first, second):
+        number = [sum(map(ord, a)) * 31 + sum(map(ord, b)) for a, b in zip(first, second, strict=True)]
+        win = 0.7 * probabilities[np.array(number) % 997]
+        return Preferences(win, np.full(len(win), 0.3))
+
+    stages = [{"name": "corruption", "budget": 3, "margin": 0.4}]
+    plain, env = pool(preferences, stages=stages), pool(preferences)
+    for world in (plain, env):
+        world.reset(seed=3)
+    disturbed = np.array([plain.step(pair)[1] for pair in duels()])
+    undisturbed = np.array([env.step(pair)[1] for pair in duels()])
+    assert (disturbed != undisturbed).sum() == 3 * N
+    desk = Desk()
+    late = pool(desk, stages=stages)
+    observation, _ = late.reset(seed=3)
+    told = Told(late)
+    for number, pair in enumerate(duels()):
+        for key, request in list(desk.requests.items()):
+            answer = preferences([request.prompt], [request.first], [request.second])
+            desk.out.append(Answer(key, float(answer.win[0]), 0.3))
+            del desk.requests[key]
+        observation, _ = told.step(late, observation, pair, number)
+    np.testing.assert_array_equal(told.labels[:-1], disturbed[:-1])
+
+
+def test_a_declined_answer_is_not_pending_even_where_labels_are_held_back():
+    env = pool(lambda prompts, first, second: [np.nan, *[0.5] * (len(prompts) - 1)], stages=[Delay(2, "fixed")])
+    env.reset(seed=0)
+    assert env.step(duels()[0])[-1]["pending"].tolist() == [False] + [True] * (N - 1)
+
+
+def test_a_seeded_reset_forgets_what_was_open_counted_and_owed():
+    desk = Desk()
+    env = pool(desk)
+    env.reset(seed=0)
+    for number in range(3):
+        env.step(duels()[number])
+    env._labels.evaluation_queries = 7
+    env.reset(seed=0)  # the same seed: the same names of the same questions
+    assert len(env._labels._open) == 0 and env._labels.evaluation_queries == 0
+    desk.answer(lambda request: request.round == 2)
+    assert len(env.step(duels()[0])[-1]["late"]) == 0
+    assert len(env._labels._open) == N
+
+
+def test_a_reset_in_the_middle_loses_what_stages_hold_and_nothing_else():
+    env = make_vector("duelenv/MatrixDuel-v0", 4, horizon=20, stages=[Delay(3, "fixed")])
+    env.reset(seed=0)
+    for _ in range(2):
+        env.step(np.tile([[0, 1]], (4, 1)))
+    root = env.root
+    env.reset()
+    assert env.root == root and len(env._labels._open) == 0
+    late = [env.step(np.tile([[0, 1]], (4, 1)))[-1]["late"].round.tolist() for _ in range(5)]
+    assert late == [[], [], [], [2] * 4, [3] * 4]
+
+
+def test_a_reset_without_a_seed_keeps_the_root_even_at_once():
+    env = make_vector("duelenv/MatrixDuel-v0", 4)
+    env.reset(seed=0)
+    root = env.root
+    env.reset()
+    assert env.root == root
+
+
+def test_actions_that_the_caller_goes_on_using_stay_as_they_were_played():
+    env = make_vector("duelenv/MatrixDuel-v0", 4, stages=[Delay(1, "fixed")])
+    env.reset(seed=0)
+    buffer = np.tile([[0, 1]], (4, 1))
+    env.step(buffer)
+    buffer[:] = 3
+    assert env.step(buffer)[-1]["late"].actions.tolist() == [[0, 1]] * 4
+
+
+# States ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_collected_beside_a_wrong_one_is_in_the_state():
+    desk = Desk()
+    env = pool(desk)
+    env.reset(seed=0)
+    env.step(duels()[0])
+    bad, good, *_ = desk.requests
+    desk.out = [Answer(bad, 7.0), Answer(good, 1.0)]
+    with pytest.raises(duelenv.UserError):
+        env.step(duels()[1])
+    other = pool(Desk())
+    other.load_state_dict(copy.deepcopy(env.state_dict()))
+    assert other.step(duels()[1])[-1]["late"].row.tolist() == [1]
+
+
+def test_after_a_restart_the_source_hears_of_what_is_open_even_if_it_is_not_there_at_first():
+    desk = Desk()
+    env = pool(desk)
+    env.reset(seed=0)
+    env.step(duels()[0])
+    fresh = Desk()
+    other = pool(fresh)
+    other.load_state_dict(copy.deepcopy(env.state_dict()))
+    ask, fresh.ask = fresh.ask, lambda requests: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        other.step(duels()[1])
+    fresh.ask = ask
+    other.step(duels()[1])
+    assert {request.round for request in fresh.requests.values()} == {0, 1}
+    fresh.answer()
+    assert len(other.step(duels()[2])[-1]["late"]) == 2 * N
+
+
+def test_counts_and_the_place_in_a_later_episode_are_in_the_state():
+    settings = {"horizon": 4, "changes": [6], "stages": [Delay(1, "fixed")]}
+    env, other = (make_vector("duelenv/FeatureDuel-v0", 2, **settings) for _ in range(2))
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(np.array([[0, 1], [2, 3]]))
+    finished = make_vector("duelenv/FeatureDuel-v0", 2, **settings)
+    finished.load_state_dict(copy.deepcopy(env.state_dict()))
+    with pytest.raises(duelenv.UserError, match="after the last round"):
+        finished.step(np.array([[0, 1], [2, 3]]))
+    env.reset()
+    env.step(np.array([[0, 1], [2, 3]]))
+    env._labels.evaluation_queries = 5
+    other.load_state_dict(copy.deepcopy(env.state_dict()))
+    assert other._labels.evaluation_queries == 5
+    for _ in range(3):
+        left, right = env.step(np.array([[0, 1], [2, 3]])), other.step(np.array([[0, 1], [2, 3]]))
+        assert left[-1]["round"] == right[-1]["round"] and left[-1]["late"] == right[-1]["late"]
+        np.testing.assert_array_equal(left[-1]["regret"]["utility"], right[-1]["regret"]["utility"])

@@ -6,6 +6,7 @@ import torch
 
 from duelenv.oracles import Answer, Noise, Preferences, Request, UserError, answers_later, ask, make, register
 from duelenv.oracles.base import _FACTORIES, UtilityOracle, finite_utility
+from duelenv.oracles.sources import checked
 from duelenv.oracles.wrappers import WRAPPERS, DisturbedSource
 
 ONE = (["p"], ["a"], ["b"])
@@ -114,3 +115,30 @@ def test_a_utility_that_is_no_number_is_a_fault_and_no_answer(values, message):
         ask(Utility(values), *ONE)
     with pytest.raises(UserError, match=message):
         finite_utility(Utility(values), ["p", "p"], ["a", "b"])
+
+
+def test_answers_are_clipped_where_they_are_off_by_rounding():
+    assert checked(Answer("a", 1.0 + 5e-7)) == Answer("a", 1.0)
+    assert checked(Answer("a", 0.75, 0.25 + 5e-7)) == Answer("a", 0.75, 0.25)
+    declined = checked(Answer("a", float("nan"), 0.5))
+    assert np.isnan(declined.win) and declined.tie == 0.0
+    for tie in (float("nan"), 0.5):
+        with pytest.raises(UserError, match="a sum of at most 1"):
+            checked(Answer("a", 0.75, tie))
+
+
+def test_a_wrong_answer_behind_a_wrapper_is_one_sentence():
+    with pytest.raises(UserError, match="expected an Answer"):
+        DisturbedSource(Desk([0.7]), Noise(lambda *duels: [0.5], 0.1)).collect()
+
+
+def test_preferences_are_clipped_where_they_are_off_by_rounding():
+    answer = ask(lambda *duels: Preferences(np.array([0.75]), np.array([0.25 + 5e-7])), *ONE)
+    assert answer.tie.tolist() == [0.25] and answer.lose.tolist() == [0.0]
+    declined = ask(lambda *duels: Preferences(np.array([np.nan]), np.array([0.5])), *ONE)
+    assert declined.tie.tolist() == [0.0]
+
+
+def test_a_utility_in_a_column_is_refused():
+    with pytest.raises(UserError, match=r"shape \(2, 1\)"):
+        ask(Utility([[1.0], [2.0]]), *ONE)
