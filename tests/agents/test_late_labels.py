@@ -9,6 +9,7 @@ import torch
 from worlds import make_scalar, make_vector, tiny_policy
 
 import duelenv
+from duelenv.agents.base import merged
 from duelenv.agents.lessons import Lesson, WaitingLessons
 from duelenv.agents.pieces import late_pieces
 from duelenv.disturbances import AdversarialDelay, Batching, Delay, Flip, Missing
@@ -427,3 +428,85 @@ def test_a_network_is_trained_by_labels_and_not_by_calls(name):
         learn(env, agent, 40)
         counts.append(agent.networks._steps)
     assert counts[0] == 8 and max(counts) == 8  # a batch may bring several trainings' labels at once
+
+
+# Numbers and what they mean -------------------------------------------------------------------------------------------
+
+
+def test_each_label_keeps_its_own_share_when_they_are_put_in_order():
+    waiting = WaitingLessons()
+    add(waiting, 5, [0], 1, 2)  # half a step
+    add(waiting, 4, [0, 1], 1, 4)  # older, later, a quarter each
+    assert taken(waiting, 1) == [(1, [4.0, 4.1, 5.0])]
+    add(waiting, 6, [0], 1, 4)
+    add(waiting, 7, [0], 1, 1)  # a whole step, of which three quarters go to the label before it
+    assert taken(waiting, 1) == [(1, [6.0, 7.0])]
+    add(waiting, 8, [0], 1, 4)
+    add(waiting, 8, [1], 1, 2)
+    assert taken(waiting, 1) == [(1, [8.0, 8.1])]  # the quarter that was left counts
+
+
+@pytest.mark.parametrize("delay", ["in time", "mean 1", "batches of 7"])
+@pytest.mark.parametrize("gradient_steps", [1, 2, 3])
+def test_a_moving_reference_moves_with_the_steps(delay, gradient_steps, monkeypatch):
+    """Every four rounds' worth of steps, whether they come one by one or together."""
+    settings = {"reference": "moving", "reference_every": 4, "gradient_steps": gradient_steps}
+    env, agent = alignment("passive", DELAYS[delay], **settings)
+    moves = []
+    monkeypatch.setattr(agent.learner.policy, "move_reference", lambda: moves.append(agent.learner.gradient_steps))
+    learn(env, agent, ROUNDS)
+    assert len(moves) == ROUNDS // 4
+    for number, steps in enumerate(moves, start=1):
+        assert 4 * number * gradient_steps <= steps < 4 * number * gradient_steps + gradient_steps
+
+
+def test_figures_of_several_pieces_are_weighted_by_their_labels():
+    parts = [{"labels": 1.0, "loss": 1.0, "norm": 5.0}, {"labels": 3.0, "loss": 2.0}, {"labels": 0.0, "loss": np.nan}]
+    assert merged(parts) == {"labels": 4.0, "loss": 1.75, "norm": 5.0}
+    assert merged([{"loss": 1.0}, {"loss": 3.0}]) == {"loss": 2.0}
+    assert np.isnan(merged([{"labels": 0.0, "loss": np.nan}] * 2)["loss"])
+
+
+def test_an_agent_that_joins_late_counts_rounds_as_the_world_does():
+    """What comes of its own rounds then lies after what waits of earlier ones."""
+    env = make_vector(ALIGNMENT, ROWS, policy=tiny_policy(), horizon=ROUNDS, stages=[Delay(2.0)])
+    observation, _ = env.reset(seed=0)
+    for _ in range(3):
+        observation, *_ = env.step(np.tile([[0, 1]], (ROWS, 1)))
+    agent = duelenv.agents.make("passive", env)
+    for number in (3, 4, 5):
+        actions = agent.act(observation)
+        following, labels, _, _, info = env.step(actions)
+        piece = agent._current_piece(observation, actions, labels)
+        agent.update(observation, actions, labels, info["late"])
+        observation = following
+        assert agent._heard == number
+        assert piece.asked.tolist() == [ROWS] * ROWS
+
+
+def test_a_piece_knows_what_each_replicate_asked():
+    env = world(6, 2, selective=True)
+    agent = duelenv.agents.make("passive", env)
+    observation, _ = env.reset(seed=0)
+    actions = np.column_stack([pairs_of(env, 1)[0], [1, 1, 1, 0, 0, 0]])
+    assert agent._current_piece(observation, actions, np.zeros(6)).asked.tolist() == [2, 2, 1, 1, 0, 0]
+
+
+def test_thompson_imagines_about_the_round_that_was_just_played():
+    env, agent = alignment("thompson", [Delay(1, "fixed")])
+    seen, imagine = [], agent._imagine
+
+    def spy(observation, *rest):
+        seen.append(observation["prompt"].tolist())
+        return imagine(observation, *rest)
+
+    agent._imagine = spy
+    observation, _ = env.reset(seed=0)
+    for number in range(4):
+        actions = agent.act(observation)
+        following, labels, _, _, info = env.step(actions)
+        agent.update(observation, actions, labels, info["late"])
+        assert len(seen) == number
+        if number:
+            assert seen[-1] == observation["prompt"].tolist()
+        observation = following

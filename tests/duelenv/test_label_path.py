@@ -438,7 +438,8 @@ def test_a_win_rate_is_the_mean_over_what_was_answered():
     def shy(prompts, first, second):
         return [np.nan if len(one) % 2 else 0.75 for one in first]
 
-    env = make_vector(ALIGNMENT, N, oracle=shy, horizon=HORIZON)
+    prompts = [f"tell me about the {noun}" for noun in "village market road bridge field mill shop inn".split()]
+    env = make_vector(ALIGNMENT, N, oracle=shy, horizon=HORIZON, test_prompts=prompts)
     env.reset(seed=0)
     env._policy.model.gpt_neox.embed_in.weight.data.mul_(0.5)
     env._policy.updated()
@@ -450,7 +451,18 @@ def test_a_win_rate_is_the_mean_over_what_was_answered():
     assert metrics["win_rate"][0] == pytest.approx(np.nanmean(values))
     firsts = zip(new.responses[:, 0], old[:, 0], strict=True)
     best = [0.5 if a == b else np.nan if len(a) % 2 else 0.75 for a, b in firsts]
+    assert 0 < np.isnan(best).sum() < len(best)
+    assert metrics["win_rate_best_of_n"][0] == pytest.approx(np.nanmean(best))
     assert metrics["unanswered"][0] == np.isnan(values).sum() + np.isnan(best).sum()
+
+
+def test_a_seeded_reset_draws_the_start_policys_responses_anew():
+    env = make_vector(ALIGNMENT, N, oracle=at_once)
+    drawn = []
+    for seed in (0, 1, 0):
+        env.reset(seed=seed)
+        drawn.append(env._evaluation_responses("test")[1].tolist())
+    assert drawn[0] == drawn[2] != drawn[1]
 
 
 def test_a_source_that_answers_later_says_at_the_start_what_evaluation_leaves_out():
