@@ -291,3 +291,11 @@ def test_the_scalar_form_plays_an_episode():
         observation = following
     assert agent.gradient_steps == 2
     assert len(env.examples(count=1)) == 1
+
+
+def test_sources_draw_from_uniforms_of_their_own():
+    """Before any update policy and reference are one model: only other draws tell their responses apart."""
+    env = make_vector("duelenv/AlignmentDuel-v0", 4, sources={"policy": 2, "reference": 2}, num_candidates=None)
+    observation, _ = env.reset(seed=0)
+    tokens = observation["tokens"]
+    assert (tokens[:, :2] != tokens[:, 2:]).any(axis=-1).all()

@@ -235,6 +235,16 @@ def test_corruption_flips_the_first_true_labels_of_sure_duels_up_to_its_budget(m
     np.testing.assert_array_equal(labels, expected)
 
 
+def test_a_duel_of_exactly_the_least_margin_is_sure_enough():
+    matrix = [[0.5, 0.75], [0.25, 0.5]]
+    labels = []
+    for stages in ((), [Corruption(100, margin=0.5)]):
+        env = make_vector("duelenv/MatrixDuel-v0", 64, matrix=matrix, stages=stages)
+        env.reset(seed=0)
+        labels.append(env.step(np.tile([[0, 1]], (64, 1)))[1])
+    assert labels[0].mean() > 0.5 and (labels[1] == 0.0).all()  # no true label is left
+
+
 def test_the_budget_of_corruption_lasts_until_the_next_seeded_reset():
     env = world(horizon=20, stages=[Corruption(3)])
     play(env, 20)

@@ -724,3 +724,38 @@ def test_counts_and_the_place_in_a_later_episode_are_in_the_state():
         left, right = env.step(np.array([[0, 1], [2, 3]])), other.step(np.array([[0, 1], [2, 3]]))
         assert left[-1]["round"] == right[-1]["round"] and left[-1]["late"] == right[-1]["late"]
         np.testing.assert_array_equal(left[-1]["regret"]["utility"], right[-1]["regret"]["utility"])
+
+
+def test_ties_come_as_often_as_the_oracle_says_in_either_order():
+    rows = 4_000
+    for env in (
+        pool(lambda *duels: Preferences(np.full(len(duels[0]), 0.5), np.full(len(duels[0]), 0.3)), rows=rows),
+        pool(lambda *duels: Preferences(np.full(len(duels[0]), 0.2), np.full(len(duels[0]), 0.3)), rows=rows),
+    ):
+        env.reset(seed=0)
+        preferences = env.preferences(np.tile([[0, 1]], (rows, 1)))
+        for pair in ([0, 1], [1, 0]):
+            labels = env.step(np.tile([pair], (rows, 1)))[1]
+            for label, share in ((1.0, preferences.win[0]), (0.5, 0.3), (0.0, preferences.lose[0])):
+                assert (labels == label).mean() == pytest.approx(share, abs=4 * 0.5 / np.sqrt(rows))
+
+
+def test_an_oracle_is_not_called_where_nobody_asks():
+    def never(prompts, first, second):
+        raise AssertionError("nobody asked")
+
+    env = pool(never, selective=True)
+    env.reset(seed=0)
+    labels = env.step(np.column_stack([duels()[0], np.zeros(N, int)]))[1]
+    assert np.isnan(labels).all()
+
+
+def test_answers_that_are_always_one_round_late_meet_the_coins_of_their_own_round():
+    desk = Desk()
+    env = pool(desk)
+    observation, _ = env.reset(seed=3)
+    told = Told(env)
+    for number, pair in enumerate(duels()):
+        desk.answer()
+        observation, _ = told.step(env, observation, pair, number)
+    np.testing.assert_array_equal(told.labels[:-1], play_at_once()[:-1])
