@@ -76,6 +76,8 @@ class Agent(ABC):
         Raises:
             UserError: `late` is missing where labels can come late, and would be lost; or the arrays do not fit.
         """
+        if late is not None and not isinstance(late, Arrivals):
+            raise UserError(f"update got {str(late)[:60]!r} as late labels, expected info['late'] of the same step")
         if late is None and self.view.late:
             raise UserError(
                 "update got no late labels, but in this environment labels can come later than their round and would "
@@ -103,6 +105,8 @@ class Agent(ABC):
                 f"update got actions of shape {actions.shape} and labels of shape {labels.shape}, expected {shape} and "
                 f"{shape[:1]}; pass what act and step returned"
             )
+        if self.view.selective and not np.isnan(labels[actions[:, 2] == 0]).all():
+            raise UserError("update got a label in a row that was not asked; pass what act and step returned")
         if ((labels < 0.0) | (labels > 1.0)).any():
             raise UserError(
                 f"update got labels from {np.nanmin(labels):g} to {np.nanmax(labels):g}, expected values in [0, 1] or "

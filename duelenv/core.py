@@ -254,8 +254,8 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
     def step(self, actions: Any) -> tuple[Any, Labels, Any, Any, dict[str, Any]]:
         """Let the chosen pairs duel.
 
-        Whatever an oracle raises passes through, and the round is as if it had not been played: stepping again with the
-        same actions asks the same questions, which are counted and decided once.
+        Whatever an oracle or a stage raises passes through, and the round is as if it had not been played: stepping
+        again with the same actions asks the same questions, which are counted and decided once.
 
         Args:
             actions: int64 [N, 2] (i, j), or [N, 3] with 1 to ask and 0 not to where the world is selective.
@@ -292,7 +292,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
             "late": told.late,
             "pending": told.pending,
         }
-        info |= self._labels.figures()
+        info |= told.figures
         self._round += 1
         self._number += 1
         self._running = not last

@@ -194,6 +194,7 @@ def _examples(results: Results, seed: int) -> dict[str, list[dict[str, str]]]:
 
 def _duels(results: Results, seed: int) -> dict[str, list[dict[str, Any]]]:
     """The first and last answered duels of each agent, in worlds with texts."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -207,7 +208,7 @@ def _duels(results: Results, seed: int) -> dict[str, list[dict[str, Any]]]:
         table = table.filter(pc.and_(known, pc.equal(table["seed"], seed)))
         half = _DUELS // 2
         chosen = {*range(min(half, len(table))), *range(max(0, len(table) - half), len(table))}
-        rows = table.take(sorted(chosen)).to_pylist()
+        rows = table.take(pa.array(sorted(chosen), pa.int64())).to_pylist()
         for row in rows:
             row["label_text"] = {1.0: "1", 0.0: "0", 0.5: "tie"}.get(row["label"], f"{row['label']:g}")
         if rows:

@@ -112,7 +112,7 @@ def checked(answer: object) -> Answer:
     Raises:
         UserError: It is no `Answer`, or says something impossible.
     """
-    if not isinstance(answer, Answer):
+    if not isinstance(answer, Answer) or not isinstance(answer.id, str):
         raise UserError(
             f"the source returned {str(answer)[:60]!r}, expected an Answer(id, win); return those that are there"
         )
@@ -132,7 +132,10 @@ def _probability(answer: Answer, name: str, value: object) -> float:
             "decline for good; an answer that is not there yet is left out of what collect returns"
         )
 
-    number = float(checks.real_array([value], complain)[0])
+    values = checks.real_array([value], complain)
+    if values.shape != (1,):
+        raise complain(f"an array of shape {values.shape[1:]}")
+    number = float(values[0])
     if number < -ROUNDING or number > 1.0 + ROUNDING:
         raise complain(f"{number:g}")
     return number if math.isnan(number) else min(max(number, 0.0), 1.0)

@@ -8,7 +8,7 @@ randomness: a wrapper maps probabilities to probabilities.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 from duelenv.oracles.base import Oracle, Preferences, UtilityOracle, ask
 from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, checked
 
@@ -163,13 +164,19 @@ class DisturbedSource:
         """Pass requests on."""
         self.inner.ask(requests)
 
-    def collect(self) -> list[Answer]:
-        """Return the answers that are there, changed."""
-        answers = [checked(answer) for answer in self.inner.collect()]
-        win = np.array([answer.win for answer in answers])
-        changed = self.wrapper.change(Preferences(win, np.array([answer.tie for answer in answers])))
-        columns = zip(answers, changed.win.tolist(), changed.tie.tolist(), strict=True)
-        return [Answer(answer.id, win, tie) for answer, win, tie in columns]
+    def collect(self) -> Iterator[Answer]:
+        """Give the answers that are there, changed, one by one: a fault in the middle loses none before it.
+
+        What is no answer is passed on for whoever collects to judge.
+        """
+        for given in self.inner.collect():
+            try:
+                answer = checked(given)
+            except UserError:
+                yield given
+                continue
+            changed = self.wrapper.change(Preferences(np.array([answer.win]), np.array([answer.tie])))
+            yield Answer(answer.id, float(changed.win[0]), float(changed.tie[0]))
 
 
 def wrapped(oracle: Oracle | Source, name: str, value: float) -> Oracle | Source:

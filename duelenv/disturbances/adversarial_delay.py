@@ -37,7 +37,7 @@ class AdversarialDelay(Stage):
     def __init__(self, rounds: int, budget: int | None = None, margin: float = 0.0, deliver_rest: bool = False) -> None:
         self.deliver_rest = checks.flag("deliver_rest", deliver_rest)
         self.rounds = checks.integer("rounds", rounds, low=1, high=NEVER)
-        self.budget = None if budget is None else checks.integer("budget", budget, low=0)
+        self.budget = None if budget is None else checks.integer("budget", budget, low=0, high=NEVER)
         self.margin = checks.number("margin", margin, low=0.0, high=1.0)
         self.start(1, 1)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.disturbances.delay import NEVER
 from duelenv.ground import checks
 from duelenv.labels.stage import Clock, Passing, Stage
 
@@ -27,7 +28,7 @@ class Batching(Stage):
     deliver_rest = True
 
     def __init__(self, rounds: int) -> None:
-        self.rounds = checks.integer("rounds", rounds, low=1)
+        self.rounds = checks.integer("rounds", rounds, low=1, high=NEVER)
 
     def due(self, passing: Passing, uniforms: NDArray[np.float64], clock: Clock) -> NDArray[np.int64]:
         played = clock.now - clock.start

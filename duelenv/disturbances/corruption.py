@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.disturbances.adversary import surest, truthful
+from duelenv.disturbances.delay import NEVER
 from duelenv.ground import checks
 from duelenv.labels.stage import Clock, Passing, Stage
 
@@ -43,7 +44,7 @@ class Corruption(Stage):
     kind: ClassVar[str] = "corruption"
 
     def __init__(self, budget: int, margin: float = 0.0) -> None:
-        self.budget = checks.integer("budget", budget, low=0)
+        self.budget = checks.integer("budget", budget, low=0, high=NEVER)
         self.margin = checks.number("margin", margin, low=0.0, high=1.0)
         self.start(1, 1)
 

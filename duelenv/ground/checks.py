@@ -204,6 +204,8 @@ def real_array(values: object, complain: Callable[[str], UserError]) -> NDArray[
 def _plain(values: Any) -> Any:
     """Take tensors, and lists of them, to where NumPy can read them."""
     if hasattr(values, "detach"):
+        if values.is_complex():
+            raise TypeError("complex numbers are not real ones")
         return values.detach().double().cpu().numpy()
     if isinstance(values, list | tuple) and any(hasattr(item, "detach") for item in values):
         return [_plain(item) for item in values]

@@ -58,24 +58,24 @@ class OpenRounds:
         actions: NDArray[np.int64],
         asked: NDArray[np.int64],
     ) -> None:
-        """Keep the open rows of a round, drawn now: a value made later would be made under a later policy.
+        """Keep the open rows of a round.
 
         Args:
             number: Of the round.
             open_rows: Which rows may still get their label, bool [N].
-            observation: What was shown, [N, ...].
+            observation: What was shown, arrays [N, ...].
             actions: What was played, [N, ...].
             asked: How many labels each row's replicate asked for, int64 [N].
         """
         rows = np.flatnonzero(open_rows)
         if not len(rows):
             return
-        shown = dict(observation)
-        if len(rows) < len(open_rows):
-            shown = {key: value[rows] for key, value in shown.items()}
-            actions, asked = actions[rows], asked[rows]
-        # Worlds make new arrays every round, and callers may go on using the actions.
-        self._rounds[number] = _OpenRound(rows, shown, actions.copy(), asked, np.ones(len(rows), np.bool_))
+        # Copies, because callers may go on writing into what they were given; what they cannot write into stays shared.
+        every = len(rows) == len(open_rows)
+        shown = {
+            key: value if every and not value.flags.writeable else value[rows] for key, value in observation.items()
+        }
+        self._rounds[number] = _OpenRound(rows, shown, actions[rows], asked[rows], np.ones(len(rows), np.bool_))
 
     def arrive(
         self, now: int, rounds: NDArray[np.int64], rows: NDArray[np.int64], labels: NDArray[np.float64]
@@ -109,12 +109,12 @@ class OpenRounds:
         none = self._none
         return Arrivals(now, none, none, self._no_labels, self._no_actions, self._empty, none)
 
-    def drop(self, number: int, rows: NDArray[np.int64]) -> None:
-        """Close rows of a round whose label will not come; rows that are not kept are passed over."""
+    def drop(self, number: int, row: int) -> None:
+        """Close a row whose label will not come; one that is not kept is passed over."""
         kept = self._rounds.get(number)
         if kept is None:
             return
-        kept.left &= ~np.isin(kept.rows, rows)
+        kept.left &= kept.rows != row
         if not kept.left.any():
             del self._rounds[number]
 

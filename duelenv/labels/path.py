@@ -6,7 +6,6 @@ Here, and nowhere else, queries are counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,12 +53,14 @@ class Told(NamedTuple):
         margin: P(first preferred) - P(second preferred), float64 [N], NaN where nobody was asked or answered.
         late: Labels of earlier rounds.
         pending: Rows of the round whose label may still come, bool [N].
+        figures: What the stages say, for `info`.
     """
 
     labels: NDArray[np.float64]
     margin: NDArray[np.float64]
     late: Arrivals
     pending: NDArray[np.bool_]
+    figures: dict[str, Any]
 
 
 class LabelPath:
@@ -151,20 +152,22 @@ class LabelPath:
         assert self._questions is not None
         rows = np.arange(self._rows) if duels.asked is None else np.flatnonzero(duels.asked)
         number, swapped = duels.number, (duels.actions[rows, 0] > duels.actions[rows, 1]).tolist()
+        coins, uniforms = self._coins.of(number)[rows].tolist(), self._pipeline.uniforms(number)[rows].tolist()
         self._questions.ask(
             number,
             [
-                Asked(Request(request_id(self._root, number, row, *words), number, row, *words), turned)
-                for row, turned, *words in zip(rows.tolist(), swapped, *texts(rows), strict=True)
+                Asked(Request(request_id(self._root, number, row, *words), number, row, *words), *drawn)
+                for row, drawn, *words in zip(
+                    rows.tolist(), zip(swapped, coins, uniforms, strict=True), *texts(rows), strict=True
+                )
             ],
         )
-        answers = self._questions.take()
+        answers = self._questions.answered()
         win, tie = np.full(self._rows, np.nan), np.zeros(self._rows)
         for asked, answer in answers:
             if asked.request.round == number:
                 win[asked.request.row], tie[asked.request.row] = answer.win, answer.tie
-        earlier = [(asked, answer) for asked, answer in answers if asked.request.round != number]
-        return self._tell(duels, Preferences(win, tie), earlier)
+        return self._tell(duels, Preferences(win, tie), answers)
 
     def judge(self, oracle: Oracle, texts: Texts, *, costs: bool) -> Preferences:
         """Ask about duels that no agent fought, outside of rounds.
@@ -181,7 +184,7 @@ class LabelPath:
 
     # From preferences to labels --------------------------------------------------------------------------------------
 
-    def _tell(self, duels: Round, preferences: Preferences, earlier: list[tuple[Asked, Answer]]) -> Told:
+    def _tell(self, duels: Round, preferences: Preferences, answers: list[tuple[Asked, Answer]]) -> Told:
         actions, asked = duels.actions, duels.asked
         swapped = actions[:, 0] > actions[:, 1]
         labels = self._coins.label(preferences, self._coins.of(duels.number), swapped)
@@ -191,10 +194,11 @@ class LabelPath:
             labels[~asked] = np.nan
             margin[~asked] = np.nan
             counts = asked.reshape(-1, self._batch).sum(axis=1)
-        self.queries += counts
         if self._undisturbed:
-            return Told(labels, margin, self._open.nothing(duels.number), np.zeros(self._rows, np.bool_))
-        return self._disturb(duels, labels, margin, counts, earlier)
+            self.queries += counts
+            pending = np.zeros(self._rows, np.bool_)
+            return Told(labels, margin, self._open.nothing(duels.number), pending, {})
+        return self._disturb(duels, labels, margin, counts, answers)
 
     def _disturb(
         self,
@@ -202,54 +206,67 @@ class LabelPath:
         labels: NDArray[np.float64],
         margin: NDArray[np.float64],
         counts: NDArray[np.int64],
-        earlier: list[tuple[Asked, Answer]],
+        answers: list[tuple[Asked, Answer]],
     ) -> Told:
         """Send what was answered through the stages, and keep the rows that are still open."""
         number = duels.number
+        # Drawn now, and before anything changes: a value made later would be made under a later policy, and may fail.
+        shown = dict(duels.observation) if self.late else {}
         uniforms = self._pipeline.uniforms(number)
         known = np.flatnonzero(~np.isnan(labels))
         fresh = Passing(np.full(len(known), number), known, labels[known], margin[known], uniforms[known])
-        clock = Clock(number, duels.start, duels.last)
-        leaving = self._pipeline.run(self._decided(earlier).then(fresh), clock)
+        earlier = [(asked, answer) for asked, answer in answers if asked.request.round != number]
+        decided = self._decided(earlier)
+        declined = np.isnan(decided.label)
+        before = self._pipeline.state_dict()
+        try:
+            leaving = self._pipeline.run(decided.take(~declined).then(fresh), Clock(number, duels.start, duels.last))
+            figures = self._pipeline.figures()
+            doomed = self._pipeline.doomed(uniforms)
+        except BaseException:
+            self._pipeline.load_state_dict(before)
+            raise
+        # From here on nothing fails, and the round has been played.
+        self.queries += counts
+        if self._questions is not None:
+            self._questions.close(asked for asked, _ in answers)
+        for past, row in zip(decided.round[declined].tolist(), decided.row[declined].tolist(), strict=True):
+            self._open.drop(past, row)
         in_time = leaving.round == number
         told = np.full(self._rows, np.nan)
         told[leaving.row[in_time]] = leaving.label[in_time]
         late = leaving.take(~in_time)
-        owed = self._owed()
         pending = np.zeros(self._rows, np.bool_)
-        pending[[row for round_number, row in owed if round_number == number]] = True
+        pending[[] if self._questions is None else self._questions.owed_of(number)] = True
         if self._pipeline.holds and not duels.last:
             pending[known] = True
-        pending &= np.isnan(told) & ~self._pipeline.doomed(uniforms)
-        self._open.keep(number, pending, duels.observation, duels.actions, np.repeat(counts, self._batch))
+        pending &= np.isnan(told) & ~doomed
+        self._open.keep(number, pending, shown, duels.actions, np.repeat(counts, self._batch))
         arrivals = self._open.arrive(number, late.round, late.row, late.label)
         if duels.last:
-            self._open.keep_only(owed)
-        return Told(told, margin, arrivals, pending)
+            self._open.keep_only(self._owed())
+        return Told(told, margin, arrivals, pending, figures)
 
     def _decided(self, earlier: list[tuple[Asked, Answer]]) -> Passing:
-        """Return the labels that answers to earlier requests become, each by the coin of its own round."""
-        decided = no_labels(self._pipeline.num_streams)
-        for number, group in groupby(earlier, key=lambda pair: pair[0].request.round):  # sorted by round
-            asked, answers = zip(*group, strict=True)
-            rows = np.array([one.request.row for one in asked])
-            win, tie = np.array([one.win for one in answers]), np.array([one.tie for one in answers])
-            swapped = np.array([one.swapped for one in asked])
-            label = self._coins.label(Preferences(win, tie), self._coins.of(number)[rows], swapped)
-            uniforms = self._pipeline.uniforms(number)[rows]
-            part = Passing(np.full(len(rows), number), rows, label, 2.0 * win + tie - 1.0, uniforms)
-            declined = np.isnan(label)
-            self._open.drop(number, rows[declined])
-            decided = decided.then(part.take(~declined))
-        return decided
+        """Return the labels that answers to earlier requests become, each by its own coin; NaN where declined."""
+        if not earlier:
+            return no_labels(self._pipeline.num_streams)
+        win, tie = np.array([answer.win for _, answer in earlier]), np.array([answer.tie for _, answer in earlier])
+        coins, swapped = (
+            np.array([asked.coin for asked, _ in earlier]),
+            np.array([asked.swapped for asked, _ in earlier]),
+        )
+        return Passing(
+            np.array([asked.request.round for asked, _ in earlier]),
+            np.array([asked.request.row for asked, _ in earlier]),
+            self._coins.label(Preferences(win, tie), coins, swapped),
+            2.0 * win + tie - 1.0,
+            np.array([asked.uniforms for asked, _ in earlier]).reshape(len(earlier), self._pipeline.num_streams),
+        )
 
     def _owed(self) -> list[tuple[int, int]]:
         """Return (round, row) of every request that the source has not answered."""
         return [] if self._questions is None else self._questions.owed()
-
-    def figures(self) -> dict[str, Any]:
-        """Return what the stages say in `info`."""
-        return self._pipeline.figures()
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 

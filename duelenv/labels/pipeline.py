@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RoundUniforms
 from duelenv.labels.stage import Clock, Passing, Stage
@@ -72,7 +73,7 @@ class Pipeline:
         """Tell which labels with these numbers [M, S] will be lost on the way, bool [M]."""
         doomed = np.zeros(len(uniforms), np.bool_)
         for number, stage in enumerate(self._stages):
-            lost = stage.lose(self._own(number, uniforms))
+            lost = self._lost(number, stage, uniforms)
             if lost is not None:
                 doomed |= lost
         return doomed
@@ -82,27 +83,46 @@ class Pipeline:
         passing = passing.in_order()
         for number, stage in enumerate(self._stages):
             passing = self._altered(stage, passing, self._own(number, passing.uniforms), clock)
-            lost = stage.lose(self._own(number, passing.uniforms))
+            lost = self._lost(number, stage, passing.uniforms)
             if lost is not None:
                 passing = passing.take(~lost)
             if stage.holds:
                 passing = self._released(number, stage, passing, clock)
         return passing
 
-    def _altered(self, stage: Stage, passing: Passing, own: NDArray[np.float64], clock: Clock) -> Passing:
-        label = np.asarray(stage.alter(passing, own, clock))
-        if label is passing.label:
-            return passing
-        if label.shape != passing.label.shape or not ((label >= 0.0) & (label <= 1.0)).all():
+    def _lost(self, number: int, stage: Stage, uniforms: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+        lost = stage.lose(self._own(number, uniforms))
+        if lost is not None and (np.shape(lost) != (len(uniforms),) or np.asarray(lost).dtype != np.bool_):
             raise UserError(
-                f"stage {stage.kind!r} made {str(label)[:60]} of {len(passing)} labels, expected as many numbers in "
-                "[0, 1]; lose labels in 'lose' and hold them back by 'due'"
+                f"'lose' of stage {stage.kind!r} returned {str(lost)[:60]!r} for {len(uniforms)} labels, expected as "
+                "many times true or false; set draws = True where it reads its uniforms"
             )
+        return lost
+
+    def _altered(self, stage: Stage, passing: Passing, own: NDArray[np.float64], clock: Clock) -> Passing:
+        def complain(what: str) -> UserError:
+            return UserError(
+                f"stage {stage.kind!r} made {what} of {len(passing)} labels, expected as many numbers in [0, 1]; lose "
+                "labels in 'lose' and hold them back by 'due'"
+            )
+
+        altered = stage.alter(passing, own, clock)
+        if altered is passing.label:
+            return passing
+        label = checks.real_array(altered, complain)
+        if label.shape != passing.label.shape or not ((label >= 0.0) & (label <= 1.0)).all():
+            raise complain(str(label)[:60])
         return replace(passing, label=label)
 
     def _released(self, number: int, stage: Stage, passing: Passing, clock: Clock) -> Passing:
         held = self._held[number].then(passing)
-        due = np.concatenate([self._due[number], stage.due(passing, self._own(number, passing.uniforms), clock)])
+        rounds = np.asarray(stage.due(passing, self._own(number, passing.uniforms), clock))
+        if rounds.shape != (len(passing),) or (rounds.dtype.kind not in "iu" and len(passing)):
+            raise UserError(
+                f"'due' of stage {stage.kind!r} returned {str(rounds)[:60]!r} for {len(passing)} labels, expected as "
+                "many whole numbers of rounds"
+            )
+        due = np.concatenate([self._due[number], rounds.astype(np.int64)])
         leaving = due <= clock.now
         if clock.last and stage.deliver_rest:
             leaving[:] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -12,15 +12,19 @@ from duelenv.oracles.sources import Answer, Request, Source, checked
 
 
 class Asked(NamedTuple):
-    """A request, and what its coin needs to know.
+    """A request, and what decides its label once there is an answer; drawn with the round.
 
     Attributes:
         request: The request.
         swapped: Whether the first response is the candidate with the higher index.
+        coin: Of its round and row.
+        uniforms: The stages' numbers, [S].
     """
 
     request: Request
     swapped: bool
+    coin: float
+    uniforms: list[float]
 
 
 class Questions:
@@ -35,17 +39,22 @@ class Questions:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._open: dict[str, Asked] = {}
-        self._answers: dict[str, Answer] = {}  # of open requests, not taken yet
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all requests: there was a seeded reset, and their world is gone."""
+        self._open: dict[int, dict[str, Asked]] = {}  # by round and id
+        self._round_of: dict[str, int] = {}
+        self._answers: dict[str, Answer] = {}  # of open requests, not closed yet
         self._unsaid: list[Asked] = []  # open, but the source may not have heard of them: we were restarted
 
     def owed(self) -> list[tuple[int, int]]:
         """Return (round, row) of every request that is open."""
-        return [(asked.request.round, asked.request.row) for asked in self._open.values()]
+        return [(number, row) for number in self._open for row in self.owed_of(number)]
 
-    def restart(self) -> None:
-        """Forget all requests: there was a seeded reset, and their world is gone."""
-        self._open, self._answers, self._unsaid = {}, {}, []
+    def owed_of(self, number: int) -> list[int]:
+        """Return the rows of a round whose requests are open."""
+        return [asked.request.row for asked in self._open.get(number, {}).values()]
 
     def ask(self, number: int, questions: Sequence[Asked]) -> None:
         """Put a round's requests to the source.
@@ -58,11 +67,15 @@ class Questions:
         """
         self._source.ask([asked.request for asked in (*self._unsaid, *questions)])
         self._unsaid = []
-        earlier = {key: asked for key, asked in self._open.items() if asked.request.round != number}
-        self._open = earlier | {asked.request.id: asked for asked in questions}
+        for key in self._open.pop(number, {}):
+            del self._round_of[key]
+        if questions:
+            self._open[number] = {asked.request.id: asked for asked in questions}
+            self._round_of |= dict.fromkeys(self._open[number], number)
+        self._answers = {key: answer for key, answer in self._answers.items() if key in self._round_of}
 
-    def take(self) -> list[tuple[Asked, Answer]]:
-        """Return open requests that have been answered, and close them; by round and row.
+    def answered(self) -> list[tuple[Asked, Answer]]:
+        """Return the open requests that have an answer, by round and row; `close` them once their labels are told.
 
         Answers to anything else are passed over: a source may serve several, and may repeat itself.
 
@@ -71,39 +84,57 @@ class Questions:
             Exception: Whatever the source raises.
         """
         wrong: UserError | None = None
-        for given in self._source.collect():
+        collected = self._source.collect()
+        if not isinstance(collected, Iterable):
+            raise UserError(
+                f"collect of the source returned {str(collected)[:60]!r}, expected the answers that are there; return "
+                "a list, empty where there is none"
+            )
+        for given in collected:
             try:
                 answer = checked(given)
             except UserError as error:
                 wrong = wrong or error
                 continue
-            if answer.id in self._open:
+            if answer.id in self._round_of:
                 self._answers.setdefault(answer.id, answer)  # the first word counts
         if wrong is not None:
             raise wrong
-        taken = [(self._open.pop(key), answer) for key, answer in self._answers.items() if key in self._open]
-        self._answers = {}
-        return sorted(taken, key=lambda pair: (pair[0].request.round, pair[0].request.row))
+        found = [(self._open[self._round_of[key]][key], answer) for key, answer in self._answers.items()]
+        return sorted(found, key=lambda pair: (pair[0].request.round, pair[0].request.row))
+
+    def close(self, asked: Iterable[Asked]) -> None:
+        """Close requests whose labels were told, or declined."""
+        for one in asked:
+            number = self._round_of.pop(one.request.id)
+            del self._answers[one.request.id]
+            del self._open[number][one.request.id]
+            if not self._open[number]:
+                del self._open[number]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the open requests, and answers to them that nobody took yet."""
+        """Return the open requests, and answers to them that were not told yet."""
         return {
-            "open": [asdict(asked.request) | {"swapped": asked.swapped} for asked in self._open.values()],
+            "open": [
+                {"request": asdict(asked.request)} | {name: getattr(asked, name) for name in Asked._fields[1:]}
+                for of_round in self._open.values()
+                for asked in of_round.values()
+            ],
             "answers": [asdict(answer) for answer in self._answers.values()],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken; with the next `ask` the source hears of the open requests again."""
-        asked = [
-            Asked(Request(**{key: value for key, value in saved.items() if key != "swapped"}), saved["swapped"])
-            for saved in state["open"]
-        ]
-        self._open = {one.request.id: one for one in asked}
+        self.restart()
+        for saved in state["open"]:
+            asked = Asked(**(saved | {"request": Request(**saved["request"])}))
+            self._open.setdefault(asked.request.round, {})[asked.request.id] = asked
+            self._round_of[asked.request.id] = asked.request.round
+            self._unsaid.append(asked)
         self._answers = {saved["id"]: Answer(**saved) for saved in state["answers"]}
-        self._unsaid = asked
 
 
 def request_id(root: int, number: int, row: int, prompt: str, first: str, second: str) -> str:
     """Return the name of a question: where it was asked, and what; other texts in the same place are another one."""
-    texts = hashlib.sha256("\0".join((prompt, first, second)).encode("utf-8", "surrogatepass")).hexdigest()
+    texts = hashlib.sha256(repr((prompt, first, second)).encode("utf-8", "surrogatepass")).hexdigest()
     return f"{root:x}-{number}-{row}-{texts[:16]}"

@@ -231,7 +231,11 @@ def read_stages(given: object) -> tuple[Stage, ...]:
         return ()
     if isinstance(given, str | Stage | Mapping) or not isinstance(given, Sequence):
         raise UserError(f"stages is {given!r}, {_EXPECTED}")
-    return tuple(_read_stage(item) for item in given)
+    stages = tuple(_read_stage(item) for item in given)
+    for stage in stages:
+        if not isinstance(stage, Stage) or not isinstance(getattr(stage, "kind", None), str):
+            raise UserError(f"stages holds {stage!r}, expected a Stage with a name; give its class a 'kind'")
+    return stages
 
 
 def _read_stage(item: object) -> Stage:

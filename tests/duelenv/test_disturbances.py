@@ -497,7 +497,7 @@ def test_a_stage_given_to_two_worlds_belongs_to_neither():
         (lambda: Delay(1.0, "pareto"), "distribution='pareto' is unknown; choose one of geometric"),
         (lambda: Delay(1.5, "fixed"), "mean is 1.5, but a fixed delay is a whole number"),
         (lambda: Delay(1.0, deliver_rest=1), "deliver_rest is 1, expected true or false"),
-        (lambda: Batching(0), "rounds is 0, expected an integer of at least 1"),
+        (lambda: Batching(0), "rounds is 0, expected an integer from 1"),
         (lambda: Corruption(2.5), "budget is 2.5, expected an integer"),
         (lambda: Corruption(2, margin=2), "margin is 2, expected a number in"),
         (lambda: AdversarialDelay(0), "rounds is 0"),

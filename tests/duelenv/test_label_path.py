@@ -759,3 +759,125 @@ def test_answers_that_are_always_one_round_late_meet_the_coins_of_their_own_roun
         desk.answer()
         observation, _ = told.step(env, observation, pair, number)
     np.testing.assert_array_equal(told.labels[:-1], play_at_once()[:-1])
+
+
+# Faults in the middle -------------------------------------------------------------------------------------------------
+
+
+class Raises(Stage):
+    """Raises when it is told to."""
+
+    kind = "raises"
+    method = "alter"
+    broken = False
+
+    def alter(self, passing, uniforms, clock):
+        if type(self).broken and self.method == "alter":
+            raise RuntimeError("a fault of the stage")
+        return passing.label
+
+    def figures(self):
+        if type(self).broken and self.method == "figures":
+            raise RuntimeError("a fault of the stage")
+        return {}
+
+
+@pytest.mark.parametrize("method", ["alter", "figures"])
+@pytest.mark.parametrize("late", [True, False])
+def test_a_stage_that_raises_leaves_the_round_unplayed(method, late, monkeypatch):
+    """Budgets, held labels, answers that were taken and queries are as before; the retry is the same round."""
+    monkeypatch.setattr(Raises, "method", method)
+    chain = [{"name": "corruption", "budget": 4}, Delay(1, "fixed"), Raises()]
+
+    class Once(Desk):
+        """Hands each answer out once."""
+
+        def collect(self):
+            self.answer()
+            return super().collect()
+
+    def play(faults):
+        env = pool(Once() if late else at_once, stages=chain)
+        observation, _ = env.reset(seed=3)
+        told = Told(env)
+        for number, pair in enumerate(duels()):
+            if number in faults:
+                monkeypatch.setattr(Raises, "broken", True)
+                for _ in range(2):
+                    with pytest.raises(RuntimeError):
+                        env.step(pair)
+                monkeypatch.setattr(Raises, "broken", False)
+            observation, info = told.step(env, observation, pair, number)
+        return told.labels, info["queries"], info["corruptions"]
+
+    for left, right in zip(play(()), play((1, 2, 9)), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_an_encoder_that_raises_leaves_the_round_unplayed():
+    """Open rows are drawn before anything is counted."""
+    broken = []
+
+    def encoder(prompts, responses):
+        if broken:
+            raise MemoryError("no room")
+        return np.array([[len(one)] for one in responses], float)
+
+    def play(faults):
+        broken.clear()
+        env = make_vector(ALIGNMENT, N, oracle=at_once, features=encoder, horizon=6, stages=[Delay(1, "fixed")])
+        env.reset(seed=0)
+        labels = []
+        for number, pair in enumerate(duels()[:6]):
+            if number in faults:
+                broken.append(True)
+                with pytest.raises(MemoryError):
+                    env.step(pair)
+                broken.clear()
+            info = env.step(pair)[-1]
+            labels.append(info["late"].label.tolist())
+        return labels, info["queries"].tolist()
+
+    assert play(()) == play((1, 3))
+
+
+def test_what_was_shown_stays_although_the_caller_writes_into_it():
+    env = pool(at_once, stages=[Delay(1, "fixed")])
+    observation, _ = env.reset(seed=0)
+    shown = observation["features"].copy()
+    following = env.step(duels()[0])[0]
+    observation["features"] *= 0.0
+    late = env.step(duels()[1])[-1]["late"]
+    np.testing.assert_array_equal(late.observation["features"], shown)
+    assert following is not observation
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        ("alter", ["1"] * N, "stage 'bad' made"),
+        ("alter", [None] * N, "stage 'bad' made"),
+        ("lose", np.zeros(N, int), "'lose' of stage 'bad' returned"),
+        ("lose", False, "'lose' of stage 'bad' returned"),
+        ("due", None, "'due' of stage 'bad' returned"),
+        ("due", np.zeros(N), "whole numbers of rounds"),
+        ("due", np.zeros(2, int), "'due' of stage 'bad' returned"),
+    ],
+)
+def test_what_a_stage_returns_is_checked(method, value, message):
+    bad = type("Bad", (Stage,), {"kind": "bad", "holds": True, method: lambda self, *arguments: value})
+    env = pool(at_once, stages=[bad()])
+    env.reset(seed=0)
+    with pytest.raises(duelenv.UserError, match=message):
+        env.step(duels()[0])
+
+
+def test_a_stage_without_a_name_and_a_collection_of_nothing_are_refused():
+    with pytest.raises(duelenv.UserError, match="give its class a 'kind'"):
+        pool(at_once, stages=[Stage()])
+    desk = Desk()
+    env = pool(desk)
+    env.reset(seed=0)
+    desk.collect = lambda: None
+    with pytest.raises(duelenv.UserError, match="collect of the source returned 'None'"):
+        env.step(duels()[0])

@@ -14,6 +14,7 @@ from duelenv.experiments import assembly
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.journal import LabelLog, labels_table
 from duelenv.experiments.loading import load
+from duelenv.experiments.report import write_report
 from duelenv.experiments.runner import Interrupted, run
 from duelenv.labels import Arrivals
 
@@ -189,3 +190,9 @@ def test_a_wrong_stage_is_one_sentence(stages, message):
         assembly.make_environment(made(stages=stages))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_without_a_text_label_is_reported(tmp_path):
+    """In a world of features the log has no texts; the report once crashed over it, with the cells finished."""
+    run(made(), tmp_path)
+    assert write_report(tmp_path).stat().st_size > 10_000

@@ -45,7 +45,7 @@ def test_a_wrapper_changes_late_answers_as_it_changes_others(name):
     assert isinstance(source, DisturbedSource) and answers_later(source)
     at_once = WRAPPERS[name](lambda prompts, first, second: Preferences(np.array(win), np.array(tie)), VALUES[name])
     expected = at_once(["p"] * 4, ["a"] * 4, ["b"] * 4)
-    found = source.collect()
+    found = list(source.collect())
     assert [answer.id for answer in found] == ["0", "1", "2", "3"]
     np.testing.assert_allclose([answer.win for answer in found], expected.win)
     np.testing.assert_allclose([answer.tie for answer in found], expected.tie)
@@ -128,8 +128,13 @@ def test_answers_are_clipped_where_they_are_off_by_rounding():
 
 
 def test_a_wrong_answer_behind_a_wrapper_is_one_sentence():
-    with pytest.raises(UserError, match="expected an Answer"):
-        DisturbedSource(Desk([0.7]), Noise(lambda *duels: [0.5], 0.1)).collect()
+    """It is passed on, for the world to refuse beside the good ones."""
+    collected = DisturbedSource(Desk([0.7, Answer("a", 1.0), Answer("b", 1.4)]), Noise(lambda *duels: [0.5], 0.1))
+    wrong, good, beyond = collected.collect()
+    assert wrong == 0.7 and good == Answer("a", 0.9) and beyond == Answer("b", 1.4)
+    for answer in (wrong, beyond, Answer([1], 0.5), Answer("a", [0.5])):
+        with pytest.raises(UserError, match="expected"):
+            checked(answer)
 
 
 def test_preferences_are_clipped_where_they_are_off_by_rounding():
