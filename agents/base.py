@@ -85,9 +85,8 @@ class Agent(ABC):
             )
         rows = self._rows(observation)
         if self.view.scalar:
-            actions, labels = np.asarray(actions)[np.newaxis], np.asarray([labels])
-        actions, labels = np.asarray(actions, np.int64), np.asarray(labels, np.float64)
-        self._check_duels(actions, labels)
+            actions, labels = np.asarray(actions)[np.newaxis], [labels]
+        actions, labels = self._checked_duels(actions, labels)
         self._heard = self._heard + 1 if late is None else late.now
         earlier = late_pieces(late, rows, self.view.num_envs) if late is not None and len(late) else []
         return self._learn_pieces([*earlier, self._current_piece(rows, actions, labels)])
@@ -98,8 +97,16 @@ class Agent(ABC):
             asked = np.repeat(actions[:, 2].reshape(-1, self.view.batch).sum(axis=1), self.view.batch)
         return Piece(observation, actions, labels, np.full(len(labels), self._heard), asked)
 
-    def _check_duels(self, actions: Pairs, labels: Labels) -> None:
+    def _checked_duels(self, actions: Any, labels: Any) -> tuple[Pairs, Labels]:
+        """Return what was played and what came of it as arrays."""
         shape = (self.view.num_envs, 3 if self.view.selective else 2)
+        if type(labels) is not np.ndarray or labels.dtype != np.float64:
+            labels = checks.real_array(
+                labels, lambda what: UserError(f"update got labels {what}, expected {shape[0]} numbers; pass step's")
+            )
+        actions = np.asarray(actions)
+        if actions.dtype.kind not in "iu":
+            raise UserError(f"update got actions of {actions.dtype}, expected integers; pass what act returned")
         if actions.shape != shape or labels.shape != shape[:1]:
             raise UserError(
                 f"update got actions of shape {actions.shape} and labels of shape {labels.shape}, expected {shape} and "
@@ -112,6 +119,13 @@ class Agent(ABC):
                 f"update got labels from {np.nanmin(labels):g} to {np.nanmax(labels):g}, expected values in [0, 1] or "
                 "NaN; pass what step returned"
             )
+        arms = actions[:, :2]
+        if arms.min() < 0 or arms.max() >= self.view.num_candidates:
+            raise UserError(
+                f"update got candidates from {arms.min()} to {arms.max()}, expected indices below "
+                f"{self.view.num_candidates}; pass what act returned"
+            )
+        return actions.astype(np.int64, copy=False), labels
 
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
         """Learn from pieces, the current round's last; by default from one after the other."""

@@ -134,6 +134,11 @@ def test_late_labels_may_be_left_out_only_where_there_are_none():
         (np.zeros((6, 3), int), np.zeros(6), r"actions of shape \(6, 3\)"),
         (np.zeros((6, 2), int), np.full(6, -0.2), "labels from -0.2 to -0.2, expected values in"),
         (np.zeros((6, 2), int), np.full(6, 1.5), "labels from 1.5"),
+        (np.zeros((6, 2), int), ["a"] * 6, "update got labels list"),
+        (np.zeros((6, 2), int), [10**400] * 6, "update got labels list"),
+        (np.zeros((6, 2)), np.zeros(6), "update got actions of float64, expected integers"),
+        (np.full((6, 2), -1), np.zeros(6), "candidates from -1 to -1, expected indices below 4"),
+        (np.full((6, 2), 4), np.zeros(6), "candidates from 4 to 4"),
     ],
 )
 def test_duels_that_do_not_fit_are_refused(actions, labels, message):
