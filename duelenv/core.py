@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
+from duelenv.labels.ledger import Ledger
 from duelenv.labels.path import LabelPath, Round, Told
 from duelenv.labels.stage import Stage, read_stages
 from duelenv.observation import LazyObservation
@@ -63,6 +64,7 @@ class AgentView:
         scalar: Whether observations and actions come without the row axis.
         fixed_candidates: Whether every round shows the same candidates in the same order.
         late: Whether a label can come later than its round, so that `agent.update` needs `info["late"]`.
+        budget: Labels that each replicate may ask for; None where only the rounds limit them.
         policy: The live policy model that an agent may train, where there is one.
         sources: Where candidates come from, in the order of the observation's `source` numbers.
     """
@@ -78,6 +80,7 @@ class AgentView:
     scalar: bool
     fixed_candidates: bool = False
     late: bool = False
+    budget: int | None = None
     policy: CausalLMPolicy | None = None
     sources: tuple[str, ...] = ()
 
@@ -101,6 +104,8 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         stages: What disturbs labels on their way, in that order: names, mappings or objects, see
             `duelenv.disturbances`.
         source: Who answers, where answers come later.
+        budget: Labels that each replicate may ask for between two seeded resets; its rows get them in order, and the
+            episode ends when nothing is left. None for as many as there are rounds.
 
     Raises:
         UserError: A value outside its range.
@@ -128,19 +133,23 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
         source: Source | None = None,
+        budget: int | None = None,
     ) -> None:
         checks.integer("num_envs", num_envs, low=1)
         checks.integer("batch", batch, low=1)
         checks.integer("num_candidates", num_candidates, low=2)
         checks.integer("horizon", horizon, low=1)
+        if budget is not None:
+            checks.integer("budget", budget, low=1)
         if num_envs % batch:
             raise UserError(f"num_envs={num_envs} is not a multiple of batch={batch}; rows are replicates times batch")
         self.num_envs = num_envs
         self.batch = batch
         self.replicates = num_envs // batch
         self.num_candidates = num_candidates
-        self.horizon = horizon
         self.selective = checks.flag("selective", selective)
+        # Where every row is asked, the budget says how long an episode is; agents plan with that.
+        self.horizon = horizon if budget is None or selective else min(horizon, -(-budget // batch))
         choices = [num_candidates, num_candidates] + ([2] if selective else [])
         self.single_action_space = spaces.MultiDiscrete(choices)
         self.single_observation_space = spaces.Dict(dict(observation))
@@ -155,6 +164,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
             source=source,
             empty=cast("Observation", create_empty_array(self.single_observation_space, n=0)),
             action_size=len(choices),
+            budget=budget,
         )
         self._root: int | None = None
         self._round = 0  # of the episode
@@ -279,7 +289,8 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
                 f"of {self.horizon} rounds; call reset() to start the next one"
             )
         actions, asked = self._read_actions(actions)
-        number, last = self._number, self._round + 1 >= self.horizon
+        asked = self._labels.affordable(asked)
+        number, last = self._number, self._round + 1 >= self.horizon or self._labels.spends_all(asked)
         regret = self._regret(actions[:, 0], actions[:, 1])
         # Nothing was changed up to here, and whatever raises in here changes nothing.
         told = self._duel(Round(number, number - self._round, last, self._shown, actions, asked))
@@ -306,6 +317,17 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         first, second = duels.actions[:, 0], duels.actions[:, 1]
         return self._labels.answered(duels, self._preferences(first, second, duels.asked))
 
+    def keep_ledger(self, ledger: Ledger | None, *, duels: bool = True) -> None:
+        """Write questions and answers into a ledger from now on, and ask nothing that it knows the answer to.
+
+        The ledger belongs to one life of the world: from a seeded reset to the next.
+
+        Args:
+            ledger: None for none; whoever made it closes it.
+            duels: Whether what the agent is told is kept as well.
+        """
+        self._labels.keep(ledger, duels=duels)
+
     def preferences(self, actions: Any) -> Preferences:
         """Return the true preferences of duels in the current round, [N]; for people and tests, not for agents.
 
@@ -328,6 +350,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
             scalar=False,
             fixed_candidates=self.fixed_candidates,
             late=self._labels.late,
+            budget=self._labels.budget,
         )
 
     def state_dict(self) -> dict[str, Any]:

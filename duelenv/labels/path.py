@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from duelenv.ground import checks
 from duelenv.labels.arrivals import Arrivals, Observation
 from duelenv.labels.coins import FEEDBACK, Coins
+from duelenv.labels.ledger import Ledger, Purpose
 from duelenv.labels.open_rounds import OpenRounds
 from duelenv.labels.pipeline import Pipeline, no_labels
-from duelenv.labels.questions import Asked, Questions, request_id
+from duelenv.labels.questions import Asked, Questions, comparison_id, request_id
 from duelenv.labels.stage import Clock, Passing, Stage
 from duelenv.oracles.base import Oracle, Preferences, ask
 from duelenv.oracles.sources import Answer, Request, Source
@@ -74,10 +75,13 @@ class LabelPath:
         source: Who answers later; None where all answers are there at once.
         empty: An observation of no rows.
         action_size: 2, or 3 in selective worlds.
+        budget: Labels that each replicate may ask for between two seeded resets; None for as many as there are rounds.
 
     Attributes:
         queries: Labels asked for since the last seeded reset, by replicate, int64 [R].
-        evaluation_queries: Duels put to an oracle that costs, outside of rounds, since then.
+        evaluation_queries: Duels put to an oracle that costs, outside of rounds, since then; with a ledger, different
+            ones.
+        budget: As given.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class LabelPath:
         source: Source | None,
         empty: Observation,
         action_size: int,
+        budget: int | None = None,
     ) -> None:
         self._rows, self._batch = rows, batch
         self._feedback = checks.one_of("feedback", feedback, FEEDBACK)
@@ -98,6 +103,9 @@ class LabelPath:
         self._open = OpenRounds(empty, action_size)
         self._everybody = np.full(rows // batch, batch)
         self._undisturbed = source is None and not stages
+        self._ledger: Ledger | None = None
+        self._keeps_duels = False
+        self.budget = budget
         self.queries = np.zeros(rows // batch, np.int64)
         self.evaluation_queries = 0
         self._root = 0
@@ -107,6 +115,42 @@ class LabelPath:
     def late(self) -> bool:
         """Whether a label can come in a later round than its own."""
         return self._questions is not None or self._pipeline.holds
+
+    def keep(self, ledger: Ledger | None, *, duels: bool = True) -> None:
+        """Write questions and answers into a ledger from now on, and take from it what it knows.
+
+        Args:
+            ledger: None for none.
+            duels: Whether what the agent is told is kept as well.
+        """
+        self._ledger, self._keeps_duels = ledger, duels
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the ledger out: only one world writes it."""
+        return self.__dict__ | {"_ledger": None}
+
+    def affordable(self, asked: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """Return whose label can still be asked for, bool [N]; None for everybody's.
+
+        What is left of a replicate's budget goes to its rows in order.
+
+        Args:
+            asked: Whose label is wanted, bool [N]; None for everybody's.
+        """
+        if self.budget is None:
+            return asked
+        left = self.budget - self.queries
+        if asked is None and (left >= self._batch).all():
+            return None
+        wanted = np.ones((len(left), self._batch), np.bool_) if asked is None else asked.reshape(len(left), -1)
+        return (wanted & (np.cumsum(wanted, axis=1) <= left[:, np.newaxis])).ravel()
+
+    def spends_all(self, asked: NDArray[np.bool_] | None) -> bool:
+        """Tell whether no replicate has anything left of its budget after a round that asks for these."""
+        if self.budget is None:
+            return False
+        counts = self._everybody if asked is None else asked.reshape(-1, self._batch).sum(axis=1)
+        return bool((self.queries + counts >= self.budget).all())
 
     def restart(self, root: int) -> None:
         """Start anew after a seeded reset."""
@@ -138,6 +182,68 @@ class LabelPath:
         """
         return self._tell(duels, preferences, [])
 
+    def put(self, duels: Round, oracle: Oracle, texts: Callable[[NDArray[np.int64]], Texts]) -> Told:
+        """Take a round through whose texts are shown to an oracle that answers at once.
+
+        Args:
+            duels: The round.
+            oracle: Answers.
+            texts: Prompts, first and second responses of some rows.
+
+        Raises:
+            Exception: Whatever the oracle raises. The round is as if it had not been played.
+        """
+        # A row that is not asked costs the oracle nothing.
+        rows = np.arange(self._rows) if duels.asked is None else np.flatnonzero(duels.asked)
+        win, tie = np.full(self._rows, np.nan), np.zeros(self._rows)
+        if len(rows):
+            answer = self._at_once(oracle, duels.number, "duel", texts(rows), rows.tolist())
+            win[rows], tie[rows] = answer.win, answer.tie
+        return self._tell(duels, Preferences(win, tie), [])
+
+    def _at_once(
+        self, oracle: Oracle, number: int, purpose: Purpose, texts: Texts, rows: Sequence[int] | None = None
+    ) -> Preferences:
+        """Return an oracle's answers; with a ledger, it is asked for those only that are not known from there.
+
+        Args:
+            oracle: Answers.
+            number: The round.
+            purpose: What for.
+            texts: Prompts, first and second responses.
+            rows: Where the duels are fought; None for comparisons, which belong to no row.
+        """
+        if self._ledger is None:
+            return ask(oracle, *texts)
+        words = list(zip(*texts, strict=True))
+        if rows is None:
+            every = [Request(comparison_id(*three), number, -1, *three) for three in words]
+        else:
+            every = [
+                Request(request_id(self._root, number, row, *three), number, row, *three)
+                for row, three in zip(rows, words, strict=True)
+            ]
+        requests = list({request.id: request for request in every}.values())  # a comparison may occur twice
+        known = self._ledger.put(number, requests, purpose)
+        unknown = [request for request in requests if request.id not in known]
+        if unknown:
+            fresh = ask(
+                oracle,
+                [request.prompt for request in unknown],
+                [request.first for request in unknown],
+                [request.second for request in unknown],
+            )
+            answers = [
+                Answer(request.id, win, tie)
+                for request, win, tie in zip(unknown, fresh.win.tolist(), fresh.tie.tolist(), strict=True)
+            ]
+            self._ledger.answer(number, answers, close=purpose == "duel")
+            known |= {answer.id: answer for answer in answers}
+        return Preferences(
+            np.array([known[request.id].win for request in every], np.float64),
+            np.array([known[request.id].tie for request in every], np.float64),
+        )
+
     def requested(self, duels: Round, texts: Callable[[NDArray[np.int64]], Texts]) -> Told:
         """Take a round through whose answers a source gives in its own time.
 
@@ -161,25 +267,33 @@ class LabelPath:
                     rows.tolist(), zip(swapped, coins, uniforms, strict=True), *texts(rows), strict=True
                 )
             ],
+            self._ledger,
         )
-        answers = self._questions.answered()
+        answers = self._questions.answered(number, self._ledger)
         win, tie = np.full(self._rows, np.nan), np.zeros(self._rows)
         for asked, answer in answers:
             if asked.request.round == number:
                 win[asked.request.row], tie[asked.request.row] = answer.win, answer.tie
         return self._tell(duels, Preferences(win, tie), answers)
 
-    def judge(self, oracle: Oracle, texts: Texts, *, costs: bool) -> Preferences:
+    def judge(self, oracle: Oracle, number: int, texts: Texts, *, costs: bool) -> Preferences:
         """Ask about duels that no agent fought, outside of rounds.
+
+        With a ledger, the same comparison is put to an oracle that costs only once.
 
         Args:
             oracle: Answers at once.
+            number: The round that comes next.
             texts: Prompts, first and second responses.
             costs: Whether its answers are counted, in `evaluation_queries`.
         """
-        answer = ask(oracle, *texts)
-        if costs:
+        if not costs:
+            return ask(oracle, *texts)
+        answer = self._at_once(oracle, number, "evaluation", texts)
+        if self._ledger is None:
             self.evaluation_queries += len(texts[0])
+        else:
+            self.evaluation_queries = self._ledger.evaluations(number)
         return answer
 
     # From preferences to labels --------------------------------------------------------------------------------------
@@ -196,9 +310,12 @@ class LabelPath:
             counts = asked.reshape(-1, self._batch).sum(axis=1)
         if self._undisturbed:
             self.queries += counts
-            pending = np.zeros(self._rows, np.bool_)
-            return Told(labels, margin, self._open.nothing(duels.number), pending, {})
-        return self._disturb(duels, labels, margin, counts, answers)
+            told = Told(labels, margin, self._open.nothing(duels.number), np.zeros(self._rows, np.bool_), {})
+        else:
+            told = self._disturb(duels, labels, margin, counts, answers)
+        if self._ledger is not None and self._keeps_duels:
+            self._ledger.tell(duels.number, duels.observation, actions, asked, told.labels, told.late)
+        return told
 
     def _disturb(
         self,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from duelenv.ground.errors import UserError
+from duelenv.labels.ledger import Ledger
 from duelenv.oracles.sources import Answer, Request, Source, checked
 
 
@@ -47,6 +48,7 @@ class Questions:
         self._round_of: dict[str, int] = {}
         self._answers: dict[str, Answer] = {}  # of open requests, not closed yet
         self._unsaid: list[Asked] = []  # open, but the source may not have heard of them: we were restarted
+        self._unwritten: set[str] = set()  # answers that the ledger does not have yet
 
     def owed(self) -> list[tuple[int, int]]:
         """Return (round, row) of every request that is open."""
@@ -56,8 +58,8 @@ class Questions:
         """Return the rows of a round whose requests are open."""
         return [asked.request.row for asked in self._open.get(number, {}).values()]
 
-    def ask(self, number: int, questions: Sequence[Asked]) -> None:
-        """Put a round's requests to the source.
+    def ask(self, number: int, questions: Sequence[Asked], ledger: Ledger | None) -> None:
+        """Put a round's requests to the source, but for those that a ledger has answers to.
 
         Those of an earlier try of the same round that are not among them are superseded: another pair was played after
         a fault, and what is answered to the old question belongs to no label.
@@ -65,7 +67,12 @@ class Questions:
         Raises:
             Exception: Whatever the source raises; then none of them is open.
         """
-        self._source.ask([asked.request for asked in (*self._unsaid, *questions)])
+        requests = [asked.request for asked in (*self._unsaid, *questions)]
+        if ledger is not None:
+            ledger.put(number, [asked.request for asked in questions])
+            known = ledger.answers_to(requests)
+            requests = [request for request in requests if request.id not in known]
+        self._source.ask(requests)
         self._unsaid = []
         for key in self._open.pop(number, {}):
             del self._round_of[key]
@@ -74,15 +81,25 @@ class Questions:
             self._round_of |= dict.fromkeys(self._open[number], number)
         self._answers = {key: answer for key, answer in self._answers.items() if key in self._round_of}
 
-    def answered(self) -> list[tuple[Asked, Answer]]:
+    def answered(self, number: int, ledger: Ledger | None) -> list[tuple[Asked, Answer]]:
         """Return the open requests that have an answer, by round and row; `close` them once their labels are told.
 
-        Answers to anything else are passed over: a source may serve several, and may repeat itself.
+        In a round that was played before, those that came then are the ones in the ledger. Answers to anything else
+        are passed over: a source may serve several, and may repeat itself.
 
         Raises:
             UserError: An answer is not one; the others are kept for the next time.
             Exception: Whatever the source raises.
         """
+        if ledger is not None:
+            self._take(ledger.came_in(number))
+        if ledger is None or not ledger.is_closed(number):
+            self._collect(number, ledger)
+        found = [(self._open[self._round_of[key]][key], answer) for key, answer in self._answers.items()]
+        return sorted(found, key=lambda pair: (pair[0].request.round, pair[0].request.row))
+
+    def _collect(self, number: int, ledger: Ledger | None) -> None:
+        """Take what the source has, and write it down before anybody acts on it."""
         wrong: UserError | None = None
         collected = self._source.collect()
         if not isinstance(collected, Iterable):
@@ -92,16 +109,20 @@ class Questions:
             )
         for given in collected:
             try:
-                answer = checked(given)
+                self._unwritten |= self._take([checked(given)])
             except UserError as error:
                 wrong = wrong or error
-                continue
-            if answer.id in self._round_of:
-                self._answers.setdefault(answer.id, answer)  # the first word counts
+        if ledger is not None:
+            ledger.answer(number, [self._answers[key] for key in sorted(self._unwritten)], close=wrong is None)
+        self._unwritten = set()
         if wrong is not None:
             raise wrong
-        found = [(self._open[self._round_of[key]][key], answer) for key, answer in self._answers.items()]
-        return sorted(found, key=lambda pair: (pair[0].request.round, pair[0].request.row))
+
+    def _take(self, answers: Iterable[Answer]) -> set[str]:
+        """Keep answers to open requests, the first word of each; return the ids of those that are new."""
+        new = {one.id: one for one in answers if one.id in self._round_of and one.id not in self._answers}
+        self._answers |= new
+        return set(new)
 
     def close(self, asked: Iterable[Asked]) -> None:
         """Close requests whose labels were told, or declined."""
@@ -136,5 +157,13 @@ class Questions:
 
 def request_id(root: int, number: int, row: int, prompt: str, first: str, second: str) -> str:
     """Return the name of a question: where it was asked, and what; other texts in the same place are another one."""
-    texts = hashlib.sha256(repr((prompt, first, second)).encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{root:x}-{number}-{row}-{texts[:16]}"
+    return f"{root:x}-{number}-{row}-{_digest(prompt, first, second)[:16]}"
+
+
+def comparison_id(prompt: str, first: str, second: str) -> str:
+    """Return the name of a comparison that belongs to no round: what is compared."""
+    return f"evaluation-{_digest(prompt, first, second)}"
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256(repr(texts).encode("utf-8", "surrogatepass")).hexdigest()

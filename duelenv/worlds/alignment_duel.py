@@ -92,6 +92,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     within_set: Add the diagnostic regret; it asks for the utility of every candidate.
     evaluation_prompts: At most so many prompts are judged in `evaluate`.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
+    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -122,6 +123,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         selective: bool = False,
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
+        budget: int | None = None,
     ) -> None:
         self._sources = check_sources(sources, num_candidates)
         checks.one_of("sampling", sampling, SAMPLING)
@@ -156,6 +158,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             selective=selective,
             feedback=feedback,
             stages=stages,
+            budget=budget,
         )
         self._contexts: RowStreams
         self._current: Context
@@ -291,7 +294,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         differ = np.flatnonzero(new != old)
         if len(differ):
             texts = (prompts[differ].tolist(), new[differ].tolist(), old[differ].tolist())
-            wins[differ] = self._labels.judge(judge, texts, costs=self._judge_costs).expected_label
+            wins[differ] = self._labels.judge(judge, self._number, texts, costs=self._judge_costs).expected_label
         return wins
 
     @property

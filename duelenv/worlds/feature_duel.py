@@ -74,6 +74,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
     selective: Give the action a third entry, 1 to ask for the label and 0 not to.
     feedback: "bernoulli", labels drawn with the preference's probability; "argmax", always the likelier one.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
+    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -110,6 +111,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         selective: bool = False,
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
+        budget: int | None = None,
     ) -> None:
         checks.integer("dim", dim, low=1)
         checks.integer("num_candidates", num_candidates, low=2)
@@ -130,6 +132,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
             selective=selective,
             feedback=feedback,
             stages=stages,
+            budget=budget,
         )
         self.dim = dim
         self._link = link_named(link)

@@ -56,6 +56,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         that the Condorcet winner is another arm (or, without one, the matrix another). Rounds are counted from 0 at the
         seeded reset and go on over later episodes: `reset()` leaves the truth where it is.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
+    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
     drift: Largest change of a preference in a round, in [0, 1], such as 0.001, of a single matrix. All preferences fade
         to 1/2 at this speed, come back with the arms relabelled in the same way as at changes, and fade again.
 
@@ -90,6 +91,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         changes: Sequence[int] = (),
         drift: float = 0.0,
         stages: Sequence[StageLike] | None = None,
+        budget: int | None = None,
     ) -> None:
         given = load_matrix(matrix)
         self._matrices = given if given.ndim == 3 else given[np.newaxis]
@@ -103,6 +105,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
             selective=selective,
             feedback=feedback,
             stages=stages,
+            budget=budget,
         )
         self._has_winner = all(condorcet_winner(one) is not None for one in self._matrices)
         self._replicate = np.arange(num_envs) // batch

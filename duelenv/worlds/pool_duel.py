@@ -75,6 +75,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         (prompts, first, second) -> P(first preferred), or a source that answers later.
     stages: Disturbances of labels on their way to the agent, in that order; see
         `duelenv.disturbances`.
+    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -111,6 +112,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         selective: bool = False,
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
+        budget: int | None = None,
     ) -> None:
         self.pool = pool_of(data)
         recorded = self.pool.num_responses
@@ -142,6 +144,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
             selective=selective,
             feedback=feedback,
             stages=stages,
+            budget=budget,
         )
         self.dim = table.shape[2]
         self._link = link_named(link)

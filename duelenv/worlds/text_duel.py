@@ -31,6 +31,7 @@ class TextDuelVectorEnv(DuelVectorEnv):
         selective: See there.
         feedback: See there.
         stages: See there.
+        budget: See there.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class TextDuelVectorEnv(DuelVectorEnv):
         selective: bool,
         feedback: str,
         stages: Sequence[StageLike] | None,
+        budget: int | None,
     ) -> None:
         self.oracle = oracle
         self._at_once, later = (None, None) if oracle is None else at_once_or_later(oracle)
@@ -58,6 +60,7 @@ class TextDuelVectorEnv(DuelVectorEnv):
             feedback=feedback,
             stages=stages,
             source=later,
+            budget=budget,
         )
 
     @abstractmethod
@@ -71,17 +74,24 @@ class TextDuelVectorEnv(DuelVectorEnv):
         """
 
     def _duel(self, duels: Round) -> Told:
-        if self.oracle is None or self._at_once is not None:
+        if self.oracle is None:
             return super()._duel(duels)
         first, second = duels.actions[:, 0], duels.actions[:, 1]
-        return self._labels.requested(duels, lambda rows: self._texts(first, second, rows))
+
+        def texts(rows: NDArray[np.int64]) -> Texts:
+            return self._texts(first, second, rows)
+
+        return (
+            self._labels.requested(duels, texts)
+            if self._at_once is None
+            else self._labels.put(duels, self._at_once, texts)
+        )
 
     def _preferences(
         self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_] | None
     ) -> Preferences:
         if self._at_once is None:
             raise UserError("the oracle answers later, so that preferences are not known at once; read info['late']")
-        # A row that is not asked costs the oracle nothing.
         rows = np.arange(self.num_envs) if asked is None else np.flatnonzero(asked)
         win, tie = np.full(self.num_envs, np.nan), np.zeros(self.num_envs)
         if len(rows):
