@@ -29,6 +29,7 @@ _ELSEWHERE = {
     "prompts": "prompts",
     "test_prompts": "prompts",
     "data": "data",
+    "budget": "budget.labels",
 }
 
 
@@ -300,6 +301,7 @@ def make_environment(
         "prompts": prompts.get("train"),
         "test_prompts": prompts.get("test"),
         "data": None if config.data is None else dict(config.data),
+        "budget": config.budget.labels,
     }
     for name, value in parts.items():
         if value is None:
@@ -318,10 +320,34 @@ def make_environment(
             settings["batch"] = batch
     else:
         num_envs = config.env.num_envs or 16
+    if config.budget.labels is not None:
+        settings |= _rounds_for(config.budget.labels, settings, known, batch if config.replicated else num_envs)
     for name, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and name not in settings and name != "num_envs":
             raise UserError(f"The world {world!r} needs the setting {name!r}: set 'env.{name}'")
     return gymnasium.make_vec(world, num_envs=num_envs, **settings)
+
+
+def _rounds_for(
+    labels: int, settings: Mapping[str, Any], known: Mapping[str, inspect.Parameter], rows: int
+) -> dict[str, Any]:
+    """The horizon in which a budget is spent, where every row is asked and the config leaves it open.
+
+    Raises:
+        UserError: The config's horizon is too short for it.
+    """
+    rounds = -(-labels // rows)
+    if settings.get("selective") or "horizon" not in known:
+        return {}
+    if "horizon" not in settings:
+        return {"horizon": rounds}
+    horizon = integer("'env.horizon'", settings["horizon"], low=1)
+    if horizon < rounds:
+        raise UserError(
+            f"'budget.labels' is {labels}, but {horizon} rounds of {rows} ask for {horizon * rows} at most: set "
+            f"'env.horizon' to {rounds}, leave it out, or lower the budget"
+        )
+    return {}
 
 
 def make_agent(config: RunConfig, label: str, env: Any, seed: int) -> Any:

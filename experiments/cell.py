@@ -1,39 +1,43 @@
 """One cell of a run: one agent in one environment, from the first round to the last, able to stop anywhere.
 
 Not for deciding which cells there are, nor for running several: that is `duelenv.experiments.runner`. A cell writes
-only in its own folder: `answers.jsonl` and `labels.jsonl` as it goes, `checkpoint.npz` now and then, and at the end
-`labels.parquet`, `examples.json`, `references.json` and `result.parquet`, whose presence marks it as finished.
+only in its own folder (`duelenv.experiments.folder`), and only while it holds the folder's lock: its ledger and its
+records as it goes, a checkpoint now and then, and at the end its results, with a seal that marks it as finished.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.experiments import assembly, checkpoints
+from duelenv.experiments import assembly, checkpoints, files
 from duelenv.experiments.config import RunConfig
-from duelenv.experiments.journal import Journal, LabelLog, labels_table
-from duelenv.experiments.metrics import is_measured
-from duelenv.oracles.base import utility_of
+from duelenv.experiments.figures import Figures, arrow_field
+from duelenv.experiments.folder import CellFolder
+from duelenv.experiments.fuse import Fuse
+from duelenv.experiments.locks import hold_cell
+from duelenv.experiments.metrics import KEYS, check_name, is_measured
+from duelenv.experiments.processes import Stopped, stop_requested
+from duelenv.ground.errors import UserError
+from duelenv.labels.ledger import Ledger
+from duelenv.labels.ledger_file import COPY, DATABASE, LedgerFile
 from duelenv.oracles.sources import answers_later
 
-#: Where the answers of the oracles go, in a cell's folder.
-_JOURNALS = {"oracle": "answers.jsonl", "evaluation_oracle": "judgements.jsonl"}
-
-__all__ = ["Cell", "CellReport", "cells", "run_cell", "scout_cell"]
+__all__ = ["Cell", "CellReport", "CellTask", "cells", "run_cell", "scout_cell"]
 
 #: Seconds between two writings of a cell's progress file.
-_PROGRESS_SECONDS = 0.5
+_PROGRESS_SECONDS: Final = 0.5
 #: A checkpoint may cost this share of the run's time: a slow one is written less often.
-_CHECKPOINT_SHARE = 0.05
+_CHECKPOINT_SHARE: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class CellTask:
+    """A cell to be played, with all that a worker needs for it."""
+
+    config: RunConfig
+    cell: Cell
+    folder: CellFolder
+    identity: str
+    """What the cell is, see `duelenv.experiments.identity`."""
+    siblings: tuple[CellFolder, ...] = ()
+    """Folders of the same agent with fewer of the same seeds, whose answers hold here too."""
+    fuse: Path | None = None
+    """Where all cells count what they spend, if the run has a limit."""
+
+
+@dataclass(frozen=True)
 class CellReport:
     """What the runner is told of a finished cell."""
 
@@ -60,6 +79,8 @@ class CellReport:
     """Time of the rounds, without evaluation."""
     figure: str
     """The metric that matters, as text."""
+    notes: tuple[str, ...] = field(default=())
+    """What was made good, as sentences."""
 
 
 def cells(config: RunConfig) -> list[Cell]:
@@ -69,45 +90,52 @@ def cells(config: RunConfig) -> list[Cell]:
     return [Cell(agent.label, (seed,)) for seed in config.seeds for agent in config.agents]
 
 
-def run_cell(config: RunConfig, cell: Cell, folder: Path) -> CellReport:
-    """Runs a cell, from its checkpoint if it has one, and writes its results.
-
-    Args:
-        config: The run.
-        cell: Which part of it.
-        folder: The cell's own folder.
+def run_cell(task: CellTask) -> CellReport:
+    """Play a cell, from its checkpoint if it has one, and write its results.
 
     Returns:
         A short report for progress lines.
 
     Raises:
-        UserError: A setting that a world, an oracle, a policy or an agent refuses.
+        UserError: A setting that a world, an oracle, a policy or an agent refuses; or a file that is lost.
+        Stopped: The process was told to stop.
     """
-    assembly.load_modules(config.modules)
-    with _threads(config):
-        return _Run(config, cell, folder).finish()
+    with _playing(task) as run:
+        return run.finish()
 
 
-def scout_cell(config: RunConfig, cell: Cell, folder: Path) -> tuple[str, ...]:
-    """Plays a cell until the config's `metric` shows up, at most to its first record of played rounds.
+def scout_cell(task: CellTask) -> tuple[str, ...]:
+    """Play a cell until the config's `metric` shows up, at most to its first record of played rounds.
 
     A cell that came as far as that keeps a checkpoint there; before it, a few rounds are played again, with the answers
     of oracles kept.
 
     Args:
-        config: The run, with a `metric`.
-        cell: Which part of it.
-        folder: The cell's own folder.
+        task: A cell of a config with a `metric`.
 
     Returns:
         Names of what was measured.
 
     Raises:
-        UserError: A setting that a world, an oracle, a policy or an agent refuses.
+        UserError: A setting that a world, an oracle, a policy or an agent refuses; or a file that is lost.
+        Stopped: The process was told to stop.
     """
-    assembly.load_modules(config.modules)
-    with _threads(config):
-        return _Run(config, cell, folder).scout()
+    with _playing(task) as run:
+        return run.scout()
+
+
+@contextmanager
+def _playing(task: CellTask) -> Iterator[_Run]:
+    if stop_requested():
+        raise Stopped
+    assembly.load_modules(task.config.modules)
+    with _threads(task.config), hold_cell(task.folder.lock, stop_requested):
+        run = _Run(task)
+        try:
+            run.start()
+            yield run
+        finally:
+            run.close()
 
 
 @contextmanager
@@ -142,140 +170,171 @@ def start_policy(config: RunConfig) -> Any:
 
 
 class _Run:
-    """The state of a cell while it runs."""
+    """The state of a cell while it is played."""
 
-    def __init__(self, config: RunConfig, cell: Cell, folder: Path) -> None:
-        self.config = config
-        self.cell = cell
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        self.journals: dict[str, Journal] = {}
-        self.policy = start_policy(config)
-        own = config.for_agent(cell.label)
-        self.env: Any = assembly.make_environment(own, policy=self.policy, wrap_oracle=self._wrap)
+    def __init__(self, task: CellTask) -> None:
+        self.config, self.cell, self.folder = task.config, task.cell, task.folder
+        self._task = task
+        self.notes: list[str] = []
+        self.ledger: Ledger | None = None
+        for leftover in self.folder.path.glob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)
+        self._own()
+        self.policy = start_policy(self.config)
+        own = self.config.for_agent(self.cell.label)
+        self.env: Any = assembly.make_environment(own, policy=self.policy)
         self.truth = self.env.unwrapped
-        self.agent: Any = assembly.make_agent(config, cell.label, self.env, cell.seeds[0])
+        self.agent: Any = assembly.make_agent(self.config, self.cell.label, self.env, self.cell.seeds[0])
         self.replicates: int = self.truth.view().replicates
         self.step = 0
         self.seconds = 0.0
         self.queries = np.zeros(self.replicates, dtype=np.int64)
         self.regret: dict[str, NDArray[np.float64]] = {}
-        # Means of what `update` returned since the last evaluation: sum and count by name.
-        self.sums: dict[str, NDArray[np.float64]] = {}
-        self.counts: dict[str, NDArray[np.int64]] = {}
+        self.figures = Figures(self.replicates, self.cell.label)
+        self.measured: tuple[str, ...] = ()  # by the world
         self.records: list[dict[str, Any]] = []
         self.over = False
-        checkpoint = folder / "checkpoint.npz"
-        if checkpoint.exists():
-            self.observation = self._restore(checkpoints.load(checkpoint))
-        else:
-            self.log = self._open_log(0)
-            self.observation, info = self.env.reset(seed=cell.seeds[0])
-            self.queries = self._queries(info)
-            self._evaluate()
+        self.observation: Any = None
 
-    def _wrap(self, key: str, oracle: Any) -> Any:
-        """Puts a journal before an oracle, unless it only judges and costs nothing to ask again, or keeps a record.
+    def start(self) -> None:
+        """Open the ledger and go to the first round, or to where the last checkpoint was taken."""
+        self._open_ledger()
+        state = self._checkpoint()
+        if state is not None:
+            self.observation = self._restore(state)
+            return
+        self.folder.records.unlink(missing_ok=True)
+        self.observation, info = self.env.reset(seed=self.cell.seeds[0])
+        self.queries = self._queries(info)
+        self._evaluate()
 
-        A source that answers later knows requests by their id, and answers those it answered before from its record.
-        """
-        if answers_later(oracle) or (key == "evaluation_oracle" and utility_of(oracle) is not None):
-            return oracle
-        self.journals[key] = Journal(oracle, self.folder / _JOURNALS[key])
-        return self.journals[key]
+    def close(self) -> None:
+        """Close what is open."""
+        self.env.close()
+        if self.ledger is not None:
+            self.ledger.close()
 
-    def _open_log(self, length: int) -> LabelLog | None:
+    def _own(self) -> None:
+        """Take the folder on, or refuse one that belongs to another cell."""
+        stamp = files.read_sealed(self.folder.owner)
+        if stamp is None:
+            files.write_sealed(self.folder.owner, {"cell": self._task.identity})
+        elif stamp["cell"] != self._task.identity:
+            raise self._foreign(self.folder.owner)
+
+    def _foreign(self, path: Path) -> UserError:
+        return UserError(
+            f"{str(path)!r} belongs to another config, or to other contents of the files that it names: move the "
+            f"folder {str(self.folder.path)!r} away, or choose another run directory with --output"
+        )
+
+    def _open_ledger(self) -> None:
+        """Open the ledger, where anybody is asked or duels are kept."""
         texts = "responses" in self.truth.view().observation_space.spaces
-        wanted = texts if self.config.label_log is None else self.config.label_log
-        return LabelLog(self.folder / "labels.jsonl", length) if wanted else None
+        duels = texts if self.config.label_log is None else self.config.label_log
+        if not (duels or self.config.oracle is not None or self.config.evaluation_oracle is not None):
+            return
+        fuse = None
+        if self._task.fuse is not None and self.config.budget.run is not None:
+            fuse = Fuse(self._task.fuse, self.cell.name, self.config.budget.run)
+        self._inherit()
+        self.ledger = Ledger(self.folder.path, fuse)
+        self.notes += self.ledger.healed
+        if not self.ledger.belongs_to(self._task.identity):
+            raise self._foreign(self.folder.path / DATABASE)
+        self.truth.keep_ledger(self.ledger, duels=duels)
+
+    def _inherit(self) -> None:
+        """Take over the answers of the same agent with fewer seeds: its rows are the first rows here."""
+        oracle = getattr(self.truth, "oracle", None)
+        if any((self.folder.path / name).exists() for name in (DATABASE, COPY)):
+            return
+        if oracle is not None and answers_later(oracle):
+            return  # which keeps a record of its own, and answers the new rows in the same rounds
+        for sibling in self._task.siblings:
+            if not (sibling.path / DATABASE).exists():
+                continue
+            apart = self.folder.path / ".inherited"
+            shutil.rmtree(apart, ignore_errors=True)
+            apart.mkdir()
+            with hold_cell(sibling.lock, stop_requested):
+                LedgerFile(sibling.path).close()  # made good, and all in one file
+                for name in (DATABASE, COPY):
+                    shutil.copyfile(sibling.path / name, apart / name)
+            inherited = LedgerFile(apart)
+            inherited.write({"meta": [("cell", self._task.identity)]})
+            inherited.close()
+            for name in (COPY, DATABASE):  # either of them is enough
+                (apart / name).replace(self.folder.path / name)
+            shutil.rmtree(apart)
+            return
 
     # The loop --------------------------------------------------------------------------------------
 
     def finish(self) -> CellReport:
-        """Plays the rounds that are left and writes the results."""
-        try:
-            saved = shown = time.monotonic()
-            pause = self.config.checkpoint_seconds
-            self._show_progress()
-            while not self.over:
-                self._round()
-                now = time.monotonic()
-                if now - shown >= _PROGRESS_SECONDS:
-                    self._show_progress()
-                    shown = now
-                if now - saved >= pause and not self.over:
+        """Play the rounds that are left and write the results."""
+        saved = shown = time.monotonic()
+        saved_at = self.step
+        pause = self.config.checkpoint_seconds
+        self._show_progress()
+        while not self.over:
+            if stop_requested():
+                if self.step > saved_at:
                     self._save()
-                    saved = time.monotonic()
-                    pause = max(self.config.checkpoint_seconds, (saved - now) / _CHECKPOINT_SHARE)
-            self._show_progress()
-            self._save()
-            self._write_results()
-        finally:
-            self._close()
-        return CellReport(self.cell, self.seconds, self._figure())
+                raise Stopped
+            self._round()
+            now = time.monotonic()
+            if now - shown >= _PROGRESS_SECONDS:
+                self._show_progress()
+                shown = now
+            if now - saved >= pause and not self.over:
+                self._save()
+                saved, saved_at = time.monotonic(), self.step
+                pause = max(self.config.checkpoint_seconds, (saved - now) / _CHECKPOINT_SHARE)
+        self._show_progress()
+        if self.ledger is not None:
+            self.ledger.flush()
+        self._write_results()
+        return CellReport(self.cell, self.seconds, self._figure(), tuple(self.notes))
 
     def scout(self) -> tuple[str, ...]:
-        """Plays until the metric shows up, at most to the first record of played rounds; what was measured by then."""
+        """Play until the metric shows up, at most to the first record of played rounds; what was measured by then."""
         assert self.config.metric is not None
-        try:
-            played = False
-            while not (self.over or len(self.records) > 1 or is_measured(self.config.metric, self._measured())):
-                self._round()
-                played = True
-            if played and len(self.records) > 1:
-                self._save()
-        finally:
-            self._close()
+        played = False
+        while not (self.over or len(self.records) > 1 or is_measured(self.config.metric, self._measured())):
+            if stop_requested():
+                raise Stopped
+            self._round()
+            played = True
+        if played and len(self.records) > 1:
+            self._save()
         return self._measured()
 
     def _measured(self) -> tuple[str, ...]:
         """Names of all figures so far, in records or on the way to one."""
         names = [name for record in self.records for name in record]
-        names += [*self.sums, *(f"regret_{name}" for name in self.regret)]
+        names += [*self.figures.names, *(f"regret_{name}" for name in self.regret)]
         return tuple(name for name in dict.fromkeys(names) if name != "step")
-
-    def _close(self) -> None:
-        self.env.close()
-        for stream in (*self.journals.values(), self.log):
-            if stream is not None:
-                stream.close()
 
     def _round(self) -> None:
         started = time.perf_counter()
         observation = self.observation
         actions = self.agent.act(observation)
         self.observation, labels, _, truncated, info = self.env.step(actions)
-        if self.log is not None:
-            self.log.write(self.step + 1, observation, np.asarray(actions), np.asarray(labels), info["late"])
         learnt = self.agent.update(observation, actions, labels, info["late"])
         self.seconds += time.perf_counter() - started
         self.step += 1
         self.queries = self._queries(info)
         for name, values in info.get("regret", {}).items():
+            if name not in self.regret:
+                check_name(f"regret_{name}", f"A notion of regret of {self.config.env.id}")
             total = np.asarray(values, dtype=np.float64).reshape(self.replicates, -1).sum(axis=1)
             self.regret[name] = self.regret.get(name, 0.0) + total
-        for metrics in (learnt, {"duel_certainty": self._mean_of(info["certainty"])}):
-            self._add(metrics or {})
+        self.figures.add(learnt, self.measured)
+        self.figures.add_rows("duel_certainty", info["certainty"])
         self.over = bool(np.all(truncated))
         if self.over or self.step % self.config.evaluate_every == 0:
             self._evaluate()
-
-    def _add(self, metrics: Mapping[str, Any]) -> None:
-        """Adds figures to the means of the next record."""
-        for name, value in metrics.items():
-            figures = np.broadcast_to(np.asarray(value, dtype=np.float64), (self.replicates,))
-            known = ~np.isnan(figures)
-            self.sums[name] = self.sums.get(name, 0.0) + np.where(known, figures, 0.0)
-            self.counts[name] = self.counts.get(name, 0) + known.astype(np.int64)
-
-    def _mean_of(self, rows: Any) -> NDArray[np.float64]:
-        """The mean of a figure of every row, by replicate; rows that were not asked have none."""
-        values = np.asarray(rows, dtype=np.float64).reshape(self.replicates, -1)
-        known = ~np.isnan(values)
-        total = np.where(known, values, 0.0).sum(axis=1)
-        return np.divide(total, known.sum(axis=1), out=np.full(self.replicates, np.nan), where=known.any(axis=1))
 
     def _queries(self, info: Mapping[str, Any]) -> NDArray[np.int64]:
         return np.broadcast_to(np.asarray(info["queries"], dtype=np.int64), (self.replicates,)).copy()
@@ -283,14 +342,16 @@ class _Run:
     def _evaluate(self) -> None:
         """Adds a record of the agent as it stands after `step` rounds."""
         measured = self.truth.evaluate(self.agent, self.config.split)
-        means = {
-            name: np.divide(total, self.counts[name], out=np.full(self.replicates, np.nan), where=self.counts[name] > 0)
-            for name, total in self.sums.items()
-        }
-        self.sums, self.counts = {}, {}
+        for name in measured:
+            check_name(name, f"A metric that {self.config.env.id} measures")
+            if name in (*KEYS, "queries", "gradient_steps", "seconds"):
+                raise UserError(
+                    f"{self.config.env.id} measures {name!r}, which the runner counts itself: choose another name"
+                )
+        self.measured = tuple(dict.fromkeys([*self.measured, *measured]))
         self.records.append(
             {
-                **means,  # first: what the runner and the world measure wins over an agent's own figure of that name
+                **self.figures.means(),
                 "step": self.step,
                 "queries": self.queries.copy(),
                 "gradient_steps": int(getattr(self.agent, "gradient_steps", 0)),
@@ -299,36 +360,61 @@ class _Run:
                 **{name: np.asarray(values, dtype=np.float64) for name, values in measured.items()},
             }
         )
+        files.append(self.folder.records, _line(self.records[-1]))
 
     # Stopping and going on -------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Writes a checkpoint, after `update` and before the next observation is needed."""
+        """Write a checkpoint, after `update` and before the next observation is needed."""
+        if self.ledger is not None:
+            self.ledger.flush()
         state = {
+            "cell": self._task.identity,
             "step": self.step,
             "over": self.over,
             "seconds": self.seconds,
             "queries": self.queries,
             "regret": self.regret,
-            "sums": self.sums,
-            "counts": self.counts,
+            "figures": self.figures.state_dict(),
+            "measured": list(self.measured),
             "records": self.records,
-            "calls": {key: journal.calls for key, journal in self.journals.items()},
-            "log_length": None if self.log is None else self.log.length,
+            "answers": None if self.ledger is None else self.ledger.answered_before(self.step),
             "env": self.env.state_dict(),
             "agent": self.agent.state_dict(),
             "torch_rng": None if self.policy is None else _torch_rng(),
         }
-        checkpoints.save(self.folder / "checkpoint.npz", state)
+        checkpoints.save(self.folder.checkpoint, state)
+
+    def _checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint; None where there is none that can be read."""
+        path = self.folder.checkpoint
+        if not path.exists():
+            return None
+        try:
+            state = checkpoints.load(path)
+        except checkpoints.Damaged:
+            path.replace(path.with_name(f"{path.name}.damaged"))
+            self.notes.append(f"{str(path)!r} was damaged: the cell is played again from its start, with its answers")
+            return None
+        if state["cell"] != self._task.identity:
+            raise self._foreign(path)
+        if self.ledger is not None and self.ledger.answered_before(state["step"]) < state["answers"]:
+            lost = state["answers"] - self.ledger.answered_before(state["step"])
+            raise UserError(
+                f"{str(self.folder.path / DATABASE)!r} lacks {lost} answers that {path.name} was taken with, and so "
+                f"does its copy {COPY!r}: put one of them back from a backup, or remove the folder "
+                f"{str(self.folder.path)!r} to ask anew"
+            )
+        return state
 
     def _restore(self, state: dict[str, Any]) -> Any:
-        """Continues from a checkpoint; returns the observation that comes next."""
+        """Continue from a checkpoint; returns the observation that comes next."""
         self.step, self.over, self.seconds = state["step"], state["over"], state["seconds"]
         self.queries, self.regret = state["queries"], state["regret"]
-        self.sums, self.counts, self.records = state["sums"], state["counts"], state["records"]
-        for key, journal in self.journals.items():
-            journal.calls = state["calls"][key]
-        self.log = self._open_log(state["log_length"] or 0)
+        self.records, self.measured = state["records"], tuple(state["measured"])
+        self.figures.load_state_dict(state["figures"])
+        with files.atomic(self.folder.records) as stream:  # what was measured later will be measured again
+            stream.writelines(_line(record) for record in self.records)
         # The agent first, its learner restores the policy: the environment draws the next candidates from it.
         self.agent.load_state_dict(state["agent"])
         if self.policy is not None:
@@ -343,43 +429,46 @@ class _Run:
         """The first metric that people look for, as the mean over replicates."""
         last = self.records[-1]
         for name in (self.config.metric, "win_rate", "simple_regret", "win_rate_best_of_n"):
-            if name is not None and name in last:
-                return f"{name} {float(np.mean(last[name])):.3f}"
+            values = np.atleast_1d(last[name]) if name is not None and name in last else np.empty(0)
+            values = values[~np.isnan(values)]  # a figure of the whole cell stands beside its first seed only
+            if values.size:
+                return f"{name} {values.mean():.3f}"
         return ""
 
     def _show_progress(self) -> None:
         progress = {"rounds": self.step, "horizon": self.truth.view().horizon, "figure": self._figure()}
-        path = self.folder / "progress.json"
+        path = self.folder.progress
         temporary = path.with_suffix(".tmp")
-        # Not synced to disk: nothing but the bar on the screen reads it.
-        temporary.write_text(json.dumps(progress), encoding="utf-8")
-        temporary.replace(path)
+        with suppress(OSError):  # nothing but the bar on the screen reads it, for which it need not be synced either
+            temporary.write_text(json.dumps(progress), encoding="utf-8")
+            temporary.replace(path)
 
     def _write_results(self) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if self.log is not None:
-            table = labels_table(self.folder / "labels.jsonl", self.cell.label, self.cell.seeds)
-            with checkpoints.atomic(self.folder / "labels.parquet") as stream:
-                pq.write_table(table, stream)
-        checkpoints.write_json(self.folder / "examples.json", self._examples())
+        products = [self.folder.examples, self.folder.result]
+        files.write_json(self.folder.examples, self._examples())
         if hasattr(self.truth, "references"):
             # What rules achieve that learn nothing, to hold agents against.
             references = self.truth.references(self.config.split)
             plain = {name: np.asarray(values).tolist() for name, values in references.items()}
-            checkpoints.write_json(self.folder / "references.json", plain)
+            files.write_json(self.folder.references, plain)
+            products.append(self.folder.references)
         names = dict.fromkeys(name for record in self.records for name in record)
         columns: dict[str, Any] = {
             "agent": pa.array([self.cell.label] * (len(self.records) * self.replicates), pa.string()),
             "seed": pa.array(np.tile(self.cell.seeds, len(self.records)), pa.int64()),
         }
+        fields = [pa.field("agent", pa.string()), pa.field("seed", pa.int64())]
         for name in names:
             values = [np.broadcast_to(record.get(name, np.nan), (self.replicates,)) for record in self.records]
             kind = pa.int64() if name in ("step", "queries", "gradient_steps") else pa.float64()
             columns[name] = pa.array(np.concatenate(values), kind, from_pandas=True)
-        with checkpoints.atomic(self.folder / "result.parquet") as stream:
-            pq.write_table(pa.table(columns), stream)
+            fields.append(arrow_field(name, kind, from_agent=name in self.figures.names and name not in self.measured))
+        with files.atomic(self.folder.result) as stream:
+            pq.write_table(pa.table(columns, schema=pa.schema(fields)), stream)
+        self.folder.seal([path.name for path in products])
 
     def _examples(self) -> list[dict[str, Any]]:
         """Responses before and after learning, for the report; none in worlds without text."""
@@ -402,6 +491,16 @@ def _recommended(agent: Any, observation: Mapping[str, Any], count: int) -> list
             # Candidates stand in random order, so the first is any.
             examples[prompt] = {"prompt": str(prompt), "before": str(responses[0]), "after": str(responses[arms[row]])}
     return list(examples.values())
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    """A record as a line of JSON; a number that is missing is null."""
+
+    def plain(value: Any) -> Any:
+        listed = np.asarray(value, dtype=object).tolist()
+        return [plain(item) for item in listed] if isinstance(listed, list) else None if listed != listed else listed
+
+    return json.dumps({name: plain(value) for name, value in record.items()}, default=float).encode() + b"\n"
 
 
 def _torch_rng() -> Any:

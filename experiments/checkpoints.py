@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and nested state in one of them without pickle; not a general serialiser.
+"""Nested state in one file, without pickle; not a general serialiser.
 
 State is what `state_dict` methods return: dicts, lists and tuples of numbers, text, None, NumPy arrays and torch
 tensors. It goes into one `.npz`: the arrays as they are, the nesting as JSON beside them. Reading such a file runs no
@@ -8,16 +8,16 @@ code, whoever wrote it.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["atomic", "load", "save", "write_json", "write_text"]
+from duelenv.experiments.files import atomic
+
+__all__ = ["Damaged", "load", "save"]
 
 # Marks of what JSON does not know. A plain dict becomes a list of items, so no key of the user's can look like one.
 _ARRAY: Final = "array"
@@ -30,30 +30,8 @@ _DICT: Final = "dict"
 _BYTES: Final = "bytes"
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a temporary file beside `path` that replaces it when the block ends without an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes text to `path`, all of it or nothing."""
-    with atomic(path) as stream:
-        stream.write(text.encode("utf-8"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON to `path`, all of it or nothing."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+class Damaged(Exception):
+    """A file that is not as `save` wrote it."""
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -70,10 +48,17 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Reads what `save` wrote; tensors come back on the CPU."""
-    with np.load(path, allow_pickle=False) as archive:
-        tree = json.loads(archive["tree"].tobytes().decode("utf-8"))
-        state: dict[str, Any] = _decode(tree, archive)
+    """Read what `save` wrote; tensors come back on the CPU.
+
+    Raises:
+        Damaged: It is not what `save` wrote.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            tree = json.loads(archive["tree"].tobytes().decode("utf-8"))
+            state: dict[str, Any] = _decode(tree, archive)
+    except Exception as error:  # whatever a changed byte may lead to
+        raise Damaged(str(path)) from error
     return state
 
 

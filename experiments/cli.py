@@ -1,6 +1,7 @@
 """The `duelenv` command: list, run, report, show, bench. Parses and prints; the work is done elsewhere.
 
-A user's mistake ends with one sentence and exit code 2, Ctrl-C with one sentence and exit code 130.
+Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
+and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from pathlib import Path
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.loading import load, suites
 from duelenv.ground.errors import UserError
+from duelenv.ground.terminal import printable
 
 __all__ = ["main"]
 
-MISTAKE, INTERRUPTED = 2, 130
+#: Of what raises no other, and of Ctrl-C outside a run.
+_MISTAKE, _INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process if absent.
 
     Returns:
-        Exit code: 0, 2 for a user's mistake, 130 for Ctrl-C.
+        Exit code, see above.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
@@ -43,20 +46,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
-    except UserError as error:
-        print(f"duelenv: {_one_line(str(error))}", file=sys.stderr)
-        return MISTAKE
-    except KeyboardInterrupt as error:
-        print(f"\nduelenv: {_one_line(str(error)) or 'Interrupted.'}", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has seen enough. What is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt as error:
+        print(file=sys.stderr)
+        return _say(str(error) or "Interrupted.", getattr(error, "exit_code", _INTERRUPTED))
+    except OSError as error:
+        return _say(f"{error}: free space on the disk, or correct permissions, and run the same command again")
+    except Exception as error:
+        if not hasattr(error, "exit_code") and not isinstance(error, UserError):
+            raise
+        return _say(str(error), getattr(error, "exit_code", _MISTAKE))
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _say(text: str, code: int = _MISTAKE) -> int:
+    """Say in one line what went wrong, and return the exit code."""
+    print(f"duelenv: {printable(' '.join(text.split()))}", file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,7 +152,7 @@ def _list(arguments: argparse.Namespace) -> int:
     for title, names in sections.items():
         print(title)
         for name in names:
-            print(f"  {name}")
+            print(f"  {printable(name)}")
     return 0
 
 
@@ -168,7 +176,7 @@ def _run(arguments: argparse.Namespace) -> int:
     run(config, directory)
     page = write_report(directory)
     print(_summary(tables(Results(directory))[0]))
-    print(f"\nreport   {page}")
+    print(f"\nreport   {printable(str(page))}")
     return 0
 
 
@@ -185,7 +193,7 @@ def _summary(table: object) -> str:
     assert isinstance(table, TextTable)
     import textwrap
 
-    return f"\n{table.text()}\n\n{textwrap.fill(table.caption, 100)}"
+    return f"\n{table.text()}\n\n{textwrap.fill(printable(table.caption), 100)}"
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -198,7 +206,7 @@ def _report(arguments: argparse.Namespace) -> int:
         assemble(open_run(directory), directory)
         page = write_report(directory)
         print(_summary(tables(Results(directory))[0]))
-        print(f"\nreport   {page}")
+        print(f"\nreport   {printable(str(page))}")
     return 0
 
 

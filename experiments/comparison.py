@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from duelenv.experiments.metrics import label_of, lower_is_better
+from duelenv.experiments.metrics import Direction, label_of
 from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import Interval, mean_interval, paired_difference
 from duelenv.experiments.text_table import (
@@ -65,6 +65,8 @@ class ComparisonTable(TextTable):
     lines: tuple[ComparisonLine, ...]
     shared_time: bool
     """Whether all seeds of an agent ran together, so that its time is that of all."""
+    better: Direction | None
+    """Which way of the primary metric is better, or None where nobody said."""
 
     @property
     def text_columns(self) -> tuple[int, ...]:
@@ -88,7 +90,7 @@ class ComparisonTable(TextTable):
         counts = sorted({line.primary.seeds for line in self.lines if line.learns})
         seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
         noun = "seed" if seeds == "1" else "seeds"
-        better = "lower is better" if lower_is_better(self.primary) else "higher is better"
+        better = "nobody said which way is better" if self.better is None else f"{self.better} is better"
         time = "time is that of all seeds together" if self.shared_time else "time is the mean of a seed"
         return (
             f"{seeds} {noun}; ± is half a 95 % t-interval over seeds, brackets are the interval of the difference to "
@@ -152,7 +154,7 @@ def comparison_table(results: Results) -> ComparisonTable:
     if primary == "simple_regret":
         for name, by_seed in results.references.items():
             lines.append(_reference_line(name, by_seed, len(others), reference))
-    return ComparisonTable(primary, baseline, others, tuple(lines), results.config.replicated)
+    return ComparisonTable(primary, baseline, others, tuple(lines), results.config.replicated, results.better(primary))
 
 
 def _other_metrics(results: Results) -> tuple[str, ...]:

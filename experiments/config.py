@@ -25,6 +25,7 @@ __all__ = [
     "EXECUTION_KEYS",
     "SHORTHANDS",
     "AgentConfig",
+    "BudgetConfig",
     "EnvConfig",
     "NamedConfig",
     "RunConfig",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 #: Keys that change how a run is carried out or shown but not what it computes; they are no part of its identity.
-EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "label_log", "baseline", "metric")
+EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric", "better")
 
 #: Keys that are written out when a config is read: `seeds: 8` with `first_seed`, and agents in several worlds.
 SHORTHANDS = ("first_seed", "variants")
@@ -44,6 +45,9 @@ _PROMPT_SOURCES = ("toy", "path", "list")
 
 #: Contexts that `evaluate` knows.
 _SPLITS = ("test", "train")
+
+#: Which way a metric may be better.
+_BETTER = ("lower", "higher")
 
 #: World settings that all agents of a comparison must share.
 _SHARED_ENV = ("id", "num_envs", "batch", "horizon")
@@ -71,6 +75,16 @@ class NamedConfig:
     """Registered name or source."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings that it is made with."""
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How many labels may be asked for."""
+
+    labels: int | None = None
+    """By each agent with each seed: what agents are compared at."""
+    run: int | None = None
+    """By the whole run, with what `evaluate` asks and what is asked again after a death: a fuse that stops the run."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,10 @@ class RunConfig:
     """Prompts of a policy world: `{toy: {...}}`, `{path: ..., ...}` or `{list: {train: [...], test: [...]}}`."""
     data: Mapping[str, Any] | None = None
     """Table of recorded responses, for pool worlds: its `path`, and the settings it is read with."""
+    labels: str | None = None
+    """File of labels from elsewhere, from which every agent learns before the first round; no query of its own."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """How many labels may be asked for."""
     seeds: tuple[int, ...] = (0,)
     """One run of each agent per seed; in worlds with replicates one replicate per seed, all from the first."""
     baseline: str = "passive"
@@ -122,6 +140,8 @@ class RunConfig:
     metric: str | None = None
     """Metric of the table and the first figure, "regret" for the first notion of regret that the world knows; chosen by
     the world if absent."""
+    better: str | None = None
+    """Which way `metric` is better, "lower" or "higher", where it is a figure that only its agent or world knows."""
     examples: int = 8
     """Held-out prompts whose responses before and after are kept for the report."""
     jobs: int | None = None
@@ -131,7 +151,7 @@ class RunConfig:
     checkpoint_seconds: float = 10.0
     """Least time between two checkpoints of a cell, in seconds."""
     label_log: bool | None = None
-    """Whether every label is kept in `labels.parquet`; if absent, in worlds with texts."""
+    """Whether every duel with its label goes into the ledger and `labels.parquet`; if absent, in worlds with texts."""
     threads: int = 1
     """Threads of one cell; another number may change the last digits of a policy's results."""
     modules: tuple[str, ...] = ()
@@ -208,9 +228,13 @@ class RunConfig:
         for key in ("oracle", "evaluation_oracle"):
             if key in given:
                 values[key] = _named(key, given[key])
-        for key in ("baseline", "split", "backend", "metric"):
+        for key in ("baseline", "split", "backend", "metric", "labels"):
             if key in given:
                 values[key] = checks.text(f"'{key}'", given[key])
+        if "better" in given:
+            values["better"] = checks.one_of("'better'", given["better"], _BETTER)
+        if "budget" in given:
+            values["budget"] = _budget(given["budget"])
         if "data" in given:
             values["data"] = _data(given["data"])
         if "jobs" in given:
@@ -241,14 +265,21 @@ class RunConfig:
         for key in ("oracle", "evaluation_oracle"):
             named = getattr(self, key)
             plain[key] = None if named is None else {"name": named.name, **named.settings}
+        plain["budget"] = dataclasses.asdict(self.budget)
         for item in dataclasses.fields(self):
             plain.setdefault(item.name, getattr(self, item.name))
         return plain
 
     def identity(self) -> str:
         """Hash of everything that decides the results, so that a directory can be told to belong to this config."""
+        return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True, default=str).encode()).hexdigest()
+
+    def deciding(self) -> dict[str, Any]:
+        """The part of `to_dict` that decides the results, as JSON would give it back."""
         plain = {key: value for key, value in self.to_dict().items() if key not in EXECUTION_KEYS}
-        return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+        plain["budget"] = {"labels": self.budget.labels}  # a fuse decides only how far a run comes
+        decided: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+        return decided
 
     def for_agent(self, label: str) -> RunConfig:
         """This run as one agent meets it, with the world settings of its own."""
@@ -262,8 +293,8 @@ class RunConfig:
 
 def _name(raw: object) -> str:
     name = checks.text("'name'", raw)
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise UserError(f"'name' is {raw!r}, expected letters, digits, '.', '_' and '-' only")
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"'name' is {raw!r}, expected letters, digits, '.', '_' and '-' only, and none of '.-' first")
     return name
 
 
@@ -390,6 +421,19 @@ def _seeds(raw: object, first: object) -> tuple[int, ...]:
         )
     start = 0 if first is None else checks.integer("'first_seed'", first, low=0)
     return tuple(range(start, start + raw))
+
+
+def _budget(raw: object) -> BudgetConfig:
+    given = {"labels": raw} if isinstance(raw, int) else checks.mapping("'budget'", raw)
+    names = [item.name for item in dataclasses.fields(BudgetConfig)]
+    checks.refuse_unknown("budget", given, names)
+    return BudgetConfig(
+        **{
+            name: checks.integer(f"'budget.{name}'", given[name], low=1)
+            for name in names
+            if given.get(name) is not None
+        }
+    )
 
 
 def _data(raw: object) -> dict[str, Any]:

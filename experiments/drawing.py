@@ -185,10 +185,13 @@ def _with_commas(value: float, _: object) -> str:
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean and ") -> None:
-    """Says at the lower right what bands and bars are."""
-    seeds = max(len(results.seeds(agent)) for agent in results.agents)
-    text = f"{lead}95 % t-interval over {seeds} seeds" if seeds > 1 else "one seed"
+def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean and ", *, metric: str = "step") -> None:
+    """Says at the lower right what bands and bars are, over the seeds for which the metric was measured at all."""
+    seeds = 0
+    for agent in results.agents:
+        _, values = results.curve(agent, metric)
+        seeds = max(seeds, int((~np.isnan(values)).any(axis=1).sum()))
+    text = f"{lead}95 % t-interval over {seeds} seeds" if seeds > 1 else "one seed" if seeds else "no values"
     figure.text(0.995, 0.008, text, ha="right", va="bottom", fontsize=8.5, color=theme.text, alpha=0.7)
 
 

@@ -22,7 +22,7 @@ from duelenv.ground.errors import UserError
 __all__ = ["apply_override", "load", "parse_yaml", "suites"]
 
 #: Keys of a config that have something inside, which an override can reach.
-_SECTIONS = ("env", "policy", "oracle", "evaluation_oracle", "prompts", "data", "agents", "variants")
+_SECTIONS = ("env", "policy", "oracle", "evaluation_oracle", "prompts", "data", "budget", "agents", "variants")
 
 
 class _RepeatedKey(yaml.MarkedYAMLError):
@@ -147,6 +147,8 @@ def _spelled_out(head: str, section: Any) -> Any:
     """A section as a mapping, if it is one of the short spellings `oracle: length`, `policy: toy`, `agents: [real]`."""
     if section is None:
         return {}
+    if head == "budget" and isinstance(section, int):
+        return {"labels": section}
     if isinstance(section, str):
         key = {"env": "id", "data": "path"}.get(head, "name")
         return {section: {}} if head in ("policy", "prompts") else {key: section}

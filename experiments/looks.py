@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from duelenv.experiments.metrics import lower_is_better
 from duelenv.experiments.regret import group_agents
 from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import mean_interval
@@ -95,7 +94,13 @@ def looks_of(results: Results, theme: Theme) -> dict[str, Look]:
 
 
 def _rank(results: Results, labels: Sequence[str]) -> float:
-    """A number that is smaller for better agents: the final mean of what they are compared by."""
+    """A number that is smaller for better agents: from the final mean of what they are compared by.
+
+    The same for all where nobody said which way is better, so that they stay in the config's order.
+    """
     metric = (results.regret if results.config.replicated else None) or results.primary
+    better = results.better(metric)
+    if better is None:
+        return 0.0
     mean = mean_interval([value for label in labels for value in results.final(label, metric).values()]).mean
-    return mean if lower_is_better(metric) else -mean
+    return mean if better == "lower" else -mean

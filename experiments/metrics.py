@@ -1,43 +1,76 @@
-"""The metrics of a run, columns of `results.parquet`: what people call them, their units, which way is better."""
+"""The metrics of a run, columns of `results.parquet`: what people call them, their units, which way is better.
+
+Whether a name can be a column at all is decided here too: figures are written to files of these names.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
 
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["ANY_REGRET", "check_measured", "is_measured", "is_regret", "label_of", "lower_is_better", "title_of"]
+__all__ = [
+    "ANY_REGRET",
+    "BOOKKEEPING",
+    "KEYS",
+    "Direction",
+    "better",
+    "check_better",
+    "check_measured",
+    "check_name",
+    "is_measured",
+    "is_regret",
+    "is_reserved",
+    "label_of",
+    "title_of",
+]
+
+Direction = Literal["lower", "higher"]
 
 #: As `metric` of a config: the first notion of regret that the world knows.
 ANY_REGRET = "regret"
 
-_LABELS = {
-    "win_rate": "win rate",
-    "win_rate_best_of_n": "best-of-n win rate",
-    "simple_regret": "simple regret",
-    "kl": "KL to start",
-    "utility": "utility",
-    "queries": "labels",
-    "evaluation_queries": "labels for evaluation",
-    "unanswered": "unanswered comparisons",
-    "gradient_steps": "gradient steps",
-    "seconds": "time",
-    "response_tokens": "response length",
-    "duel_certainty": "certainty of the last duels",
-}
+#: Columns that say what a row is about; all others are metrics.
+KEYS = ("agent", "seed", "step")
 
-_UNITS = {
-    "kl": "nats",
-    "seconds": "s",
-    "response_tokens": "tokens",
-    "queries": "oracle queries",
-}
+#: What the runner counts and times in every world. It says what was spent, not what was reached.
+BOOKKEEPING = ("queries", "gradient_steps", "seconds", "evaluation_queries", "unanswered", "duel_certainty")
 
-_TITLES = {
-    "win_rate": "Win rate against the start policy",
-    "win_rate_best_of_n": "Win rate of the recommended candidate",
-    "simple_regret": "Simple regret of the recommended candidate",
+#: A name of this many bytes still fits a file's, with an ending.
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class _Metric:
+    """A metric that the runner or one of the worlds measures."""
+
+    label: str
+    """What people call it."""
+    better: Direction | None = None
+    """Which way is better; None where neither is, as of what is only counted."""
+    unit: str = ""
+    """For axes and column titles."""
+    title: str = ""
+    """As the title of a figure; the label if empty."""
+
+
+_KNOWN = {
+    "win_rate": _Metric("win rate", "higher", title="Win rate against the start policy"),
+    "win_rate_best_of_n": _Metric("best-of-n win rate", "higher", title="Win rate of the recommended candidate"),
+    "simple_regret": _Metric("simple regret", "lower", title="Simple regret of the recommended candidate"),
+    "kl": _Metric("KL to start", "lower", "nats"),
+    "utility": _Metric("utility", "higher"),
+    "queries": _Metric("labels", unit="oracle queries"),
+    "evaluation_queries": _Metric("labels for evaluation"),
+    "unanswered": _Metric("unanswered comparisons"),
+    "gradient_steps": _Metric("gradient steps"),
+    "seconds": _Metric("time", "lower", "s"),
+    "response_tokens": _Metric("response length", unit="tokens"),
+    "duel_certainty": _Metric("certainty of the last duels"),
 }
 
 
@@ -48,23 +81,83 @@ def label_of(metric: str, *, unit: bool = False) -> str:
         metric: A column.
         unit: Append the unit in brackets, for axes.
     """
+    known = _KNOWN.get(metric)
+    if known is not None:
+        return f"{known.label} ({known.unit})" if unit and known.unit else known.label
     if metric.startswith("regret_"):
-        text = f"{metric.removeprefix('regret_')} regret, cumulative"
-    else:
-        text = _LABELS.get(metric, metric.replace("_", " "))
-    return f"{text} ({_UNITS[metric]})" if unit and metric in _UNITS else text
+        return f"{metric.removeprefix('regret_')} regret, cumulative"
+    return metric.replace("_", " ")
 
 
 def title_of(metric: str) -> str:
     """A metric's name as the title of a figure."""
     if metric.startswith("regret_"):
         return f"Cumulative regret ({metric.removeprefix('regret_')})"
-    return _TITLES.get(metric, label_of(metric).capitalize())
+    known = _KNOWN.get(metric)
+    return known.title if known is not None and known.title else label_of(metric).capitalize()
+
+
+def better(metric: str, declared: Direction | None = None) -> Direction | None:
+    """Which way of a metric is better, or None where nobody said.
+
+    Of what an agent returns from `update`, and of what a user's world measures, nobody but the config knows.
+
+    Args:
+        metric: A column, or `ANY_REGRET`.
+        declared: The config's `better`, where the config's `metric` is this one.
+    """
+    if is_regret(metric):
+        return "lower"
+    known = _KNOWN.get(metric)
+    return known.better if known is not None and known.better is not None else declared
+
+
+def check_better(metric: str | None, declared: str | None) -> Direction | None:
+    """The config's `better`, which says of its `metric` which way is better.
+
+    Raises:
+        UserError: It is no direction, says it of no metric, or says the opposite of what is known.
+    """
+    if declared is None:
+        return None
+    if declared not in ("lower", "higher"):
+        raise UserError(f"'better' is {declared!r}, expected which way of 'metric' is better: lower or higher")
+    if metric is None:
+        raise UserError(f"'better' is {declared!r}, but no 'metric' is set that it could be said of: set 'metric' too")
+    known = better(metric)
+    if known not in (None, declared):
+        raise UserError(f"'better' is {declared!r}, but of {metric!r} {known} is better: leave 'better' out")
+    return "lower" if declared == "lower" else "higher"
 
 
 def is_regret(metric: str) -> bool:
     """Whether the metric is cumulative regret, of one notion or of any: it is the world that knows it."""
     return metric == ANY_REGRET or metric.startswith("regret_")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a column of this name is the runner's or a world's, so that no agent's figure may have it."""
+    return name in KEYS or name in _KNOWN or is_regret(name)
+
+
+def check_name(name: object, whose: str) -> str:
+    """A name that a column may have, and with it a file.
+
+    Args:
+        name: What was given.
+        whose: Who gave the column this name, as the sentence begins.
+
+    Raises:
+        UserError: It is no text, or would not do as a file's name.
+    """
+    usable = isinstance(name, str) and re.fullmatch(r"[\w.+-]+", name) is not None and name not in (".", "..")
+    if not usable or len(str(name).encode()) > _LONGEST_NAME:
+        shown = ascii(name) if len(ascii(name)) <= 60 else f"{ascii(name)[:60]}..."
+        raise UserError(
+            f"{whose} has the name {shown}, expected at most {_LONGEST_NAME} letters, digits, '.', '_', '+' and '-': "
+            "rename it"
+        )
+    return str(name)
 
 
 def is_measured(metric: str, names: Collection[str]) -> bool:
@@ -92,8 +185,3 @@ def check_measured(metric: str, names: Collection[str]) -> None:
         f"'metric' is {metric!r}, but this world knows no regret, as where its oracle has no utility: "
         f"{choices(metric, names)}"
     )
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of the metric is the better one."""
-    return "regret" in metric or metric in ("loss", "kl")

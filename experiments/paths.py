@@ -27,6 +27,8 @@ def anchor_paths(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     anchored = dict(raw)
     data, env, modules = raw.get("data"), raw.get("env"), raw.get("modules")
+    if _is_path(raw.get("labels")):
+        anchored["labels"] = _absolute(folder, raw["labels"])
     if _is_path(data):
         anchored["data"] = _absolute(folder, data)
     elif isinstance(data, Mapping) and _is_path(data.get("path")):

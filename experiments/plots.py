@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.experiments import checkpoints
+from duelenv.experiments import files
 from duelenv.experiments.annotations import Name, agent_name, name_lines, name_points
 from duelenv.experiments.drawing import (
     Panel,
@@ -30,6 +30,7 @@ from duelenv.experiments.metrics import label_of, title_of
 from duelenv.experiments.regret_plots import draw_regret
 from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import band, mean_interval
+from duelenv.ground.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,19 +39,23 @@ __all__ = ["draw", "metric_against_labels", "save_figures", "win_rate_against_kl
 
 
 def _curves(results: Results, agent: str, metric: str, rate: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Labels [T] and values [S, T] at the steps where every seed has a value.
+    """Labels [T] and values [S, T] at the steps where every seed has a value, of the seeds that have any.
 
     With `rate`, the values are what each label added since the evaluation before.
     """
     _, labels = results.curve(agent, "queries")
     _, values = results.curve(agent, metric)
+    some = ~np.isnan(values).all(axis=1)  # one figure of a whole cell stands beside its first seed alone
+    if not some.any():
+        return np.empty(0), values[:, :0]
+    labels, values = labels[some], values[some]
     known = ~np.isnan(values).any(axis=0)
     labels, values = labels[:, known], values[:, known]
     if not rate:
         return labels.mean(axis=0), values
     bought = np.diff(labels, axis=1)
-    some = (bought > 0).all(axis=0)
-    return labels.mean(axis=0)[1:][some], (np.diff(values, axis=1)[:, some] / bought[:, some])
+    more = (bought > 0).all(axis=0)
+    return labels.mean(axis=0)[1:][more], (np.diff(values, axis=1)[:, more] / bought[:, more])
 
 
 def metric_against_labels(results: Results, metric: str, theme: Theme = LIGHT, *, rate: bool = False) -> Figure:
@@ -67,7 +72,7 @@ def metric_against_labels(results: Results, metric: str, theme: Theme = LIGHT, *
         figure, panels = world_panels(results, theme, further=lambda _: list(references))
         for panel in panels:
             _draw_metric(panel, results, metric, references, rate)
-        footnote(figure, results, theme)
+        footnote(figure, results, theme, metric=metric)
     return figure
 
 
@@ -169,12 +174,19 @@ def save_figures(results: Results) -> list[Path]:
 
     Returns:
         The files.
+
+    Raises:
+        UserError: The folder is a link that leads out of the run directory.
     """
     paths = []
+    folder = results.directory / "figures"
+    if not folder.resolve().is_relative_to(results.directory.resolve()):
+        raise UserError(f"{str(folder)!r} is a link to {str(folder.resolve())!r}, expected a folder: remove the link")
+    # Figures have the names of columns, which `Results` has checked.
     for name, figure in draw(results).items():
         for kind in ("png", "svg"):
-            path = results.directory / "figures" / f"{name}.{kind}"
-            with checkpoints.atomic(path) as stream:
+            path = folder / f"{name}.{kind}"
+            with files.atomic(path) as stream:
                 stream.write(as_bytes(figure, kind))
             paths.append(path)
     return paths

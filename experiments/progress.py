@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from duelenv.experiments.cell import CellReport
+from duelenv.ground.terminal import printable
 
 __all__ = ["Progress"]
 
 #: Seconds between two looks at the cells' progress files.
 _POLL_SECONDS = 0.5
+#: More rounds than any run has, and few enough to calculate with.
+_MOST_ROUNDS = 2**53
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """How far a cell has come."""
+
+    rounds: int
+    horizon: int
+    figure: tuple[str, str] | None
+    """Name and value of the figure that matters, where there is one yet."""
 
 
 class Progress:
@@ -39,6 +54,7 @@ class Progress:
         self.folders = folders
         self.bars = sys.stderr.isatty() if bars is None else bars
         self._bar: Any = None
+        self._known: dict[Path, _Standing] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -60,6 +76,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Says something once."""
+        text = printable(text, newlines=True)
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif self.bars:
@@ -87,12 +104,9 @@ class Progress:
             seeds = report.cell.seeds
             which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
             figure = f", {report.figure}" if report.figure else ""
-            print(
-                f"{self.name}: {report.cell.label}, {which}: {report.seconds:.1f} s{figure} "
-                f"({self.done} of {self.total} cells)",
-                file=sys.stderr,
-                flush=True,
-            )
+            came = f"({self.done} of {self.total} cells)"
+            line = f"{self.name}: {report.cell.label}, {which}: {report.seconds:.1f} s{figure} {came}"
+            print(printable(line), file=sys.stderr, flush=True)
 
     def _follow(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):
@@ -102,15 +116,16 @@ class Progress:
         rounds = horizon = 0
         figures: list[str] = []
         for folder in self.folders:
-            path = folder / "progress.json"
-            if not path.exists():
+            # A file that cannot be read now says what it said before.
+            standing = _standing(folder / "progress.json") or self._known.get(folder)
+            if standing is None:
                 continue
-            progress = json.loads(path.read_text(encoding="utf-8"))
-            horizon = max(horizon, progress["horizon"])
-            rounds += progress["rounds"]
-            running = not (folder / "result.parquet").exists()
-            if running and progress["figure"]:
-                name, value = progress["figure"].split()
+            self._known[folder] = standing
+            horizon = max(horizon, standing.horizon)
+            rounds += standing.rounds
+            # Unlike a path's own `exists`, this says no where it is not allowed to look.
+            if standing.figure is not None and not os.path.exists(folder / "result.parquet"):
+                name, value = standing.figure
                 figures.append(f"{folder.name} {name} {value}" if not figures else f"{folder.name} {value}")
         if horizon == 0:
             return
@@ -121,6 +136,32 @@ class Progress:
             bar.start_t = bar._time()
         bar.total = horizon * len(self.folders)
         bar.n = bar.total if final else rounds
-        bar.set_description_str(f"{self.name}: {self.done}/{self.total} cells", refresh=False)
-        bar.set_postfix_str("; ".join(figures[:2]), refresh=False)
+        bar.set_description_str(printable(f"{self.name}: {self.done}/{self.total} cells"), refresh=False)
+        bar.set_postfix_str(printable("; ".join(figures[:2])), refresh=False)
         bar.refresh()
+
+
+def _standing(path: Path) -> _Standing | None:
+    """What a progress file says, or None where it is absent, half-written or no such file.
+
+    It is only shown, and by a thread beside the run: whatever is wrong with it is no reason to end.
+    """
+    try:
+        progress = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(progress, dict):
+        return None
+    rounds, horizon = _count(progress.get("rounds")), _count(progress.get("horizon"))
+    if rounds is None or horizon is None:
+        return None
+    figure = progress.get("figure")
+    words = figure.split() if isinstance(figure, str) else []
+    return _Standing(rounds, horizon, (words[0], words[1]) if len(words) == 2 else None)
+
+
+def _count(value: object) -> int | None:
+    """A number of rounds, or None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_ROUNDS:
+        return value
+    return None

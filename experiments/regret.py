@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from duelenv import bounds
 from duelenv.experiments import assembly
 from duelenv.experiments.comparison import comparison_table
-from duelenv.experiments.metrics import label_of
+from duelenv.experiments.metrics import Direction, label_of
 from duelenv.experiments.paths import ARRAY_FILES
 from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import Interval, Slope, log_log_slope, mean_interval, paired_difference
@@ -134,6 +134,7 @@ class RegretTable(TextTable):
     baseline: str
     lines: tuple[RegretLine, ...]
     rounds: int
+    better: Direction | None = "lower"
 
     @property
     def text_columns(self) -> tuple[int, ...]:

@@ -12,11 +12,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from duelenv.experiments import checkpoints, plots
+import yaml
+
+from duelenv.experiments import files, plots
 from duelenv.experiments.cell import cells
 from duelenv.experiments.drawing import as_bytes
+from duelenv.experiments.environment import starts
+from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.looks import DARK, LIGHT, MANY
-from duelenv.experiments.metrics import label_of, lower_is_better
+from duelenv.experiments.metrics import label_of
 from duelenv.experiments.regret import bounds_of, group_agents, tables
 from duelenv.experiments.results import Results
 from duelenv.experiments.text_table import TableLine, TextTable
@@ -47,13 +51,13 @@ def write_report(directory: Path | str) -> Path:
     made = tables(results)
     plots.save_figures(results)
     for name, table in zip(("table", "regret"), made, strict=False):
-        checkpoints.write_text(results.directory / f"{name}.md", table.markdown())
-        checkpoints.write_text(results.directory / f"{name}.csv", table.csv())
+        files.write_text(results.directory / f"{name}.md", table.markdown())
+        files.write_text(results.directory / f"{name}.csv", table.csv())
     source = resources.files("duelenv.experiments").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(source).render(_content(results, made))
     target = results.directory / "report.html"
-    checkpoints.write_text(target, page)
+    files.write_text(target, page)
     return target
 
 
@@ -61,13 +65,14 @@ def _content(results: Results, made: list[TextTable]) -> dict[str, Any]:
     config = results.config
     duel_seed = min(results.seeds(results.agents[0]))
     every = cells(config)
-    finished = sum((results.directory / "cells" / cell.name / "result.parquet").exists() for cell in every)
+    folder = RunFolder(results.directory)
+    unfinished = [cell.name for cell in every if not folder.cell(cell.name).result.exists()]
     shown_seeds = list(config.seeds)[:_SEEDS]
     examples = _examples(results, duel_seed)
     return {
         "title": config.name,
         "subtitle": _subtitle(results),
-        "missing": "" if finished == len(every) else f"{finished} of {len(every)} cells are finished.",
+        "missing": _missing(unfinished, len(every)),
         "tables": [_table(table) for table in made],
         "figures": _figures(results),
         "examples": examples,
@@ -85,9 +90,17 @@ def _content(results: Results, made: list[TextTable]) -> dict[str, Any]:
         "by_seed": _by_seed(results, shown_seeds),
         "seeds_left_out": len(config.seeds) - len(shown_seeds),
         "command": f"duelenv run {shlex.quote(f'{results.directory.name}/config.yaml')} --output NEW_DIRECTORY",
-        "config_text": (results.directory / "config.yaml").read_text(encoding="utf-8"),
+        "config_text": yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True),
         "environment": _environment(results.directory),
     }
+
+
+def _missing(unfinished: list[str], total: int) -> str:
+    """Which cells are left out."""
+    if not unfinished:
+        return ""
+    named = ", ".join(unfinished[:12]) + (f" and {len(unfinished) - 12} more" if len(unfinished) > 12 else "")
+    return f"{len(unfinished)} of {total} cells are unfinished and left out here: {named}."
 
 
 def _subtitle(results: Results) -> str:
@@ -128,16 +141,10 @@ def _line(table: TextTable, line: TableLine, cells: list[str]) -> dict[str, Any]
         "before": cells[1:column],
         "mean": mean,
         "interval": rest.removesuffix(verdict).strip() if verdict else rest,
-        "verdict": verdict or _direction(table, line),
+        "verdict": verdict or table.direction(line),
         "shown": line.difference is not None and line.difference.shows_difference,
         "after": [(cell, place in table.text_columns) for place, cell in enumerate(cells) if place > column],
     }
-
-
-def _direction(table: TextTable, line: TableLine) -> str:
-    if line.difference is None:
-        return ""
-    return "better" if (line.difference.mean < 0) == lower_is_better(table.primary) else "worse"
 
 
 def _figures(results: Results) -> list[dict[str, Any]]:
@@ -199,21 +206,22 @@ def _duels(results: Results, seed: int) -> dict[str, list[dict[str, Any]]]:
     import pyarrow.parquet as pq
 
     shown: dict[str, list[dict[str, Any]]] = {}
-    for cell in cells(results.config):
-        path = results.directory / "cells" / cell.name / "labels.parquet"
-        if seed not in cell.seeds or cell.label not in results.agents or not path.exists():
-            continue
-        table = pq.read_table(path)
-        known = pc.and_(pc.is_valid(table["label"]), pc.is_valid(table["prompt"]))
-        table = table.filter(pc.and_(known, pc.equal(table["seed"], seed)))
+    path = RunFolder(results.directory).labels
+    if not path.exists():
+        return shown
+    every = pq.read_table(path, columns=["agent", "seed", "step", "prompt", "first", "second", "label"])
+    known = pc.and_(pc.is_valid(every["label"]), pc.is_valid(every["prompt"]))
+    every = every.filter(pc.and_(known, pc.equal(every["seed"], seed)))
+    for agent in results.agents:
+        table = every.filter(pc.equal(every["agent"], agent))
         half = _DUELS // 2
         chosen = {*range(min(half, len(table))), *range(max(0, len(table) - half), len(table))}
         rows = table.take(pa.array(sorted(chosen), pa.int64())).to_pylist()
         for row in rows:
             row["label_text"] = {1.0: "1", 0.0: "0", 0.5: "tie"}.get(row["label"], f"{row['label']:g}")
         if rows:
-            shown[cell.label] = rows
-    return {agent: shown[agent] for agent in results.agents if agent in shown}
+            shown[agent] = rows
+    return shown
 
 
 def _by_seed(results: Results, seeds: list[int]) -> list[dict[str, Any]]:
@@ -228,12 +236,13 @@ def _by_seed(results: Results, seeds: list[int]) -> list[dict[str, Any]]:
 
 
 def _environment(directory: Path) -> list[tuple[str, str]]:
-    path = directory / "environment.json"
-    if not path.exists():
+    every = starts(RunFolder(directory).environment)
+    if not every:
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = every[-1]
     versions = found.pop("versions", {})
     return [
         *((key, str(value)) for key, value in found.items()),
+        *([("starts", str(len(every)))] if len(every) > 1 else []),
         ("packages", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]

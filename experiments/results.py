@@ -6,14 +6,26 @@ Which metric agents are compared by, and which regret is shown, is decided here 
 from __future__ import annotations
 
 import json
+import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.experiments.cell import cells
-from duelenv.experiments.metrics import ANY_REGRET, check_measured
+from duelenv.experiments.figures import agents_columns
+from duelenv.experiments.metrics import (
+    ANY_REGRET,
+    BOOKKEEPING,
+    KEYS,
+    Direction,
+    better,
+    check_better,
+    check_measured,
+    check_name,
+)
 from duelenv.experiments.runner import open_run
 from duelenv.ground.errors import UserError
 
@@ -21,6 +33,9 @@ __all__ = ["Results"]
 
 #: Metrics in the order in which one of them is chosen to compare agents.
 _PRIMARY = ("win_rate", "simple_regret", "win_rate_best_of_n", "utility")
+
+#: Columns that the runner writes in every world.
+_COUNTED = ("queries", "gradient_steps", "seconds")
 
 #: Notions of regret in the order in which one is chosen for the cumulative column and figure.
 _NOTIONS = ("average", "utility", "sum", "von_neumann", "borda", "copeland")
@@ -37,24 +52,23 @@ class Results:
         directory: A run directory with at least one finished cell.
 
     Raises:
-        UserError: It is not a run directory, or nothing is finished in it.
+        UserError: It is not a run directory, nothing is finished in it, or its results are not as a run writes them.
     """
 
     def __init__(self, directory: Path | str) -> None:
-        import pyarrow.parquet as pq
-
         self.directory = Path(directory)
         self.config = open_run(directory)
         table = self.directory / "results.parquet"
         if not table.is_file():
             raise UserError(f"{str(directory)!r} has no results.parquet: no cell is finished, so run it first")
-        columns = pq.read_table(table)
+        columns = _read(table)
         self._agent = np.array(columns["agent"].to_numpy(), dtype=object)
         self._columns: dict[str, NDArray[np.float64]] = {
             name: np.array(columns[name].to_numpy(), dtype=np.float64)  # missing values become NaN
             for name in columns.column_names
             if name != "agent"
         }
+        self._own = agents_columns(columns.schema)
         # Nothing is regretted before the first duel.
         start = self._columns["step"] == 0
         noise = _NOISE * self._columns["step"] * (self.config.env.batch or self.config.env.num_envs or 1)
@@ -71,22 +85,29 @@ class Results:
 
     @property
     def metrics(self) -> list[str]:
-        """All measured columns."""
-        return [name for name in self._columns if name not in ("seed", "step")]
+        """All columns but those that say what a row is about."""
+        return [name for name in self._columns if name not in KEYS]
 
     @cached_property
     def primary(self) -> str:
-        """The metric that agents are compared by."""
+        """The metric that agents are compared by: one that was measured, unless the config names an agent's figure."""
         chosen = self.config.metric
         if chosen == ANY_REGRET and self._known_regret is not None:
             return self._known_regret
         if chosen is not None:
             check_measured(chosen, self.metrics)
             return chosen
-        for name in _PRIMARY:
-            if name in self._columns:
+        measured = [name for name in self.metrics if name not in self._own]
+        for name in (*_PRIMARY, *(name for name in measured if name not in BOOKKEEPING)):
+            if name in measured:
                 return name
-        return self.metrics[-1]
+        return measured[0]
+
+    def better(self, metric: str) -> Direction | None:
+        """Which way of a metric is better, or None where nobody said."""
+        chosen = self.config.metric
+        declared = check_better(chosen, self.config.better)
+        return better(metric, declared if metric == chosen else None)
 
     @cached_property
     def regret(self) -> str | None:
@@ -95,7 +116,7 @@ class Results:
 
     @cached_property
     def _known_regret(self) -> str | None:
-        known = [name for name in self._columns if name.startswith("regret_")]
+        known = [name for name in self._columns if name.startswith("regret_") and name not in self._own]
         for notion in _NOTIONS if self.config.replicated else _POLICY_NOTIONS:
             if f"regret_{notion}" in known:
                 return f"regret_{notion}"
@@ -142,9 +163,46 @@ class Results:
             if not path.exists():
                 continue
             for name, values in json.loads(path.read_text(encoding="utf-8")).items():
+                if not re.fullmatch(r"[\w .+-]+", name):
+                    raise UserError(
+                        f"{str(path)!r} has a rule named {name!a}, expected letters, digits, blanks, '.', '_', "
+                        "'+' and '-': rename it"
+                    )
                 found.setdefault(name, {}).update(zip(cell.seeds, values, strict=True))
         return found
 
     def has(self, metric: str) -> bool:
         """Whether the metric was measured for any agent."""
         return metric in self._columns and not bool(np.isnan(self._columns[metric]).all())
+
+
+def _read(path: Path) -> Any:
+    """The table of results, checked: a run directory may come from anybody, and figures have the names of columns.
+
+    Raises:
+        UserError: It is no table of results.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{str(path)!r} cannot be read as Parquet: run again to have it remade") from error
+    names = table.column_names
+    for name in names:
+        check_name(name, f"A column of {str(path)!r}")
+    missing = [name for name in (*KEYS, *_COUNTED) if name not in names]
+    if missing:
+        raise UserError(f"{str(path)!r} has no column {missing[0]!r}: run again to have it remade")
+    for field in table.schema:
+        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_null(field.type)
+        words = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        if not (words if field.name == "agent" else numeric):
+            raise UserError(
+                f"The column {field.name!r} of {str(path)!r} is of {field.type}, expected "
+                f"{'text' if field.name == 'agent' else 'numbers'}: run again to have it remade"
+            )
+    if table.num_rows == 0 or any(table[name].null_count for name in KEYS):
+        raise UserError(f"{str(path)!r} has no rows, or rows without agent, seed or step: run again to have it remade")
+    return table

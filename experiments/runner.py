@@ -1,60 +1,65 @@
-"""Runs all cells of a config in a run directory, several at a time, and can be called again to go on.
+"""Runs all cells of a config in a run folder, several at a time, and can be called again to go on.
 
-Not for what happens inside a cell (`duelenv.experiments.cell`) nor for tables and figures. A run directory holds:
-
-- `config.yaml`, the resolved config; `run.json`, its identity; `environment.json`, versions and hardware;
-- `cells/NAME/`, one folder per cell, with its checkpoint, answers, labels and results;
-- `results.parquet` and `labels.parquet`, put together from the finished cells; figures and `report.html`.
+Not for what happens inside a cell (`duelenv.experiments.cell`), how processes end (`processes`) or where things lie
+(`folder`), nor for tables and figures.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 import signal
-import sys
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from duelenv.experiments import assembly, checkpoints
-from duelenv.experiments.cell import Cell, CellReport, cells, run_cell, scout_cell, start_policy
-from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
-from duelenv.experiments.loading import parse_yaml
-from duelenv.experiments.metrics import check_measured, is_measured, is_regret
+from duelenv.experiments import assembly, files, labels
+from duelenv.experiments.cell import Cell, CellTask, cells, run_cell, scout_cell, start_policy
+from duelenv.experiments.config import RunConfig
+from duelenv.experiments.environment import add_start, describe
+from duelenv.experiments.folder import RunFolder
+from duelenv.experiments.fuse import start_counting
+from duelenv.experiments.identity import (
+    Identity,
+    cell_identity,
+    check_owner,
+    claim,
+    identify,
+    is_of_version_0_1,
+    settings_of,
+)
+from duelenv.experiments.locks import RunLock, hold_run
+from duelenv.experiments.metrics import check_better, check_measured, is_measured, is_regret
+from duelenv.experiments.processes import Ending, Outcome, Task, WorkerDied, outcomes
 from duelenv.experiments.progress import Progress
-from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["Interrupted", "assemble", "open_run", "run"]
-
-#: Packages whose versions are written down.
-_PACKAGES = ("duelenv", "numpy", "scipy", "torch", "transformers", "gymnasium", "joblib", "pyarrow")
+__all__ = ["CellFailed", "Interrupted", "OutOfBudget", "Terminated", "assemble", "open_run", "run"]
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run; says how far it came."""
 
+    exit_code = 130
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where things lie in a run directory."""
 
-    root: Path
+class Terminated(Interrupted):
+    """SIGTERM during a run, which batch systems send; says how far it came."""
 
-    def cell(self, cell: Cell) -> Path:
-        return self.root / "cells" / cell.name
+    exit_code = 143
 
-    def result(self, cell: Cell) -> Path:
-        return self.cell(cell) / "result.parquet"
+
+class CellFailed(RuntimeError):
+    """Code that a cell runs raised an exception; says which, and where its traceback is."""
+
+    exit_code = 1
+
+
+class OutOfBudget(UserError):
+    """The labels of the whole run are spent; says which cells are unfinished."""
+
+    exit_code = 3
 
 
 def run(config: RunConfig, directory: Path | str, *, progress: bool | None = None) -> Path:
@@ -62,117 +67,210 @@ def run(config: RunConfig, directory: Path | str, *, progress: bool | None = Non
 
     Args:
         config: The run.
-        directory: Its run directory; made if absent.
+        directory: Its run folder; made if absent. One that holds a run of fewer seeds or agents is extended.
         progress: Bars (True), a line per finished cell (False); by default bars on a terminal.
 
     Returns:
         Path of `results.parquet`.
 
     Raises:
-        UserError: The directory belongs to another config or another process, or a cell refuses its settings.
-        Interrupted: Ctrl-C; finished cells and checkpoints are kept.
+        UserError: The folder belongs to another config or another process, or a cell refuses its settings.
+        OutOfBudget: The labels of the whole run are spent; what is finished is put together.
+        CellFailed: An oracle, an agent or a world raised an exception.
+        Interrupted: Ctrl-C, or as `Terminated` SIGTERM; finished cells, answers and checkpoints are kept.
     """
-    layout = _Layout(Path(directory))
-    _check_owner(layout.root, config)
+    folder = RunFolder(Path(directory))
+    check_better(config.metric, config.better)
+    identity = identify(config)
+    check_owner(folder, config, identity)
     every = cells(config)
-    todo = [cell for cell in every if not layout.result(cell).exists()]
-    jobs = min(config.jobs or os.cpu_count() or 1, max(len(todo), 1))
-    with Progress(
-        config.name, len(every), len(every) - len(todo), [layout.cell(cell) for cell in todo], progress
-    ) as shown:
+    todo = [cell for cell in every if not folder.cell(cell.name).finished]
+    with (
+        Progress(
+            config.name, len(every), len(every) - len(todo), [folder.cell(cell.name).path for cell in todo], progress
+        ) as shown,
+        _locked(folder) as lock,
+        Ending.watched(lock.ask_to_stop, shown.note) as ending,
+    ):
+        check_owner(folder, config, identity)  # again: until now it was not ours alone
         try:
-            # Before anything is written, so that a setting which is refused leaves no directory behind.
-            environment = _prepare(config, jobs, shown) if todo else None
-            _claim(layout.root, config)
-            with _lock(layout.root):
-                if environment is not None:
-                    checkpoints.write_json(layout.root / "environment.json", environment)
-                    _check_metric(config, layout, jobs)
-                    for report in _parallel(
-                        config, jobs, [(run_cell, (config, cell, layout.cell(cell))) for cell in todo]
-                    ):
-                        assert isinstance(report, CellReport)
-                        shown.finished(report)
-                return assemble(config, layout.root)
+            if todo:
+                _Cells(config, folder, identity, todo, shown, lock, ending).play()
+            else:
+                claim(folder, config, identity)
+            return assemble(config, folder.root)
+        except OutOfBudget:
+            with suppress(UserError):  # nothing may be finished
+                assemble(config, folder.root)
+            raise
         except KeyboardInterrupt as error:
-            raise Interrupted(
-                f"Interrupted with {sum(layout.result(cell).exists() for cell in every)} of {len(every)} cells "
-                "finished; the same command continues where it stopped"
+            finished = sum(folder.cell(cell.name).finished for cell in every)
+            kind, word = (Terminated, "Terminated") if ending.signal == signal.SIGTERM else (Interrupted, "Interrupted")
+            raise kind(
+                f"{word} with {finished} of {len(every)} cells finished; the same command continues where it stopped"
             ) from error
 
 
-def _prepare(config: RunConfig, jobs: int, shown: Progress) -> dict[str, Any]:
-    shown.note(f"{config.name}: preparing")
-    environment: dict[str, Any] = next(iter(_parallel(config, jobs, [(prepare, (config,))])))
-    return environment
-
-
-def _check_metric(config: RunConfig, layout: _Layout, jobs: int) -> None:
-    """Refuses a `metric` that nothing in this run measures, as soon as that is known.
-
-    What agents measure is not known before they have played, and not all need to measure the same. So the first cell
-    plays until it knows, and the others only if it has no such figure. Of regret one cell for each world is enough.
-
-    Raises:
-        UserError: The metric is measured nowhere.
-    """
-    import pyarrow.parquet as pq
-
-    if config.metric is None:
-        return
-    known: set[str] = set()
-    scouts: dict[str, Cell | None] = {}  # None where a cell is finished: its results tell
-    for cell in sorted(cells(config), key=lambda cell: not layout.result(cell).exists()):
-        world = json.dumps(dict(config.agent(cell.label).env), sort_keys=True, default=str)
-        finished = layout.result(cell).exists()
-        scouts.setdefault(world if is_regret(config.metric) else cell.label, None if finished else cell)
-        if finished:
-            known |= set(pq.read_schema(layout.result(cell)).names) - {"agent", "seed", "step"}
-    left = [cell for cell in scouts.values() if cell is not None]
-    for tried in (left[:1], left[1:]):
-        if tried and not is_measured(config.metric, known):
-            tasks = [(scout_cell, (config, cell, layout.cell(cell))) for cell in tried]
-            known |= {name for names in _parallel(config, jobs, tasks) for name in names}
-    check_measured(config.metric, known)
-
-
-def _parallel(config: RunConfig, jobs: int, tasks: Iterable[tuple[Any, tuple[Any, ...]]]) -> Iterator[Any]:
-    """Results of the tasks in the order in which they end, through joblib."""
-    import joblib
-    from joblib.parallel import BACKENDS, EXTERNAL_BACKENDS
-
-    known = sorted({*BACKENDS, *EXTERNAL_BACKENDS})
-    if config.backend not in known:
-        raise UserError(f"Unknown backend {config.backend!r}: {choices(config.backend, known)}")
-    settings: dict[str, Any] = {"n_jobs": jobs}
-    if config.backend == "loky":
-        # Set in the environment of each worker, before it loads NumPy.
-        settings["inner_max_num_threads"] = config.threads
-    with joblib.parallel_config(config.backend, **settings):
-        streams = config.backend in ("loky", "threading", "sequential")
-        parallel = joblib.Parallel(
-            return_as="generator_unordered" if streams else "list", pre_dispatch="all", batch_size=1
-        )
-        calls = [joblib.delayed(function)(*arguments) for function, arguments in tasks]
-        with _interrupts_ignored(config.backend == "loky" and jobs > 1):
-            outputs = parallel(calls)
-        yield from outputs
-
-
 @contextmanager
-def _interrupts_ignored(wanted: bool) -> Iterator[None]:
-    """Ignores Ctrl-C for the moment in which worker processes start, which inherit this for good.
-
-    It is the parent that ends them; without it, each would print a traceback of its own.
-    """
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _locked(folder: RunFolder) -> Iterator[RunLock]:
+    """Hold a run folder, made if absent; one that stays empty, since a setting was refused, is removed again."""
+    made = not folder.root.exists()
+    folder.root.mkdir(parents=True, exist_ok=True)
     try:
-        yield
+        with hold_run(folder.lock) as lock:
+            yield lock
     finally:
-        signal.signal(signal.SIGINT, before)
+        if made and [path.name for path in folder.root.iterdir()] == [folder.lock.name]:
+            folder.lock.unlink()
+            folder.root.rmdir()
+
+
+class _Cells:
+    """The unfinished cells of a run, and how they are played."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        identity: Identity,
+        todo: list[Cell],
+        shown: Progress,
+        lock: RunLock,
+        ending: Ending,
+    ) -> None:
+        self.config, self.folder, self.identity = config, folder, identity
+        self.todo, self.shown, self.lock, self.ending = todo, shown, lock, ending
+        self.jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
+
+    def play(self) -> None:
+        """Play them all.
+
+        Raises:
+            OutOfBudget: The labels of the whole run are spent.
+        """
+        self.shown.note(f"{self.config.name}: preparing")
+        # Before anything is written, so that a setting which is refused leaves no folder behind.
+        (environment,) = self._each([Task("preparation", prepare, (self.config,))])
+        claim(self.folder, self.config, self.identity)
+        add_start(self.folder.environment, environment)
+        if self.config.budget.run is not None:
+            start_counting(self.folder.fuse, labels.spent_by_cell(self.folder))
+        self._check_metric()
+        unfinished = [cell.name for cell in self.todo]
+        for report in self._each([Task(cell.name, run_cell, (self._task(cell),)) for cell in self.todo]):
+            unfinished.remove(report.cell.name)
+            self.folder.cell(report.cell.name).error.unlink(missing_ok=True)
+            for note in report.notes:
+                self.shown.note(f"{self.config.name}: {note}")
+            self.shown.finished(report)
+        if unfinished:
+            named = ", ".join(unfinished[:6]) + (f" and {len(unfinished) - 6} more" if len(unfinished) > 6 else "")
+            raise OutOfBudget(
+                f"The run has spent its 'budget.run' of {self.config.budget.run} labels: {len(unfinished)} of "
+                f"{len(cells(self.config))} cells are unfinished and left out of the results ({named}); the same "
+                "command with a larger 'budget.run' goes on"
+            )
+
+    def _task(self, cell: Cell) -> CellTask:
+        return CellTask(
+            self.config,
+            cell,
+            self.folder.cell(cell.name),
+            cell_identity(self.identity, cell),
+            tuple(
+                self.folder.cell(Cell(cell.label, cell.seeds[:seeds]).name)
+                for seeds in range(len(cell.seeds) - 1, 0, -1)
+            ),
+            None if self.config.budget.run is None else self.folder.fuse,
+        )
+
+    def _each(self, tasks: list[Task]) -> Iterator[Any]:
+        """Yield what tasks return; those that a fuse stopped return nothing.
+
+        Raises:
+            UserError: A setting was refused, or a worker died.
+            CellFailed: Something else was raised.
+            KeyboardInterrupt: The run was told to end.
+        """
+        bad: Outcome | None = None
+        died: WorkerDied | None = None
+        ended = outcomes(
+            tasks,
+            backend=self.config.backend,
+            jobs=self.jobs,
+            threads=self.config.threads,
+            lease=self.lock.lease,
+        )
+        try:
+            with self.ending.gentle():
+                for outcome in ended:
+                    if outcome.kind == "done":
+                        yield outcome.value
+                    elif outcome.kind == "blown":
+                        pass  # the others may have asked for all that they need
+                    elif outcome.kind != "stopped":
+                        bad = bad or outcome
+                        self.ending.ask()  # the others finish the round that they are in
+                    elif self.ending.signal is None and bad is None:
+                        died = WorkerDied(
+                            f"A worker process was told to end while it played {outcome.name!r}: no label is lost, and "
+                            "the same command goes on"
+                        )
+                        self.ending.ask()
+        except WorkerDied as error:
+            died = error
+        except KeyboardInterrupt:
+            if bad is None and died is None:
+                raise
+        if bad is not None:
+            raise self._failure(bad)
+        if self.ending.signal is not None:
+            raise KeyboardInterrupt
+        if died is not None:
+            raise died
+
+    def _failure(self, outcome: Outcome) -> Exception:
+        if outcome.kind == "refused":
+            return UserError(outcome.message)
+        path = self.folder.cell(outcome.name).error
+        where = ""
+        with suppress(OSError):
+            if path.parent.is_dir():
+                files.write_text(path, outcome.trace)
+                where = f" (traceback in {str(path)!r})"
+        failure = CellFailed(f"{outcome.name!r} stopped with {outcome.message}{where}; the same command goes on there")
+        failure.add_note(outcome.trace)
+        return failure
+
+    def _check_metric(self) -> None:
+        """Refuse a `metric` that nothing in this run measures, as soon as that is known.
+
+        What agents measure is not known before they have played, and not all need to measure the same. So the first
+        cell plays until it knows, and the others only if it has no such figure. Of regret one cell for each world is
+        enough.
+
+        Raises:
+            UserError: The metric is measured nowhere.
+        """
+        import pyarrow.parquet as pq
+
+        metric = self.config.metric
+        if metric is None:
+            return
+        known: set[str] = set()
+        scouts: dict[str, Cell | None] = {}  # None where a cell is finished: its results tell
+        for cell in sorted(cells(self.config), key=lambda cell: cell in self.todo):
+            world = json.dumps(dict(self.config.agent(cell.label).env), sort_keys=True, default=str)
+            finished = cell not in self.todo
+            scouts.setdefault(world if is_regret(metric) else cell.label, None if finished else cell)
+            if finished:
+                known |= set(pq.read_schema(self.folder.cell(cell.name).result).names) - {"agent", "seed", "step"}
+        left = [cell for cell in scouts.values() if cell is not None]
+        for tried in (left[:1], left[1:]):
+            if tried and not is_measured(metric, known):
+                tasks = [Task(cell.name, scout_cell, (self._task(cell),)) for cell in tried]
+                known |= {name for names in self._each(tasks) for name in names}
+        check_measured(metric, known)
 
 
 def prepare(config: RunConfig) -> dict[str, Any]:
@@ -193,7 +291,7 @@ def prepare(config: RunConfig) -> dict[str, Any]:
             worlds[key] = assembly.make_environment(config.for_agent(agent.label), policy=policy)
             _check_changes(config, agent.label, worlds[key])
         assembly.make_agent(config, agent.label, worlds[key], config.seeds[0])
-    return describe_environment(with_torch=policy is not None)
+    return describe(with_torch=policy is not None)
 
 
 def _check_changes(config: RunConfig, label: str, env: Any) -> None:
@@ -214,100 +312,13 @@ def _check_changes(config: RunConfig, label: str, env: Any) -> None:
         )
 
 
-def describe_environment(*, with_torch: bool) -> dict[str, Any]:
-    """Versions of the packages that matter, and the machine.
-
-    Args:
-        with_torch: Ask torch for its accelerator, which loads it.
-    """
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    found: dict[str, Any] = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "versions": versions,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    if with_torch:
-        import torch
-
-        found["accelerator"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return found
-
-
-def _processor() -> str:
-    """The processor's name, where the system tells it."""
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _check_owner(root: Path, config: RunConfig) -> None:
-    """Refuses a directory that is not this config's and not empty; writes nothing."""
-    marker = root / "run.json"
-    if marker.exists():
-        identity = json.loads(marker.read_text(encoding="utf-8"))["identity"]
-        if identity != config.identity():
-            raise UserError(
-                f"The run directory {str(root)!r} belongs to another config{_difference(root, config)}: choose another "
-                "one with --output, or remove it"
-            )
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{str(root)!r} is not a run directory and not empty: choose another one with --output")
-
-
-def _claim(root: Path, config: RunConfig) -> None:
-    """Makes the run directory, or takes it on; what is only shown may have changed in its config."""
-    _check_owner(root, config)  # again: preparing took its time
-    root.mkdir(parents=True, exist_ok=True)
-    checkpoints.write_text(root / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
-    # Last, so that a directory that has it is complete.
-    checkpoints.write_json(root / "run.json", {"identity": config.identity(), "name": config.name})
-
-
-def _difference(root: Path, config: RunConfig) -> str:
-    """Names the settings in which a run directory's config differs, as the end of a clause."""
-    before = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
-    now = yaml.safe_load(yaml.safe_dump(config.to_dict()))
-    keys = [key for key in now if key not in EXECUTION_KEYS and before.get(key) != now[key]]
-    return f" (different: {', '.join(keys)})" if keys else ""
-
-
-@contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """Keeps a second process out of a run directory, where the system has advisory locks."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    with (root / "run.lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"Another process is running in {str(root)!r}: wait for it or stop it") from error
-        yield
-
-
 def open_run(directory: Path | str) -> RunConfig:
     """The config of a run directory.
 
     Raises:
-        UserError: It is not a run directory.
+        UserError: It is not a run directory, or its config is damaged.
     """
-    path = Path(directory) / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{str(directory)!r} is not a run directory: it has no config.yaml")
-    return RunConfig.from_dict(parse_yaml(path.read_text(encoding="utf-8")))
+    return settings_of(RunFolder(Path(directory)))
 
 
 def assemble(config: RunConfig, directory: Path | str) -> Path:
@@ -326,28 +337,19 @@ def assemble(config: RunConfig, directory: Path | str) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    layout = _Layout(Path(directory))
+    folder = RunFolder(Path(directory))
+    if is_of_version_0_1(folder) and folder.results.is_file():
+        return folder.results  # put together then, and looked at as it is
     # By agent first: the order of the table, which need not be the order of running.
     order = {agent.label: number for number, agent in enumerate(config.agents)}
     done = sorted(
-        (cell for cell in cells(config) if layout.result(cell).exists()),
+        (cell for cell in cells(config) if folder.cell(cell.name).finished),
         key=lambda cell: (order[cell.label], cell.seeds),
     )
     if not done:
         raise UserError(f"No cell is finished in {str(directory)!r}: run it first")
-    tables = [pq.read_table(layout.result(cell)) for cell in done]
-    target = layout.root / "results.parquet"
-    with checkpoints.atomic(target) as stream:
+    tables = [pq.read_table(folder.cell(cell.name).result) for cell in done]
+    with files.atomic(folder.results) as stream:
         pq.write_table(pa.concat_tables(tables, promote_options="default"), stream)
-    logs = [layout.cell(cell) / "labels.parquet" for cell in done]
-    logs = [path for path in logs if path.exists()]
-    if logs:
-        with checkpoints.atomic(layout.root / "labels.parquet") as stream:
-            writer = None
-            for path in logs:  # one at a time: a log may be large
-                table = pq.read_table(path)
-                writer = writer or pq.ParquetWriter(stream, table.schema)
-                writer.write_table(table)
-            assert writer is not None
-            writer.close()
-    return target
+    labels.assemble(folder, done)
+    return folder.results

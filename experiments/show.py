@@ -17,6 +17,7 @@ from duelenv.experiments.config import RunConfig, full_id
 from duelenv.experiments.loading import apply_override, load, suites
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
+from duelenv.ground.terminal import printable
 
 __all__ = ["show_config", "show_duel"]
 
@@ -108,7 +109,7 @@ def show_duel(config: RunConfig) -> str:
         lines.append("regret   " + ", ".join(f"{name} {value:.3f}" for name, value in regret.items()))
     else:
         lines.append("regret   unknown: the oracle has no utility")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _candidates(observation: Mapping[str, Any], count: int) -> list[str]:
@@ -130,6 +131,8 @@ def _candidates(observation: Mapping[str, Any], count: int) -> list[str]:
 
 def _wrapped(text: str, indent: str) -> list[str]:
     """A text in lines of limited width; its first few lines if it is long."""
+    # Before it is split: Python ends lines at control characters as well, which would vanish unseen.
+    text = printable(text.replace("\r\n", "\n").expandtabs(), newlines=True)
     lines = [
         piece
         for paragraph in text.splitlines() or [""]

@@ -11,7 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from duelenv.experiments.metrics import Direction
 from duelenv.experiments.statistics import Interval
+from duelenv.ground.terminal import printable
 
 __all__ = [
     "TableLine",
@@ -54,6 +56,8 @@ class TextTable(ABC):
     """Label of the agent that they are compared to."""
     lines: Sequence[TableLine]
     """The agents, in the order of `cells`."""
+    better: Direction | None
+    """Which way of the primary metric is better, or None where nobody said."""
 
     @property
     @abstractmethod
@@ -77,10 +81,25 @@ class TextTable(ABC):
     def csv(self) -> str:
         """The numbers behind the table."""
 
+    def direction(self, line: TableLine) -> str:
+        """Which way a line differs from the baseline, in one word; empty where it does not, or is the baseline.
+
+        Better or worse, or where nobody said which way is better, higher or lower.
+        """
+        if line.difference is None or not abs(line.difference.mean) > 0:
+            return ""
+        way = "higher" if line.difference.mean > 0 else "lower"
+        if self.better is None:
+            return way
+        return "better" if way == self.better else "worse"
+
     def text(self) -> str:
         """The table for a terminal; a star marks the agents that lead."""
         stars = ["", *(" *" if line.leads else "" for line in self.lines)]
-        rows = [[row[0] + star, *row[1:]] for star, row in zip(stars, [self.header(), *self.cells()], strict=True)]
+        rows = [
+            [printable(cell) for cell in (row[0] + star, *row[1:])]
+            for star, row in zip(stars, [self.header(), *self.cells()], strict=True)
+        ]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         left = self.text_columns  # words to the left, numbers to the right
         lines = [

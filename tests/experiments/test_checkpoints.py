@@ -76,18 +76,3 @@ def test_what_cannot_be_kept_is_named(tmp_path):
     with pytest.raises(TypeError, match=r"state\['a'\]\[1\] is a set"):
         checkpoints.save(tmp_path / "x.npz", {"a": [1, {2}]})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
-    path = tmp_path / "file.txt"
-    checkpoints.write_text(path, "old")
-
-    def interrupted():
-        with checkpoints.atomic(path) as stream:
-            stream.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert path.read_text() == "old"
-    assert [item.name for item in tmp_path.iterdir()] == ["file.txt"]

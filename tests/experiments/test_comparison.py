@@ -1,11 +1,14 @@
 """Comparisons stay equal: the same steps beside the same steps, the same world but for what an agent needs."""
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from made_up_runs import numeric_run, policy_run
+from made_up_runs import add_column, change_config, numeric_run, policy_run, regret_run
 
 import duelenv
 from duelenv.experiments.comparison import comparison_table
 from duelenv.experiments.config import RunConfig
+from duelenv.experiments.regret import regret_table
 from duelenv.experiments.results import Results
 from duelenv.experiments.runner import run
 
@@ -88,3 +91,57 @@ def test_references_stand_beside_the_agents(tmp_path):
     assert [line.agent for line in table.lines] == ["passive", "real", "(longest response)"]
     assert table.lines[2].primary.mean == 2
     assert "gradient steps" not in table.header()
+
+
+def directions(table):
+    return [table.direction(line) for line in table.lines]
+
+
+def test_differences_are_better_or_worse_where_a_direction_is_known(tmp_path):
+    directory = policy_run(tmp_path, agents={"passive": [0.7] * 2, "up": [0.8] * 2, "down": [0.6] * 2}, seeds=2)
+    table = comparison_table(Results(directory))
+    assert directions(table) == ["", "better", "worse"]
+    assert "win rate: higher is better" in table.caption
+    table = comparison_table(Results(change_config(directory, metric="kl")))
+    assert directions(table) == ["", "worse", "better"]
+    assert "KL to start: lower is better" in table.caption
+
+
+def test_differences_are_only_higher_or_lower_where_nobody_said(tmp_path):
+    directory = policy_run(tmp_path, agents={"passive": [0.7] * 2, "up": [0.8] * 2, "down": [0.6] * 2}, seeds=2)
+    rates = pq.read_table(directory / "results.parquet")["win_rate"].to_numpy()
+    add_column(directory, "regrets_avoided", rates, from_agent=True)
+    table = comparison_table(Results(change_config(directory, metric="regrets_avoided")))
+    assert directions(table) == ["", "higher", "lower"]
+    assert "regrets avoided: nobody said which way is better" in table.caption
+    assert "is better;" not in table.caption.replace("nobody said which way is better;", "")
+
+
+def test_no_difference_has_no_direction(tmp_path):
+    directory = add_column(policy_run(tmp_path), "own", 2.0)
+    assert directions(comparison_table(Results(change_config(directory, metric="own")))) == ["", "", ""]
+
+
+def test_less_regret_is_better(tmp_path):
+    table = regret_table(Results(regret_run(tmp_path, {"random": 1.0, "other": 0.5})))
+    assert [(line.agent, table.direction(line)) for line in table.lines] == [("other", "better"), ("random", "")]
+
+
+def test_a_figure_of_a_whole_cell_shows_nothing_about_seeds(tmp_path):
+    directory = numeric_run(tmp_path)
+    table = pq.read_table(directory / "results.parquet")
+    first = table["seed"].to_numpy() == 0
+    shift = table["agent"].to_numpy() == "real"
+    add_column(directory, "own", np.where(first, 2.0 + shift, np.nan), from_agent=True)
+    made = comparison_table(Results(change_config(directory, metric="own")))
+    assert [line.primary.seeds for line in made.lines] == [1, 1]
+    assert "+1.000 (one seed)" in made.text()
+
+
+def test_a_table_on_a_terminal_holds_nothing_that_a_terminal_obeys(tmp_path):
+    table = comparison_table(Results(policy_run(tmp_path)))
+    object.__setattr__(table.lines[0], "agent", "\x1b[2J\x9b\u202ea")
+    lines = table.text().splitlines()
+    assert lines[2].startswith(r"\x1b[2J\x9b\u202ea  ")
+    assert all(line.isprintable() for line in lines)
+    assert len({line.index("0.") for line in lines[2:]}) == 1  # still aligned

@@ -12,11 +12,9 @@ import duelenv
 from duelenv import agents
 from duelenv.experiments import assembly
 from duelenv.experiments.config import RunConfig
-from duelenv.experiments.journal import LabelLog, labels_table
 from duelenv.experiments.loading import load
 from duelenv.experiments.report import write_report
 from duelenv.experiments.runner import Interrupted, run
-from duelenv.labels import Arrivals
 
 LATE = [{"name": "flip", "probability": 0.1}, {"name": "delay", "mean": 2.0, "deliver_rest": True}]
 FEATURES = {
@@ -146,19 +144,6 @@ def test_every_agent_learns_from_late_labels(name):
         following, labels, _, _, info = env.step(actions)
         agent.update(observation, actions, labels, info["late"])
         observation = following
-
-
-def test_the_log_puts_a_late_label_where_it_was_asked_for(tmp_path):
-    log = LabelLog(tmp_path / "labels.jsonl")
-    actions = np.array([[0, 1], [2, 0]])
-    log.write(1, {}, actions, np.array([np.nan, 1.0]))
-    past, nothing = np.zeros(1, np.int64), np.zeros((1, 0))
-    late = Arrivals(1, past, past, np.array([0.5]), np.array([[0, 1]]), {"features": nothing}, past + 1)
-    log.write(2, {}, actions, np.array([0.0, np.nan]), late)
-    log.close()
-    table = labels_table(tmp_path / "labels.jsonl", "a", (7,))
-    assert table["label"].to_pylist() == [0.5, 1.0, 0.0, None]
-    assert table["source"].to_pylist() == ["oracle", "oracle", "oracle", "none"]
 
 
 def test_the_robust_suite_makes_its_worlds():

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from made_up_runs import policy_run, regret_run
+from made_up_runs import add_column, change_config, numeric_run, policy_run, regret_run
 
 from duelenv import UserError
 from duelenv.experiments.loading import load
@@ -67,3 +67,100 @@ def test_small_regret_is_regret(tmp_path):
 def test_not_a_run_directory(tmp_path):
     with pytest.raises(UserError, match="not a run directory"):
         Results(tmp_path)
+
+
+def only(folder, *names):
+    """Leaves the results these columns besides those of every run."""
+    table = pq.read_table(folder / "results.parquet")
+    kept = ["agent", "seed", "step", "queries", "gradient_steps", "seconds", *names]
+    pq.write_table(table.select(kept), folder / "results.parquet")
+    return folder
+
+
+def test_an_agents_figure_is_compared_by_only_where_the_config_names_it(tmp_path):
+    directory = only(policy_run(tmp_path), "kl")
+    add_column(directory, "unanswered", 0.0)
+    add_column(directory, "own", 1.0, from_agent=True)
+    add_column(directory, "utility", 1.0, from_agent=True)  # as of an older version, which took any name
+    assert Results(directory).primary == "kl"
+    assert Results(change_config(directory, metric="own")).primary == "own"
+
+
+def test_what_a_users_world_measures_is_compared_by_and_its_first(tmp_path):
+    directory = only(policy_run(tmp_path))
+    for name, from_agent in (("own", True), ("score", False), ("further", False), ("late", True)):
+        add_column(directory, name, 1.0, from_agent=from_agent)
+    results = Results(directory)
+    assert results.primary == "score"
+    assert results.better("score") is None
+
+
+def test_regret_of_an_agents_own_making_is_no_regret(tmp_path):
+    directory = add_column(only(policy_run(tmp_path), "win_rate"), "regret_utility", 0.0, from_agent=True)
+    assert Results(directory).regret is None
+    assert Results(policy_run(tmp_path / "measured")).regret == "regret_average"
+
+
+def test_where_nothing_is_measured_the_labels_are_shown(tmp_path):
+    assert Results(add_column(only(policy_run(tmp_path)), "own", 1.0, from_agent=True)).primary == "queries"
+
+
+def test_which_way_is_better_is_declared_for_the_configs_metric_alone(tmp_path):
+    directory = add_column(policy_run(tmp_path), "own", 1.0, from_agent=True)
+    add_column(directory, "other", 1.0)
+    results = Results(change_config(directory, metric="own"))
+    assert results.better("own") is None
+    results = Results(change_config(directory, metric="own", better="lower"))
+    assert results.better("own") == "lower"
+    assert results.better("other") is None
+    assert results.better("win_rate") == "higher"
+    results = Results(change_config(directory, metric="win_rate", better="lower"))
+    with pytest.raises(UserError, match="but of 'win_rate' higher is better"):
+        results.better("win_rate")
+
+
+@pytest.mark.parametrize("name", ["regret_a/../../X", "..", ".", "a b", "\x1b[2J"])
+@pytest.mark.parametrize("from_agent", [False, True])
+def test_a_column_whose_name_would_not_do_as_a_file_is_refused(tmp_path, name, from_agent):
+    directory = add_column(policy_run(tmp_path / "run"), name, 1.0, from_agent=from_agent)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"A column of '.*results.parquet' has the name") as caught:
+        write_report(directory)
+    assert str(caught.value).isprintable()
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda table: table.drop_columns(["seed"]), "has no column 'seed'"),
+        (lambda table: table.drop_columns(["queries"]), "has no column 'queries'"),
+        (lambda table: table.append_column("kl", table["kl"]), "cannot be read as Parquet"),
+        (lambda table: table.append_column("note", pa.array(["x"] * len(table))), "'note' .* is of string"),
+        (lambda table: table.set_column(0, "agent", table["seed"]), "'agent' .* is of int64, expected text"),
+        (lambda table: table.slice(0, 0), "no rows"),
+        (lambda table: pa.concat_tables([table, table.slice(0, 1).select(["kl"])], promote_options="default"), "rows"),
+    ],
+)
+def test_results_that_no_run_writes_are_one_sentence(tmp_path, change, named):
+    directory = policy_run(tmp_path)
+    pq.write_table(change(pq.read_table(directory / "results.parquet")), directory / "results.parquet")
+    with pytest.raises(UserError, match=named):
+        Results(directory)
+
+
+def test_a_broken_file_of_results_is_one_sentence(tmp_path):
+    directory = policy_run(tmp_path)
+    (directory / "results.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
+        Results(directory)
+
+
+def test_a_rule_whose_name_is_no_name_is_refused(tmp_path):
+    directory = numeric_run(tmp_path)
+    place = directory / "cells" / "passive-seeds3" / "references.json"
+    place.write_text('{"best of 3": [1, 2, 3]}')
+    assert "best of 3" in Results(directory).references
+    place.write_text('{"\\u001b[2J": [1, 2, 3]}')
+    with pytest.raises(UserError, match=r"references\.json' has a rule named"):
+        _ = Results(directory).references

@@ -202,8 +202,10 @@ def test_worker_processes_give_the_same_results(tmp_path):
 
 def test_a_directory_of_another_config_is_refused(tmp_path):
     run(made(FEATURES), tmp_path / "run")
-    with pytest.raises(UserError, match=r"another config \(different: seeds\)"):
+    with pytest.raises(UserError, match=r"another config \('seeds' is \[5, 6, 7\] there and \[5, 6\] here"):
         run(made(FEATURES, seeds=2), tmp_path / "run")
+    with pytest.raises(UserError, match=r"'env.horizon' is 9 there and 10 here"):
+        run(made(FEATURES, env={**FEATURES["env"], "horizon": 10}), tmp_path / "run")
     run(made(FEATURES, checkpoint_seconds=3), tmp_path / "run")
 
 
@@ -219,14 +221,16 @@ def test_an_agents_own_figures_are_means_and_cannot_pass_for_measured_ones(tmp_p
     from duelenv.agents import ComposedAgent
 
     steps = iter(range(100))
-    monkeypatch.setattr(
-        ComposedAgent, "update", lambda *_: {"queries": -1.0, "simple_regret": -1.0, "own": float(next(steps))}
-    )
-    run(made(FEATURES, agents=["passive"]), tmp_path)
-    rows = [row for row in pq.read_table(tmp_path / "results.parquet").to_pylist() if row["seed"] == 5]
-    assert [row["queries"] for row in rows] == [0, 8, 16, 18]
-    assert all(row["simple_regret"] >= 0 for row in rows)
-    assert [row["own"] for row in rows] == [None, 1.5, 5.5, 8.0]
+    monkeypatch.setattr(ComposedAgent, "update", lambda *_: {"own": float(next(steps))})
+    run(made(FEATURES, agents=["passive"]), tmp_path / "own")
+    rows = pq.read_table(tmp_path / "own" / "results.parquet").to_pylist()
+    # One number of the whole cell stands beside its first replicate, not as three equal ones.
+    assert [row["own"] for row in rows if row["seed"] == 5] == [None, 1.5, 5.5, 8.0]
+    assert {row["own"] for row in rows if row["seed"] != 5} == {None}
+    for name in ("queries", "simple_regret", "seed", "agent", "regret_average"):
+        monkeypatch.setattr(ComposedAgent, "update", lambda *_, name=name: {name: -1.0})
+        with pytest.raises(UserError, match=f"a figure named '{name}'"):
+            run(made(FEATURES, agents=["passive"]), tmp_path / name)
 
 
 def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path):

@@ -9,7 +9,7 @@ import yaml
 
 from duelenv.experiments.cell import cells
 from duelenv.experiments.config import RunConfig
-from duelenv.experiments.journal import LabelLog, labels_table
+from duelenv.experiments.figures import arrow_field
 
 NASTY = '<script>alert(1)</script> & "quoted" <b>'
 STEPS = np.array([0, 5, 10])
@@ -38,7 +38,7 @@ def policy_run(folder, seeds=4, agents=FINAL, text=NASTY):
     )
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    tables = []
+    tables, labels = [], []
     for cell in cells(config):
         place = folder / "cells" / cell.name
         place.mkdir(parents=True)
@@ -60,13 +60,11 @@ def policy_run(folder, seeds=4, agents=FINAL, text=NASTY):
         pq.write_table(table, place / "result.parquet")
         tables.append(table)
         (place / "examples.json").write_text(json.dumps([{"prompt": text, "before": text, "after": text}]))
-        log = LabelLog(place / "labels.jsonl")
-        responses = np.array([[text, "other"], ["x", "y"]], dtype=object)
         for step in range(1, 11):
-            shown = {"prompt": np.array([text, "q"], dtype=object), "responses": responses}
-            log.write(step, shown, np.array([[0, 1], [1, 0]]), np.array([1.0, 0.5]))
-        log.close()
-        pq.write_table(labels_table(place / "labels.jsonl", cell.label, cell.seeds), place / "labels.parquet")
+            where = {"agent": cell.label, "seed": seed, "step": step}
+            labels.append({**where, "row": 0, "prompt": text, "first": text, "second": "other", "label": 1.0})
+            labels.append({**where, "row": 1, "prompt": "q", "first": "y", "second": "x", "label": 0.5})
+    pq.write_table(pa.Table.from_pylist(labels), folder / "labels.parquet")
     pq.write_table(pa.concat_tables(tables), folder / "results.parquet")
     return folder
 
@@ -123,4 +121,20 @@ def regret_run(folder, powers, metric="regret_average", env=None, seeds=6, steps
                      "seconds": 0.6, "simple_regret": 0.1, metric: regret}
                 )  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), folder / "results.parquet")
+    return folder
+
+
+def add_column(folder, name, values, from_agent=False):
+    """Gives the results in a run directory one more column, one value per row or the same in all."""
+    table = pq.read_table(folder / "results.parquet")
+    column = pa.array(np.broadcast_to(values, len(table)), from_pandas=True)
+    field = arrow_field(name, column.type, from_agent=from_agent)
+    pq.write_table(table.append_column(field, column), folder / "results.parquet")
+    return folder
+
+
+def change_config(folder, **changes):
+    """Changes settings in the config of a run directory."""
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | changes
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return folder

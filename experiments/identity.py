@@ -1,0 +1,248 @@
+"""What a run folder belongs to: the settings that decide its results, and the contents of the files that it reads.
+
+A folder is taken on by the same run, and by one that adds seeds or agents to it. Anything else is refused with the
+values that differ. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from duelenv.experiments import files
+from duelenv.experiments.cell import Cell, cells
+from duelenv.experiments.config import RunConfig
+from duelenv.experiments.folder import RunFolder
+from duelenv.experiments.loading import parse_yaml
+from duelenv.ground.errors import UserError
+
+__all__ = ["Identity", "cell_identity", "check_owner", "claim", "identify", "is_of_version_0_1", "settings_of"]
+
+#: Written into `run.json`; a folder without it is of version 0.1.
+_FORM: Final = 2
+
+#: Settings that may name a file or a folder, wherever they stand.
+_PATHS: Final = ("path", "matrix", "features", "model", "tokenizer", "encoder")
+#: What a folder of code or of a model holds beside itself.
+_BESIDE: Final = ("__pycache__", ".git", ".cache")
+
+Identity = dict[str, Any]
+"""`settings`: what decides the results, as `RunConfig.deciding` says; `contents`: a digest by setting."""
+
+
+def identify(config: RunConfig) -> Identity:
+    """Return what a run is: its settings, and digests of the files that they name.
+
+    Raises:
+        UserError: A file that cannot be read.
+    """
+    settings = config.deciding()
+    return {"settings": settings, "contents": dict(_contents(settings))}
+
+
+def cell_identity(identity: Identity, cell: Cell) -> str:
+    """Return what a cell is, as a digest: all of the run but for its name and its other agents and seeds.
+
+    Files count by what they hold, wherever they lie.
+    """
+    shared, agents = _split(identity["settings"])
+    contents: dict[str, str] = identity["contents"]
+    settings = {**shared, **agents[cell.label]}
+    plain = {key: contents.get(key, value) for key, value in settings.items() if key not in ("name", "seeds")}
+    return hashlib.sha256(json.dumps([plain, cell.label, cell.seeds], sort_keys=True).encode()).hexdigest()
+
+
+def check_owner(folder: RunFolder, config: RunConfig, identity: Identity) -> None:
+    """Refuse a folder that is not this run's and not empty. Writes nothing.
+
+    Raises:
+        UserError: It belongs to another run, or to something else altogether.
+    """
+    root = folder.root
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise UserError(f"{str(root)!r} is a file, expected a directory: choose another one with --output")
+    marker = files.read_sealed(folder.marker)
+    if marker is not None:
+        differences = list(_differences(marker, identity, replicated=config.replicated))
+        if differences:
+            more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+            raise UserError(
+                f"The run directory {str(root)!r} belongs to another config ({'; '.join(differences[:3])}{more}): "
+                "choose another one with --output, or remove it"
+            )
+        return
+    if is_of_version_0_1(folder):
+        raise UserError(
+            f"The run directory {str(root)!r} was written by version 0.1, whose runs cannot be continued: look at it "
+            "with 'duelenv report', and choose another one with --output"
+        )
+    others = [path.name for path in root.iterdir() if path.name not in (folder.lock.name, folder.marker.name)]
+    if others and not _is_left_of(folder, config, identity):
+        if not folder.cells.is_dir() and not folder.marker.exists():
+            raise UserError(f"{str(root)!r} is not a run directory and not empty: choose another one with --output")
+        raise UserError(
+            f"{str(folder.marker)!r} is missing or damaged, and nothing else says that the cells beside it are of this "
+            "config: put it back from a backup, or choose another directory with --output"
+        )
+
+
+def claim(folder: RunFolder, config: RunConfig, identity: Identity) -> None:
+    """Write what a folder is, which `check_owner` has let pass."""
+    marker = {"form": _FORM, **identity, "config": json.loads(json.dumps(config.to_dict()))}
+    if files.read_sealed(folder.marker) != marker:
+        files.write_sealed(folder.marker, marker)
+    text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+    if not folder.config.is_file() or folder.config.read_bytes() != text.encode("utf-8"):
+        files.write_text(folder.config, text)
+
+
+def settings_of(folder: RunFolder) -> RunConfig:
+    """Return the config of a run folder, from whichever of its files can be read.
+
+    Raises:
+        UserError: It is not a run folder, or none can.
+    """
+    if not folder.config.is_file() and not folder.marker.is_file():
+        raise UserError(f"{str(folder.root)!r} is not a run directory: it has no {folder.config.name}")
+    marker = files.read_sealed(folder.marker)
+    try:
+        read = parse_yaml(folder.config.read_text(encoding="utf-8"))
+        written = RunConfig.from_dict(read)
+        if marker is None or written.deciding() == marker["settings"]:
+            return written
+    except (OSError, ValueError, AttributeError, yaml.YAMLError, UserError) as error:
+        if marker is None:
+            raise UserError(
+                f"{str(folder.config)!r} cannot be read ({_first_line(error)}), and {folder.marker.name} is missing or "
+                "damaged too: put one of them back, or run the same command again, which writes them"
+            ) from error
+    return RunConfig.from_dict(marker["config"])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def is_of_version_0_1(folder: RunFolder) -> bool:
+    """Tell whether a folder was written by version 0.1."""
+    try:
+        found = json.loads(folder.marker.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and set(found) == {"identity", "name"}
+
+
+def _is_left_of(folder: RunFolder, config: RunConfig, identity: Identity) -> bool:
+    """Tell whether a folder without a readable marker is what is left of this very run."""
+    stamps = []
+    for cell in cells(config):
+        stamp = files.read_sealed(folder.cell(cell.name).owner)
+        if stamp is not None:
+            stamps.append(stamp.get("cell") == cell_identity(identity, cell))
+    if stamps:
+        return all(stamps)
+    try:
+        written = RunConfig.from_dict(parse_yaml(folder.config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError, yaml.YAMLError, UserError):
+        return False
+    return written.deciding() == config.deciding() and not (folder.cells.is_dir() and any(folder.cells.iterdir()))
+
+
+# Differences ---------------------------------------------------------------------------------------------------------
+
+
+def _differences(before: Identity, now: Identity, *, replicated: bool) -> Iterator[str]:
+    """Say what keeps a run from going on in a folder, each with both values."""
+    was, agents_before = _split(before["settings"])
+    own, agents_now = _split(now["settings"])
+    seeds, wanted = was.pop("seeds"), own.pop("seeds")
+    if not set(seeds) <= set(wanted) or (replicated and wanted[0] != seeds[0]):
+        yield f"'seeds' is {seeds} there and {wanted} here, and seeds can only be added"
+    for label in agents_before:
+        if label in agents_now:
+            was |= agents_before[label]
+            own |= agents_now[label]
+        else:
+            yield f"the agent {label!r} is there and not here, and agents can only be added"
+    for key in [*was, *(key for key in own if key not in was)]:
+        there, here = was.get(key, "unset"), own.get(key, "unset")
+        digests = before["contents"].get(key), now["contents"].get(key)
+        if None in digests:
+            if there != here:
+                yield f"{key!r} is {there!r} there and {here!r} here"
+        elif digests[0] != digests[1]:
+            yield f"{key!r} holds something else ({here!r}: SHA-256 {digests[0][:12]} there and {digests[1][:12]} here)"
+
+
+def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings of all agents together by dotted keys, and those of each agent by its label."""
+    shared = _flat({key: value for key, value in settings.items() if key != "agents"})
+    return shared, {label: _flat(own, _of_agent(label)) for label, own in settings["agents"].items()}
+
+
+def _of_agent(label: str) -> str:
+    return f"agents[{label}]."  # a label may hold dots
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested settings by dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{before}{key}.")
+        else:
+            flat[f"{before}{key}"] = value
+    return flat
+
+
+# Contents ------------------------------------------------------------------------------------------------------------
+
+
+def _contents(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings that name files or folders, by dotted keys, and digests of what these hold."""
+    shared, agents = _split(settings)
+    for key, value in {name: item for part in (shared, *agents.values()) for name, item in part.items()}.items():
+        if (key == "labels" or key.rpartition(".")[2] in _PATHS) and isinstance(value, str) and Path(value).exists():
+            yield key, _digest(Path(value))
+    modules = [_source_of(name) for name in settings["modules"]]
+    if modules:
+        digests = [None if path is None else _digest(path) for path in modules]
+        yield "modules", hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def _source_of(module: str) -> Path | None:
+    """The file or the folder of a module; None where there is none, which is said when it is imported."""
+    if module.endswith(".py"):
+        return Path(module) if Path(module).is_file() else None
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin in (None, "built-in", "frozen"):
+        return None
+    assert spec.origin is not None
+    origin = Path(spec.origin)
+    return origin.parent if spec.submodule_search_locations else origin
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file, or of all files of a folder with their names."""
+    if path.is_file():
+        digest = files.digest_of(path)
+        if digest is None:
+            raise UserError(f"{str(path)!r} cannot be read: correct its permissions")
+        return digest
+    listed = sorted(
+        inner for inner in path.rglob("*") if inner.is_file() and not set(inner.relative_to(path).parts) & {*_BESIDE}
+    )
+    return hashlib.sha256(
+        json.dumps([[str(inner.relative_to(path)), files.digest_of(inner)] for inner in listed]).encode()
+    ).hexdigest()
