@@ -91,6 +91,35 @@ class Agent(ABC):
         earlier = late_pieces(late, rows, self.view.num_envs) if late is not None and len(late) else []
         return self._learn_pieces([*earlier, self._current_piece(rows, actions, labels)])
 
+    def warm_up(self, observation: Observation, actions: Any, labels: Any) -> Metrics:
+        """Learn from labels that were given elsewhere, before the first round is played.
+
+        They count as no query and as no round. Nothing is imagined beside them.
+
+        Args:
+            observation: The texts that were compared, as `show` of a world of texts gives them.
+            actions: Which of them each label compares, [N, 2] or [N, 3].
+            labels: [N] in [0, 1]; rows whose label is NaN teach nothing.
+
+        Returns:
+            Figures about the update, by plain names.
+
+        Raises:
+            UserError: The arrays do not fit, or rounds were played already.
+        """
+        if self._heard >= 0:
+            raise UserError(
+                f"warm_up was called after round {self._heard}, but labels from elsewhere come before the first round; "
+                "call it on a new agent"
+            )
+        rows = self._rows(observation)
+        actions, labels = self._checked_duels(actions, labels)
+        return self._learn_given([self._current_piece(rows, actions, labels)])
+
+    def _learn_given(self, pieces: Sequence[Piece]) -> Metrics:
+        """Learn from what somebody said, and from nothing else; by default as `_learn_pieces`."""
+        return self._learn_pieces(pieces)
+
     def _current_piece(self, observation: Observation, actions: Pairs, labels: Labels) -> Piece:
         asked = self._everybody
         if self.view.selective:

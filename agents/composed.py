@@ -139,15 +139,20 @@ class ComposedAgent(Agent):
         return np.column_stack([pairs, asked.astype(np.int64)])
 
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
+        metrics = self._learn_given(pieces)
+        # Before the first label a belief has nothing to say, and one round is imagined about once.
+        if self.learner is not None and self._imagine is not None and self._any_label:
+            metrics |= self._teach_imagined(self.learner, self._imagine, pieces[-1])
+            self.gradient_steps = self.learner.gradient_steps
+        return metrics
+
+    def _learn_given(self, pieces: Sequence[Piece]) -> Metrics:
         metrics: Metrics = {}
         if self.belief is not None:
             metrics |= self._believe(self.belief, pieces)
         self._any_label = self._any_label or any(not np.isnan(piece.labels).all() for piece in pieces)
         if self.learner is not None:
             metrics |= self.learner.learn(pieces)
-            # Before the first label a belief has nothing to say, and one round is imagined about once.
-            if self._imagine is not None and self._any_label:
-                metrics |= self._teach_imagined(self.learner, self._imagine, pieces[-1])
             self.gradient_steps = self.learner.gradient_steps
         return metrics
 

@@ -6,7 +6,6 @@ again.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,7 +172,7 @@ class PreferenceLearner:
         """Return policy, reference, optimiser and counters; tensors in nested dicts and lists."""
         return {
             "policy": self.policy.state_dict(),
-            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
+            "optimizer": _on_the_host(self._optimizer.state_dict()),
             "gradient_steps": self.gradient_steps,
             "waiting": self._waiting.state_dict(),
         }
@@ -181,8 +180,8 @@ class PreferenceLearner:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; restores the policy's weights as well."""
         self.policy.load_state_dict(state["policy"])
-        # Torch takes the moments over as they are, and would go on changing the caller's.
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        # Torch takes moments over that lie where the weights do, and would go on changing the caller's.
+        self._optimizer.load_state_dict(_on_the_host(state["optimizer"]))
         self.gradient_steps = int(state["gradient_steps"])
         self._waiting.load_state_dict(state["waiting"])
 
@@ -270,6 +269,17 @@ class _Shown:
             reference_log_prob=self.reference[part],
             mismatched_log_ratio=None if self.mismatched is None else self.mismatched[part],
         )
+
+
+def _on_the_host(state: Any) -> Any:
+    """Return nested state with copies of its tensors in main memory: a second copy has no room beside a large model."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: _on_the_host(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_on_the_host(value) for value in state)
+    return state
 
 
 def _warn_of_large_steps(policy: CausalLMPolicy, learning_rate: float) -> None:

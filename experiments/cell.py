@@ -27,6 +27,7 @@ from duelenv.experiments.fuse import Fuse
 from duelenv.experiments.locks import hold_cell
 from duelenv.experiments.metrics import KEYS, check_name, is_measured
 from duelenv.experiments.processes import Stopped, stop_requested
+from duelenv.experiments.warm import read_labels, warm_up
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
 from duelenv.labels.ledger_file import COPY, DATABASE, LedgerFile
@@ -204,6 +205,8 @@ class _Run:
             self.observation = self._restore(state)
             return
         self.folder.records.unlink(missing_ok=True)
+        if self.config.labels is not None:
+            warm_up(self.agent, self.truth, read_labels(self.config.labels))
         self.observation, info = self.env.reset(seed=self.cell.seeds[0])
         self.queries = self._queries(info)
         self._evaluate()

@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, show, bench. Parses and prints; the work is done elsewhere.
+"""The `duelenv` command: list, run, report, labels, show, bench. Parses and prints; the work is done elsewhere.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
@@ -18,6 +18,7 @@ from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.loading import load, suites
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
+from duelenv.labels.ledger import Counts
 
 __all__ = ["main"]
 
@@ -104,6 +105,28 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("directories", metavar="RUN_DIR", nargs="+", type=Path)
     report.set_defaults(run=_report)
 
+    labels = commands.add_parser(
+        "labels",
+        help="what a run asked and was told; exports labels and takes in others",
+        description="Counts what the ledgers of RUN_DIR hold, finished or not, and prints its last duels.",
+    )
+    labels.add_argument("directory", metavar="RUN_DIR", type=Path)
+    labels.add_argument("--agent", metavar="LABEL", help="only of this agent")
+    labels.add_argument("--seed", metavar="N", type=int, help="only of this seed")
+    labels.add_argument("--last", metavar="N", type=int, default=3, help="duels to print (default: 3)")
+    labels.add_argument("--export", metavar="FILE", type=Path, help="write the duels to .parquet, .jsonl or .csv")
+    labels.add_argument(
+        "--pairs", action="store_true", help="export prompt, chosen, rejected, margin and tie instead of duels"
+    )
+    labels.add_argument(
+        "--import",
+        metavar="FILE",
+        type=Path,
+        dest="taken",
+        help="take in answers: an export gives back what was asked, other labels answer open questions of equal texts",
+    )
+    labels.set_defaults(run=_labels)
+
     show = commands.add_parser("show", help="print one duel of a world as text")
     show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, or a config")
     show.add_argument(
@@ -113,12 +136,16 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="speed of the numeric worlds, or regret and speed of the bandit agents, on one core",
+        help="speed of the numeric worlds, regret of the bandit agents, cost of the ledger, or faults on purpose",
         description="Row-steps per second of the numeric worlds; or, with 'regret' before names of agents, regret and "
-        "speed of the bandit agents on fixed worlds.",
+        "speed of the bandit agents on fixed worlds; with 'ledger', what writing every label down costs a round; with "
+        "'faults', what becomes of labels when processes die, files are damaged and disks refuse.",
     )
     bench.add_argument(
-        "names", metavar="WORLD | regret AGENT", nargs="*", help="such as FeatureDuel, or: regret rucb; all if none"
+        "names",
+        metavar="WORLD | regret AGENT | ledger | faults",
+        nargs="*",
+        help="such as FeatureDuel, or: regret rucb; all if none",
     )
     bench.add_argument(
         "--matrix",
@@ -126,6 +153,8 @@ def _parser() -> argparse.ArgumentParser:
         help="regret: a .npy or .csv file; the K-armed agents play this matrix, and nothing else is measured",
     )
     bench.add_argument("--replicates", metavar="N", type=int, help="regret: replicates of each agent")
+    bench.add_argument("--kills", metavar="N", type=int, help="faults: processes to kill (default: 300)")
+    bench.add_argument("--seed", metavar="S", type=int, help="faults: of the moments, files and bits (default: 0)")
     bench.add_argument("--quick", action="store_true", help="regret: a few rounds, to see that all works")
     bench.set_defaults(run=_bench)
     return parser
@@ -210,6 +239,56 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _labels(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments import labels
+    from duelenv.experiments.folder import RunFolder
+    from duelenv.experiments.runner import open_run
+
+    config, folder = open_run(arguments.directory), RunFolder(arguments.directory)
+    if arguments.pairs and arguments.export is None:
+        raise UserError("'--pairs' says what is exported: name the file with --export FILE")
+    if arguments.taken is not None:
+        taken = labels.take_in(folder, config, arguments.taken)
+        print(f"{taken.new:,} answers taken in, {taken.known:,} known before, {taken.strange:,} to no question here")
+    found = labels.counts_by_cell(folder)
+    if not found:
+        raise UserError(
+            f"{str(arguments.directory)!r} has no ledger: its world knows every answer, and label_log is off"
+        )
+    width = max(len("all"), *map(len, found))
+    titles = ("asked", "answered", "open", "superseded", "evaluation", "asked again")
+    print("cell".ljust(width) + "".join(title.rjust(13) for title in titles))
+    lines = {printable(name): _numbers(held) for name, held in found.items()}
+    for name, numbers in {**lines, "all": [sum(column) for column in zip(*lines.values(), strict=True)]}.items():
+        print(name.ljust(width) + "".join(f"{number:13,}" for number in numbers))
+    if arguments.export is None and arguments.last < 1:
+        return 0
+    table = labels.table_of(folder, config, arguments.agent, arguments.seed)
+    for row in table.slice(max(0, len(table) - max(arguments.last, 0))).to_pylist():
+        print(f"\n{printable(row['agent'])}, seed {row['seed']}, step {row['step']}, row {row['row']}")
+        for name in ("prompt", "first", "second"):
+            if row[name] is not None:
+                print(f"  {name:<7}{printable(row[name])}")
+        said = "" if row["win"] is None else f" (the source said {row['win']:.3g}, tie {row['tie']:.3g})"
+        print(f"  {'label':<7}{'none' if row['label'] is None else format(row['label'], 'g')}{said}")
+    if arguments.export is not None:
+        written = labels.preferences_of(table) if arguments.pairs else table
+        labels.write_table(written, arguments.export)
+        print(f"\n{len(written):,} rows written to {printable(str(arguments.export))}")
+    return 0
+
+
+def _numbers(held: Counts) -> list[int]:
+    return [
+        held.asked,
+        held.answered,
+        held.asked - held.answered,
+        held.superseded,
+        held.evaluations,
+        held.asked_again,
+    ]
+
+
 def _show(arguments: argparse.Namespace) -> int:
     from duelenv.experiments.show import show_config, show_duel
 
@@ -218,6 +297,10 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
+    if arguments.names[:1] in (["faults"], ["ledger"]):
+        return _bench_safety(arguments)
+    if arguments.kills is not None or arguments.seed is not None:
+        raise UserError("'--kills' and '--seed' are for faults: write 'duelenv bench faults'")
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     if any(os.environ.get(name) != "1" for name in threads):
         # NumPy reads these when it is loaded, which it is by now: start again with one thread.
@@ -243,6 +326,37 @@ def _bench(arguments: argparse.Namespace) -> int:
         spread = f"({speed.slowest:,.0f}, {speed.fastest:,.0f})"
         print(f"{speed.world:<14}{speed.row_steps_per_second:>22,.0f}   {spread}")
     return 0
+
+
+def _bench_safety(arguments: argparse.Namespace) -> int:
+    """What keeps labels safe: its cost, and whether it does."""
+    (name, *rest) = arguments.names
+    if rest or arguments.matrix is not None or arguments.replicates is not None or arguments.quick:
+        raise UserError(f"'duelenv bench {name}' takes no world, agent or option of the other benches: leave it out")
+    if name == "ledger":
+        from duelenv.experiments.bench_ledger import bench_ledger
+
+        if arguments.kills is not None or arguments.seed is not None:
+            raise UserError("'--kills' and '--seed' are for faults: write 'duelenv bench faults'")
+        print(bench_ledger())
+        return 0
+    from duelenv.experiments.faults.bench import bench_faults, fault_table
+
+    def show(text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    lines = list(
+        bench_faults(
+            kills=300 if arguments.kills is None else arguments.kills,
+            seed=arguments.seed or 0,
+            note=lambda text: print(f"\n{text}", file=sys.stderr, flush=True),
+            progress=show,
+        )
+    )
+    show("")
+    print(fault_table(lines))
+    return int(any(line.tally.wrong or line.tally.doubled or line.tally.lost or line.tally.invented for line in lines))
 
 
 def _bench_words(arguments: argparse.Namespace) -> list[str]:

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from duelenv.data.tables import Table, read_table
 from duelenv.experiments import files
-from duelenv.experiments.cell import Cell
+from duelenv.experiments.cell import Cell, cells
+from duelenv.experiments.config import RunConfig
 from duelenv.experiments.folder import RunFolder
-from duelenv.labels.ledger import Counts, counts, text_of
-from duelenv.labels.ledger_file import read
+from duelenv.experiments.locks import hold_cell, hold_run
+from duelenv.experiments.warm import GivenLabels, read_labels
+from duelenv.ground.errors import UserError
+from duelenv.labels.ledger import Counts, Ledger, counts, text_of
+from duelenv.labels.ledger_file import DATABASE, read
+from duelenv.labels.questions import request_id
+from duelenv.oracles.sources import Answer, Request, checked
 
-__all__ = ["assemble", "counts_by_cell", "labels_table", "spent_by_cell"]
+__all__ = [
+    "TakenIn",
+    "assemble",
+    "counts_by_cell",
+    "labels_table",
+    "preferences_of",
+    "spent_by_cell",
+    "table_of",
+    "take_in",
+    "write_table",
+]
 
 
 def counts_by_cell(folder: RunFolder) -> dict[str, Counts]:
@@ -115,6 +133,193 @@ class _NoLabels(Exception):
     """No cell keeps duels."""
 
 
+def table_of(folder: RunFolder, config: RunConfig, agent: str | None = None, seed: int | None = None) -> Any:
+    """Return the duels of all cells, finished or not, as `labels_table` does; of one agent or seed where it is named.
+
+    Raises:
+        UserError: There are none.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    tables = [
+        labels_table(folder.cell(cell.name).path, cell.label, cell.seeds)
+        for cell in cells(config)
+        if agent in (None, cell.label) and (seed is None or seed in cell.seeds)
+    ]
+    found = pa.concat_tables([table for table in tables if table is not None]) if any(tables) else None
+    if found is not None and seed is not None:
+        found = found.filter(pc.equal(found["seed"], seed))
+    if found is None or not len(found):
+        raise UserError(
+            f"{str(folder.root)!r} keeps no duels" + ("" if agent is None and seed is None else " of these")
+        )
+    return found
+
+
+def preferences_of(table: Any) -> Any:
+    """Return duels with a label as pairs of a chosen and a rejected response, a `pyarrow.Table`.
+
+    Columns: prompt, chosen, rejected; margin, P(chosen preferred) - P(rejected preferred) as the source said, null
+    where only the label is known; tie, true where the label is 0.5, and chosen is then the first; agent, seed, step.
+
+    Raises:
+        UserError: The duels have no texts.
+    """
+    import pyarrow as pa
+
+    rows = [row for row in table.to_pylist() if row["label"] is not None]
+    if not rows or rows[0]["prompt"] is None:
+        raise UserError("These duels have no labels or no texts, so that there are no preferences to write")
+    pairs = []
+    for row in rows:
+        names = ("first", "second") if row["label"] >= 0.5 else ("second", "first")
+        margin = None if row["win"] is None else 2.0 * row["win"] + row["tie"] - 1.0
+        pairs.append(
+            {
+                "prompt": row["prompt"],
+                "chosen": row[names[0]],
+                "rejected": row[names[1]],
+                "margin": margin if margin is None or names[0] == "first" else -margin,
+                "tie": row["label"] == 0.5,
+                **{name: row[name] for name in ("agent", "seed", "step")},
+            }
+        )
+    return pa.Table.from_pylist(pairs)
+
+
+def write_table(table: Any, path: Path) -> None:
+    """Write a table as Parquet, JSON Lines or CSV, by the ending of the file's name.
+
+    Raises:
+        UserError: Another ending, or the disk refuses.
+    """
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    kinds = (".parquet", ".jsonl", ".csv")
+    if path.suffix not in kinds:
+        raise UserError(f"{str(path)!r} ends in {path.suffix!r}, expected one of {', '.join(kinds)}")
+    with files.atomic(path) as stream:
+        if path.suffix == ".parquet":
+            pq.write_table(table, stream)
+        elif path.suffix == ".csv":
+            plain = [column.combine_chunks().dictionary_decode() if _is_coded(column) else column for column in table]
+            pyarrow.csv.write_csv(table.from_arrays(plain, names=table.column_names), stream)
+        else:
+            stream.writelines(_json_line(row) for row in table.to_pylist())
+
+
+def _json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as a line, with what some readers take for the end of one written as an escape."""
+    text = json.dumps(row, ensure_ascii=False)
+    for end in "\x85\u2028\u2029":
+        text = text.replace(end, f"\\u{ord(end):04x}")
+    return text.encode() + b"\n"
+
+
+def _is_coded(column: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_dictionary(column.type))
+
+
+# From elsewhere ------------------------------------------------------------------------------------------------------
+
+
+class TakenIn(NamedTuple):
+    """What came of labels from elsewhere.
+
+    Attributes:
+        new: Answers that were written down.
+        known: Those whose question had an answer already.
+        strange: Those to no question of this run.
+    """
+
+    new: int
+    known: int
+    strange: int
+
+
+def take_in(folder: RunFolder, config: RunConfig, path: Path) -> TakenIn:
+    """Write answers from a file into the ledgers of a run that is not running.
+
+    A file with an `id` a row, as exported from such a run, gives back what was asked and answered there. Any other file
+    of labels answers the open questions with the same texts, in whichever order its responses stand.
+
+    Raises:
+        UserError: The file or a row of it is not as expected, or the run goes on.
+    """
+    table = read_table(path)
+    with hold_run(folder.lock):
+        if {"id", "agent", "seed", "step", "row", "win", "tie"} <= set(table):
+            return _give_back(folder, config, table)
+        return _answer_open(folder, config, read_labels(path))
+
+
+def _give_back(folder: RunFolder, config: RunConfig, table: Table) -> TakenIn:
+    by_cell: dict[str, list[tuple[Request, Answer]]] = {}
+    names = {(cell.label, seed): cell.name for cell in cells(config) for seed in cell.seeds}
+    total = strange = 0
+    for index in range(table.num_rows):
+        # In CSV, what is null is empty.
+        row: dict[str, Any] = {name: None if column[index] == "" else column[index] for name, column in table.items()}
+        if row["id"] is None:
+            continue
+        total += 1
+        name = names.get((row["agent"], int(row["seed"])))
+        if name is None:
+            strange += 1
+            continue
+        words = [row[column] or "" for column in ("prompt", "first", "second")]
+        key, number, place = str(row["id"]), int(row["step"]) - 1, int(row["row"])
+        if not key.endswith(request_id(0, number, place, *words).partition("-")[2]):
+            raise UserError(
+                f"{table.place(index)} has an id that does not fit its step, row and texts: export the labels again"
+            )
+        win = float("nan") if row["win"] is None else float(row["win"])
+        answer = checked(Answer(key, win, float(row["tie"] or 0.0)))
+        by_cell.setdefault(name, []).append((Request(key, number, place, *words), answer))
+    new = 0
+    for name, answered in by_cell.items():
+        with _open_ledger(folder, name) as ledger:
+            new += ledger.take_in(answered)
+    return TakenIn(new, total - strange - new, strange)
+
+
+def _answer_open(folder: RunFolder, config: RunConfig, given: GivenLabels) -> TakenIn:
+    labels: dict[tuple[str, str, str], float] = {}
+    for prompt, first, second, label in zip(given.prompts, given.first, given.second, given.labels, strict=True):
+        labels.setdefault((prompt, first, second), float(label))
+    used: set[tuple[str, str, str]] = set()
+    new = 0
+    for cell in cells(config):
+        if not (folder.cell(cell.name).path / DATABASE).exists():
+            continue
+        with _open_ledger(folder, cell.name) as ledger:
+            answered = []
+            for request in ledger.open_questions():
+                key = (request.prompt, request.first, request.second)
+                turned = (request.prompt, request.second, request.first)
+                if key in labels:
+                    label = labels[key]
+                elif turned in labels:
+                    key, label = turned, 1.0 - labels[turned]
+                else:
+                    continue
+                used.add(key)
+                said = Answer(request.id, 0.0, tie=1.0) if label == 0.5 else Answer(request.id, label)
+                answered.append((request, said))
+            new += ledger.take_in(answered)
+    return TakenIn(new, 0, len(labels) - len(used))
+
+
+@contextmanager
+def _open_ledger(folder: RunFolder, name: str) -> Iterator[Ledger]:
+    with hold_cell(folder.cell(name).lock, lambda: False), closing(Ledger(folder.cell(name).path)) as ledger:
+        yield ledger
+
+
 def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, int], tuple[str, float | None, float]]:
     """What was answered to each duel, by round and row: id, win and tie."""
     return {
@@ -126,6 +331,6 @@ def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, int], tuple[str,
     }
 
 
-def _valid(text: str | None) -> str | None:
+def _valid(text: str) -> str:
     """A text as UTF-8 can hold it: half a surrogate pair becomes a question mark."""
-    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal
 
 from duelenv.ground.errors import UserError
+from duelenv.ground.files import refusals_said
 
 if sys.platform != "win32":
     import fcntl
@@ -109,7 +110,8 @@ def hold_cell(path: Path, stop: Callable[[], bool]) -> Iterator[None]:
     Raises:
         UserError: A process of an earlier start holds it and does not end.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with refusals_said(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     refusal = (
         f"The cell {path.parent.name!r} is still played by a process of an earlier start{{who}}: wait for it or end it"
     )
@@ -120,7 +122,9 @@ def hold_cell(path: Path, stop: Callable[[], bool]) -> Iterator[None]:
 
 @contextmanager
 def _held(path: Path, seconds: float, refusal: str, stop: Callable[[], bool] = lambda: False) -> Iterator[IO[bytes]]:
-    with path.open("a+b", buffering=0) as stream:
+    with refusals_said(path):
+        opened = path.open("a+b", buffering=0)
+    with opened as stream:
         if sys.platform != "win32":
             until = time.monotonic() + seconds
             while not _take(stream, path):
@@ -165,8 +169,9 @@ def _no_locks(path: Path, why: str) -> UserError:
 
 def _write(stream: IO[bytes], content: dict[str, Any]) -> None:
     # In place: the file that others look at is the one that is locked.
-    stream.truncate(0)
-    stream.write(json.dumps({**content, "pid": os.getpid(), "host": socket.gethostname()}).encode())
+    with refusals_said(Path(stream.name)):
+        stream.truncate(0)
+        stream.write(json.dumps({**content, "pid": os.getpid(), "host": socket.gethostname()}).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -33,7 +33,9 @@ from duelenv.experiments.locks import RunLock, hold_run
 from duelenv.experiments.metrics import check_better, check_measured, is_measured, is_regret
 from duelenv.experiments.processes import Ending, Outcome, Task, WorkerDied, outcomes
 from duelenv.experiments.progress import Progress
+from duelenv.experiments.warm import check_given, read_labels
 from duelenv.ground.errors import UserError
+from duelenv.ground.files import refusals_said
 
 __all__ = ["CellFailed", "Interrupted", "OutOfBudget", "Terminated", "assemble", "open_run", "run"]
 
@@ -115,7 +117,8 @@ def run(config: RunConfig, directory: Path | str, *, progress: bool | None = Non
 def _locked(folder: RunFolder) -> Iterator[RunLock]:
     """Hold a run folder, made if absent; one that stays empty, since a setting was refused, is removed again."""
     made = not folder.root.exists()
-    folder.root.mkdir(parents=True, exist_ok=True)
+    with refusals_said(folder.root):
+        folder.root.mkdir(parents=True, exist_ok=True)
     try:
         with hold_run(folder.lock) as lock:
             yield lock
@@ -291,6 +294,8 @@ def prepare(config: RunConfig) -> dict[str, Any]:
             worlds[key] = assembly.make_environment(config.for_agent(agent.label), policy=policy)
             _check_changes(config, agent.label, worlds[key])
         assembly.make_agent(config, agent.label, worlds[key], config.seeds[0])
+        if config.labels is not None:
+            check_given(worlds[key].unwrapped, read_labels(config.labels))
     return describe(with_torch=policy is not None)
 
 

@@ -28,7 +28,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         UserError: The disk refuses.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _refusals_said(path):
+    with refusals_said(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as stream:
@@ -47,14 +47,14 @@ def append(path: Path, content: bytes) -> None:
     Raises:
         UserError: The disk refuses.
     """
-    with _refusals_said(path), path.open("ab") as stream:
+    with refusals_said(path), path.open("ab") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
 
 
 @contextmanager
-def _refusals_said(path: Path) -> Iterator[None]:
+def refusals_said(path: Path) -> Iterator[None]:
     """Turn what the disk refuses into a sentence."""
     try:
         yield

@@ -26,6 +26,10 @@ Purpose = Literal["duel", "evaluation"]
 
 #: Rounds told that may wait for the next commit; they follow from answers and can be played again.
 _WAITING_ROWS: Final = 20_000
+#: Texts whose number is remembered; those of a round are looked up when it is asked and when it is told.
+_RECENT_TEXTS: Final = 4_096
+#: Of one statement; SQLite takes 999 at least.
+_PARAMETERS: Final = 500
 
 
 class Counts(NamedTuple):
@@ -70,6 +74,7 @@ class Ledger:
         self._spent = counts(self._query).spent
         self._told: dict[tuple[int, int], Row] = {}  # duels that wait for the next commit
         self._new_texts: dict[str | bytes, int] = {}
+        self._recent_texts: dict[str, int] = {}
         found = self._query("SELECT MAX(number) FROM rounds").fetchone()[0]
         self._closed = -1 if found is None else int(found)
         self._texts = self._query("SELECT COUNT(*) FROM texts").fetchone()[0]
@@ -141,6 +146,42 @@ class Ledger:
             self._commit(changes, precious=True)
         if close:
             self._closed = max(self._closed, number)
+
+    def open_questions(self) -> list[Request]:
+        """Return the questions of duels that have no answer yet, in order of round and row."""
+        found = self._query(
+            "SELECT id, requests.round, row, p.text, a.text, b.text FROM requests LEFT JOIN answers USING (id) "
+            "JOIN texts p ON p.number = prompt JOIN texts a ON a.number = first JOIN texts b ON b.number = second "
+            "WHERE purpose = 'duel' AND superseded = 0 AND answers.id IS NULL ORDER BY requests.round, row"
+        )
+        return [Request(key, number, row, *map(text_of, words)) for key, number, row, *words in found]
+
+    def take_in(self, answered: Iterable[tuple[Request, Answer]]) -> int:
+        """Write down questions with answers that were given elsewhere; what has an answer here keeps it.
+
+        A round is not closed by them: when it is played, those of its questions that they leave open are asked. An
+        answer to a round that was closed before comes in the next one.
+
+        Returns:
+            How many were new.
+        """
+        given = {request.id: (request, answer) for request, answer in answered}
+        known = self._known([request for request, _ in given.values()])
+        rows: list[Row] = []
+        answers: list[Row] = []
+        for key, (request, answer) in given.items():
+            before, has = known.get(key, (None, None))
+            if has is not None:
+                continue
+            if before is None:
+                texts = (self._text(request.prompt), self._text(request.first), self._text(request.second))
+                rows.append((key, "duel", request.round, request.row, *texts, 1, 0))
+            # A round that was played is not played again: its answer comes in the next one.
+            answers.append((key, max(request.round, self._closed + 1), _null(answer.win), answer.tie))
+        if answers:
+            self._commit({"requests": rows, "answers": answers}, precious=True)
+            self._spent += len(rows)
+        return len(answers)
 
     def answers_to(self, requests: Sequence[Request]) -> dict[str, Answer]:
         """Return the answers that are known, by id."""
@@ -250,16 +291,15 @@ class Ledger:
     def _known(self, requests: Sequence[Request]) -> dict[str, tuple[_Before, Answer | None]]:
         """Return what is down about these questions."""
         known = {}
-        for request in requests:
-            found = self._query(
-                "SELECT times, superseded, answers.id IS NOT NULL, win, tie FROM requests LEFT JOIN answers USING (id) "
-                "WHERE requests.id = ?",
-                (request.id,),
-            ).fetchone()
-            if found is not None:
-                times, superseded, answered, win, tie = found
-                answer = Answer(request.id, _nan(win), tie) if answered else None
-                known[request.id] = (_Before(times, bool(superseded)), answer)
+        for start in range(0, len(requests), _PARAMETERS):
+            keys = [request.id for request in requests[start : start + _PARAMETERS]]
+            for key, times, superseded, answered, win, tie in self._query(
+                "SELECT id, times, superseded, answers.id IS NOT NULL, win, tie "
+                f"FROM requests LEFT JOIN answers USING (id) WHERE id IN ({', '.join('?' * len(keys))})",
+                keys,
+            ):
+                answer = Answer(key, _nan(win), tie) if answered else None
+                known[key] = (_Before(times, bool(superseded)), answer)
         return known
 
     def _superseded(self, number: int, ids: set[str]) -> list[Row]:
@@ -281,6 +321,14 @@ class Ledger:
 
     def _text(self, text: str) -> int:
         """Return a text's number; a new text is written with the next commit."""
+        number = self._recent_texts.get(text)
+        if number is None:
+            if len(self._recent_texts) >= _RECENT_TEXTS:
+                self._recent_texts.clear()
+            number = self._recent_texts[text] = self._find_text(text)
+        return number
+
+    def _find_text(self, text: str) -> int:
         stored: str | bytes = text
         try:
             text.encode("utf-8")
@@ -317,7 +365,7 @@ def counts(query: Callable[..., Any]) -> Counts:
     return Counts(*(int(number or 0) for number in (asked, answered, superseded, evaluations, again)))
 
 
-def text_of(stored: str | bytes | None) -> str | None:
+def text_of(stored: str | bytes) -> str:
     """Return a text as it was, from how the table holds it."""
     return stored.decode("utf-8", "surrogatepass") if isinstance(stored, bytes) else stored
 

@@ -166,6 +166,21 @@ class CausalLMPolicy:
         """Raise `UserError` unless there are prompts, and every one fits the context with a full-length response."""
         self._codec.encode(prompts, self.max_new_tokens)
 
+    def tokens_of(self, responses: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        """Tokens and mask [..., L] of responses that somebody else wrote, L = `max_new_tokens`.
+
+        What the policy itself has said is trained on in the tokens that it drew, never in these.
+
+        Args:
+            responses: Texts, object [...].
+
+        Raises:
+            UserError: A response is longer than the policy's own may be, or has no tokens.
+        """
+        tokens, mask = self._codec.encode_responses(responses.ravel().tolist(), self.max_new_tokens)
+        shape = (*responses.shape, self.max_new_tokens)
+        return tokens.reshape(shape), mask.reshape(shape)
+
     def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
         """Texts of tokens [..., L] under their mask, without special tokens: object [...]."""
         return self._codec.decode(tokens, mask)

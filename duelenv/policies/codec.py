@@ -120,6 +120,31 @@ class Codec:
             "place; give a prompt with text"
         )
 
+    def encode_responses(self, responses: Sequence[str], length: int) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        """Tokenizes responses that somebody else wrote, each with its end where there is room: int64, int8 [N, L].
+
+        Args:
+            responses: N texts.
+            length: L.
+
+        Raises:
+            UserError: A response has more than L tokens, or none.
+        """
+        tokens = np.full((len(responses), length), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(responses), length), dtype=np.int8)
+        encoded = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"] if len(responses) else []
+        for index, ids in enumerate(encoded):
+            if len(ids) > length:
+                raise UserError(
+                    f"response {responses[index][:40]!r} has {len(ids)} tokens, expected at most {length}; leave it "
+                    "out, or raise max_new_tokens"
+                )
+            ids = [*ids, *self.end_ids[:1]][:length]
+            if not ids:
+                raise UserError(f"response {responses[index][:40]!r} has no tokens; leave it out")
+            tokens[index, : len(ids)], mask[index, : len(ids)] = ids, 1
+        return tokens, mask
+
     def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
         """Tokens [..., L] under their mask as strings without special tokens, object [...]."""
         lengths = mask.sum(-1).reshape(-1).tolist()

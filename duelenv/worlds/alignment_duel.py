@@ -199,6 +199,20 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             drawn.responses[rows, second[rows]].tolist(),
         )
 
+    def show(self, prompts: Strings, responses: Strings) -> LazyObservation:
+        """See `TextDuelVectorEnv.show`; texts are tokenised, and scored and embedded by the policy of this moment."""
+        tokens, mask = self._policy.tokens_of(responses)
+        log_prob = self._policy.score(list(prompts), tokens, mask)
+        source = np.zeros(responses.shape, np.int8)
+        version = np.full(responses.shape, self._policy.version, np.int64)
+        given = Candidates(prompts, responses, tokens, mask, log_prob, source, version)
+        return observe(Context.of(given), self._policy, self._features)
+
+    def check_texts(self, prompts: Strings, responses: Strings) -> None:
+        """See `TextDuelVectorEnv.check_texts`."""
+        self._policy.check_prompts(list(prompts))
+        self._policy.tokens_of(responses)
+
     # Regret ----------------------------------------------------------------------------------------------------------
 
     def _regret(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

@@ -160,6 +160,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         self._groups = np.unique(self._prompts.astype(str), return_inverse=True)[1].ravel()
         if self._groups.max() < 1:
             raise UserError("the pool has one prompt, expected at least two; one is to be held out, add another")
+        self._places: dict[tuple[str, str], int] = {}  # of every response, once somebody asks
         self._splits: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
         self._prompt_draws: RowStreams
         self._orders: RowStreams
@@ -211,6 +212,33 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
                 "responses": lambda: self._responses[candidates],
             }
         )
+
+    def show(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> LazyObservation:
+        """See `TextDuelVectorEnv.show`; only the pool's own texts have features."""
+        candidates = self._places_of(prompts, responses)
+        return self._show(candidates[:, 0] // self.pool.num_responses, candidates)
+
+    def check_texts(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> None:
+        """See `TextDuelVectorEnv.check_texts`."""
+        self._places_of(prompts, responses)
+
+    def _places_of(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> NDArray[np.int64]:
+        """Return the numbers of responses [M, K] to prompts [M]."""
+        if not self._places:
+            recorded = self.pool.num_responses
+            for place, response in enumerate(self._responses.tolist()):
+                self._places.setdefault((self._prompts[place // recorded], response), place)
+        candidates = np.empty(responses.shape, np.int64)
+        for row, prompt in enumerate(prompts.tolist()):
+            for column, response in enumerate(responses[row].tolist()):
+                found = self._places.get((prompt, response))
+                if found is None:
+                    raise UserError(
+                        f"the pool has no response {response[:40]!r} to the prompt {prompt[:40]!r}, so that nothing is "
+                        "known of it; leave it out"
+                    )
+                candidates[row, column] = found
+        return candidates
 
     def _preferences(
         self, first: NDArray[np.int64], second: NDArray[np.int64], asked: NDArray[np.bool_] | None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from duelenv.core import DuelVectorEnv, StageLike
 from duelenv.ground.errors import UserError
 from duelenv.labels.path import Round, Texts, Told
+from duelenv.observation import LazyObservation
 from duelenv.oracles.base import Oracle, Preferences, ask
 from duelenv.oracles.sources import Source, at_once_or_later
 
@@ -72,6 +73,22 @@ class TextDuelVectorEnv(DuelVectorEnv):
             second: Second candidates, [N].
             rows: The rows that are wanted.
         """
+
+    @abstractmethod
+    def show(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> LazyObservation:
+        """Return what an agent would see of given texts, whatever round it is.
+
+        Args:
+            prompts: [N].
+            responses: [N, K].
+
+        Raises:
+            UserError: Texts that this world cannot show.
+        """
+
+    @abstractmethod
+    def check_texts(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> None:
+        """Raise `UserError` where `show` would; takes as many rows as there are, [M] and [M, K]."""
 
     def _duel(self, duels: Round) -> Told:
         if self.oracle is None:

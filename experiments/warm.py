@@ -1,0 +1,122 @@
+"""Labels from elsewhere, from which agents learn before their first round: read, and shown to an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.data.pairs import load_pairs
+from duelenv.data.tables import Table, read_table
+from duelenv.ground.errors import UserError
+from duelenv.worlds.text_duel import TextDuelVectorEnv
+
+__all__ = ["GivenLabels", "check_given", "read_labels", "warm_up"]
+
+
+@dataclass(frozen=True)
+class GivenLabels:
+    """M compared pairs of texts.
+
+    Attributes:
+        prompts: object [M].
+        first: object [M].
+        second: object [M].
+        labels: float64 [M] in [0, 1], 1 where the first was preferred.
+    """
+
+    prompts: NDArray[np.object_]
+    first: NDArray[np.object_]
+    second: NDArray[np.object_]
+    labels: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def read_labels(path: Path | str) -> GivenLabels:
+    """Read a table of labels.
+
+    Args:
+        path: `labels.parquet` of a run, or an export of it; or a table with a chosen and a rejected response a row, in
+            one of the shapes that `duelenv.data.load_pairs` knows; a true value in a column `tie` makes a pair a tie.
+
+    Raises:
+        UserError: No such file, neither of the two, or no label in it.
+    """
+    table = read_table(path)
+    if {"prompt", "first", "second", "label"} <= set(table):
+        return _given(table, [table[name] for name in ("prompt", "first", "second", "label")])
+    if not {"chosen", "rejected"} <= set(table):
+        raise UserError(
+            f"{str(path)!r} has the columns {', '.join(table)}, expected prompt, first, second and label, or prompt, "
+            "chosen and rejected"
+        )
+    pairs = load_pairs(table)
+    ties = [bool(table["tie"][row]) if "tie" in table else False for row in pairs.rows.tolist()]
+    return _given(table, [pairs.prompts, pairs.chosen, pairs.rejected, [0.5 if tie else 1.0 for tie in ties]])
+
+
+def _given(table: Table, columns: Sequence[Sequence[Any]]) -> GivenLabels:
+    kept = []
+    for row, values in enumerate(zip(*columns, strict=True)):
+        *texts, label = values
+        if label is None or (isinstance(label, float) and np.isnan(label)):
+            continue
+        if not all(isinstance(text, str) for text in texts):
+            raise UserError(f"{table.place(row)} lacks a text, expected a prompt and two responses; leave it out")
+        if isinstance(label, bool) or not isinstance(label, int | float) or not 0 <= label <= 1:
+            raise UserError(f"{table.place(row)} has the label {label!r}, expected a number from 0 to 1")
+        kept.append((*texts, float(label)))
+    if not kept:
+        raise UserError(f"{str(table.path)!r} holds no label")
+    prompts, first, second, labels = zip(*kept, strict=True)
+    return GivenLabels(_objects(prompts), _objects(first), _objects(second), np.array(labels, np.float64))
+
+
+def _objects(texts: Sequence[str]) -> NDArray[np.object_]:
+    return np.array(texts, dtype=object)
+
+
+def check_given(world: Any, given: GivenLabels) -> TextDuelVectorEnv:
+    """Return a world that has texts.
+
+    Raises:
+        UserError: It has none, or cannot show a text of the labels.
+    """
+    if not isinstance(world, TextDuelVectorEnv):
+        raise UserError("'labels' are comparisons of texts, and this world has none: leave 'labels' out")
+    world.check_texts(given.prompts, np.stack([given.first, given.second], axis=1))
+    return world
+
+
+def warm_up(agent: Any, world: Any, given: GivenLabels) -> None:
+    """Let an agent learn from labels, as many a call as the world has rows; every replicate learns from all of them.
+
+    Args:
+        agent: A new agent.
+        world: Its world.
+        given: The labels.
+
+    Raises:
+        UserError: The world has no texts, or cannot show these.
+    """
+    world = check_given(world, given)
+    view = world.view()
+    for start in range(0, len(given), view.batch):
+        places = np.arange(start, min(start + view.batch, len(given)))
+        lacking = view.batch - len(places)
+        # The last call may have fewer; what fills its rows is labelled by nobody.
+        filled = np.concatenate([places, np.full(lacking, places[-1])])
+        every = np.tile(filled, view.replicates)
+        pair = np.stack([given.first[every], given.second[every]], axis=1)
+        responses = pair[:, np.arange(view.num_candidates) % 2]
+        labels = np.tile(np.concatenate([given.labels[places], np.full(lacking, np.nan)]), view.replicates)
+        actions = np.tile([0, 1, 1] if view.selective else [0, 1], (len(every), 1))
+        if view.selective:
+            actions[np.isnan(labels), 2] = 0
+        agent.warm_up(world.show(given.prompts[every], responses), actions, labels)
