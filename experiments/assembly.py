@@ -143,7 +143,9 @@ def make_policy(config: RunConfig) -> Any:
     _check_settings("the policy", CausalLMPolicy.__init__, settings, ("self", "model", "tokenizer"))
     try:
         return CausalLMPolicy.from_pretrained(path, **settings)
-    except OSError as error:
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"Cannot load a language model from {path!r}: {reason}") from error
 

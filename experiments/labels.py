@@ -80,8 +80,10 @@ def labels_table(path: Path, agent: str, seeds: Sequence[int]) -> Any:
         said = _said(connection)
     if not duels:
         return None
-    numbers = {number: place for place, number in enumerate(texts)}
-    dictionary = pa.array([_valid(text) for text in texts.values()], pa.string())
+    # In order of first use, so that runs of the same duels give the same table.
+    shown = dict.fromkeys(number for row in duels for number in row[4:7] if number is not None)
+    numbers = {number: place for place, number in enumerate(shown)}
+    dictionary = pa.array([_valid(texts[number]) for number in shown], pa.string())
     batch = (max(row[1] for row in duels) + 1) // len(seeds)
 
     def words(column: int) -> Any:
@@ -152,7 +154,9 @@ def table_of(folder: RunFolder, config: RunConfig, agent: str | None = None, see
         found = found.filter(pc.equal(found["seed"], seed))
     if found is None or not len(found):
         raise UserError(
-            f"{str(folder.root)!r} keeps no duels" + ("" if agent is None and seed is None else " of these")
+            f"{str(folder.root)!r} keeps no duels"
+            + ("" if agent is None and seed is None else " of this agent and seed")
+            + ": nothing was played yet, or 'label_log' is off"
         )
     return found
 

@@ -62,9 +62,9 @@ class Lease:
             return "gone"  # and started again
         if self.host == socket.gethostname() and not _alive(self.pid):
             return "gone"
-        if found.get("stop"):
-            return "stopping"
-        return "gone" if found and _is_free(self.path) else "held"
+        if found and _is_free(self.path):
+            return "gone"
+        return "stopping" if found.get("stop") else "held"
 
 
 class RunLock:

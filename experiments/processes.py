@@ -250,7 +250,7 @@ def outcomes(
         WorkerDied: A worker ended in the middle of a task.
     """
     import joblib
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
     from joblib.parallel import BACKENDS, EXTERNAL_BACKENDS
 
     known = sorted({*BACKENDS, *EXTERNAL_BACKENDS})
@@ -270,7 +270,7 @@ def outcomes(
             ended = parallel(calls)
         try:
             yield from ended
-        except BrokenProcessPool as error:
+        except TerminatedWorkerError as error:
             raise WorkerDied(
                 "A worker process was killed, perhaps because memory ran out: no label is lost, and the same command "
                 "goes on; fewer at a time with --jobs need less memory"

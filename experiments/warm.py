@@ -56,9 +56,31 @@ def read_labels(path: Path | str) -> GivenLabels:
             f"{str(path)!r} has the columns {', '.join(table)}, expected prompt, first, second and label, or prompt, "
             "chosen and rejected"
         )
-    pairs = load_pairs(table)
-    ties = [bool(table["tie"][row]) if "tie" in table else False for row in pairs.rows.tolist()]
-    return _given(table, [pairs.prompts, pairs.chosen, pairs.rejected, [0.5 if tie else 1.0 for tie in ties]])
+    rows = list(range(table.num_rows))
+    columns: list[Sequence[Any]] = [table.get(name, ()) for name in ("prompt", "chosen", "rejected")]
+    if not _are_plain(*columns):  # conversations, or dialogues that begin with their prompt
+        pairs = load_pairs(table)
+        rows, columns = pairs.rows.tolist(), [pairs.prompts, pairs.chosen, pairs.rejected]
+    labels = [0.5 if "tie" in table and _is_true(table["tie"][row], table, row) else 1.0 for row in rows]
+    return _given(table, [*columns, labels])
+
+
+def _are_plain(prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:
+    """Whether these are prompts and responses to them, to be taken as they stand."""
+    texts = (*prompts, *chosen, *rejected)
+    return (
+        len(prompts) > 0
+        and all(isinstance(text, str) for text in texts)
+        and not all(response.startswith(prompt) for prompt, response in zip(prompts, chosen, strict=True))
+    )
+
+
+def _is_true(value: object, table: Table, row: int) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
+    word = str(value).lower()
+    if word not in known:
+        raise UserError(f"{table.place(row)} has the tie {value!r}, expected true or false")
+    return known[word]
 
 
 def _given(table: Table, columns: Sequence[Sequence[Any]]) -> GivenLabels:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-#: C0, DEL and C1 control characters; ends of lines; overrides, embeddings and isolates of the reading order; and lone surrogates, on
-#: which printing itself fails.
+#: C0, DEL and C1 control characters; ends of lines and paragraphs; overrides, embeddings and isolates of the reading
+#: order; and lone surrogates, on which printing itself fails.
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -8,6 +8,7 @@ import pytest
 from duelenv.ground.terminal import printable
 
 #: Overrides, embeddings and isolates of the reading order.
+LINES = "\u2028\u2029"
 BIDI = [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
 
 
@@ -15,7 +16,7 @@ def test_no_control_character_is_left():
     every = "".join(map(chr, range(sys.maxunicode + 1)))
     left = printable(every)
     # Cc is all of C0, DEL and C1; Cs are lone surrogates.
-    assert not [letter for letter in left if unicodedata.category(letter) in ("Cc", "Cs") or letter in BIDI]
+    assert not [letter for letter in left if unicodedata.category(letter) in ("Cc", "Cs") or letter in (*BIDI, *LINES)]
     left.encode()
 
 
@@ -23,7 +24,7 @@ def test_all_other_characters_are_kept():
     kept = [
         letter
         for letter in map(chr, range(sys.maxunicode + 1))
-        if unicodedata.category(letter) not in ("Cc", "Cs") and letter not in BIDI
+        if unicodedata.category(letter) not in ("Cc", "Cs") and letter not in (*BIDI, *LINES)
     ]
     assert printable("".join(kept)) == "".join(kept)
 
