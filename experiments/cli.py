@@ -250,7 +250,7 @@ def _labels(arguments: argparse.Namespace) -> int:
     if arguments.taken is not None:
         taken = labels.take_in(folder, config, arguments.taken)
         print(f"{taken.new:,} answers taken in, {taken.known:,} known before, {taken.strange:,} to no question here")
-    found = labels.counts_by_cell(folder)
+    found = labels.counts_by_cell(folder, config)
     if not found:
         raise UserError(
             f"{str(arguments.directory)!r} has no ledger: its world knows every answer, and label_log is off"

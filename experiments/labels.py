@@ -28,27 +28,24 @@ __all__ = [
     "counts_by_cell",
     "labels_table",
     "preferences_of",
-    "spent_by_cell",
     "table_of",
     "take_in",
     "write_table",
 ]
 
 
-def counts_by_cell(folder: RunFolder) -> dict[str, Counts]:
-    """Return what the ledger of each cell holds, by the cell's name; cells without one are left out."""
+def counts_by_cell(folder: RunFolder, config: RunConfig) -> dict[str, Counts]:
+    """Return what the ledger of each cell holds, by the cell's name; cells without one are left out.
+
+    So are those of fewer seeds, which the run had before it was extended: their answers were taken over.
+    """
     found = {}
-    for path in sorted(folder.cells.glob("*")):
-        connection = read(path)
+    for cell in cells(config):
+        connection = read(folder.cell(cell.name).path)
         if connection is not None:
             with closing(connection):
-                found[path.name] = counts(connection.execute)
+                found[cell.name] = counts(connection.execute)
     return found
-
-
-def spent_by_cell(folder: RunFolder) -> dict[str, int]:
-    """Return how many answers each cell may have paid for, by its name."""
-    return {name: found.spent for name, found in counts_by_cell(folder).items()}
 
 
 def labels_table(path: Path, agent: str, seeds: Sequence[int]) -> Any:

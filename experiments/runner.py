@@ -157,7 +157,8 @@ class _Cells:
         claim(self.folder, self.config, self.identity)
         add_start(self.folder.environment, environment)
         if self.config.budget.run is not None:
-            start_counting(self.folder.fuse, labels.spent_by_cell(self.folder))
+            held = labels.counts_by_cell(self.folder, self.config)
+            start_counting(self.folder.fuse, {name: counts.spent for name, counts in held.items()})
         self._check_metric()
         unfinished = [cell.name for cell in self.todo]
         for report in self._each([Task(cell.name, run_cell, (self._task(cell),)) for cell in self.todo]):

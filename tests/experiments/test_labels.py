@@ -35,7 +35,7 @@ def test_a_stopped_run_asks_again_only_what_was_being_asked(tmp_path, checkpoint
     assert asked(tmp_path / "stopped") == asked(tmp_path / "whole")
     for read in (results, labels):
         assert read(tmp_path / "stopped" / "run").equals(read(tmp_path / "whole" / "run"))
-    found = counts_by_cell(RunFolder(tmp_path / "stopped" / "run"))
+    found = counts_by_cell(RunFolder(tmp_path / "stopped" / "run"), config)
     assert {name: held.asked_again for name, held in found.items()} == {"passive-seeds2": 4, "thompson-seeds2": 0}
     assert {held[:4] for held in found.values()} == {(24, 24, 0, 0)}
 
@@ -165,7 +165,7 @@ def test_a_world_of_numbers_keeps_duels_where_it_is_told_to(tmp_path):
     }
     run(RunConfig.from_dict(raw), tmp_path / "without")
     assert not (tmp_path / "without" / "labels.parquet").exists()
-    assert counts_by_cell(RunFolder(tmp_path / "without")) == {}
+    assert counts_by_cell(RunFolder(tmp_path / "without"), RunConfig.from_dict(raw)) == {}
     run(RunConfig.from_dict({**raw, "label_log": True}), tmp_path / "with")
     rows = labels(tmp_path / "with").to_pylist()
     assert [(row["step"], row["prompt"], row["win"], row["source"]) for row in rows] == [
@@ -173,7 +173,7 @@ def test_a_world_of_numbers_keeps_duels_where_it_is_told_to(tmp_path):
     ]
     run(paid_run(tmp_path / "texts", label_log=False), tmp_path / "texts" / "run")
     assert labels_table(RunFolder(tmp_path / "texts" / "run").cell("passive-seeds2").path, "passive", (0, 1)) is None
-    assert counts_by_cell(RunFolder(tmp_path / "texts" / "run"))["passive-seeds2"].answered == 24
+    assert counts_by_cell(RunFolder(tmp_path / "texts" / "run"), paid_run(tmp_path))["passive-seeds2"].answered == 24
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_every_agent_has_the_same_labels(tmp_path, budget):
     run(config, tmp_path / "run")
     last = [row for row in results(tmp_path / "run").to_pylist() if row["step"] == 4]
     assert [row["queries"] for row in last] == [7] * 4
-    assert {held.asked for held in counts_by_cell(RunFolder(tmp_path / "run")).values()} == {14}
+    assert {held.asked for held in counts_by_cell(RunFolder(tmp_path / "run"), paid_run(tmp_path)).values()} == {14}
 
 
 def test_a_horizon_in_which_a_budget_cannot_be_spent_is_refused(tmp_path):
@@ -304,7 +304,7 @@ def test_a_signal_ends_a_run_after_the_questions_that_are_being_asked(tmp_path, 
         assert "Traceback" not in "".join(said)
         assert len(lines_of(tmp_path / "begun")) == len(lines_of(tmp_path / "ended"))
         wait_for(lambda: not processes_of(started.pid), 5)
-        held = counts_by_cell(RunFolder(tmp_path / "run")).values()
+        held = counts_by_cell(RunFolder(tmp_path / "run"), paid_run(tmp_path)).values()
         assert sum(one.answered for one in held) == sum(one.asked for one in held) > 0
     finally:
         end_all(started)
@@ -347,6 +347,8 @@ def test_workers_end_with_their_parent_and_a_restart_waits_for_them(tmp_path):
         # What was being asked was answered, and its answers kept: nothing is asked twice.
         assert len(begun) == len(lines_of(tmp_path / "ended")) == 12
         assert not [moment for moment in begun[:4] if died + 0.7 < moment < died + 1.4]
-        assert {held.asked_again for held in counts_by_cell(RunFolder(tmp_path / "run")).values()} == {0}
+        assert {
+            held.asked_again for held in counts_by_cell(RunFolder(tmp_path / "run"), paid_run(tmp_path)).values()
+        } == {0}
     finally:
         end_all(started)
