@@ -232,7 +232,7 @@ class RunConfig:
             if key in given:
                 values[key] = checks.text(f"'{key}'", given[key])
         if "better" in given:
-            values["better"] = checks.one_of("'better'", given["better"], _BETTER)
+            values["better"] = checks.one_of("better", given["better"], _BETTER)
         if "budget" in given:
             values["budget"] = _budget(given["budget"])
         if "data" in given:

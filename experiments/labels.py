@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,15 +115,15 @@ def assemble(folder: RunFolder, done: Sequence[Cell]) -> None:
 
     writer = None
     try:
-        with files.atomic(folder.labels) as stream:
+        # The writer is closed before the stream, whatever happens: it would write into the closed one when it dies.
+        with files.atomic(folder.labels) as stream, ExitStack() as opened:
             for cell in done:  # one at a time: a ledger may be large
                 table = labels_table(folder.cell(cell.name).path, cell.label, cell.seeds)
                 if table is not None:
-                    writer = writer or pq.ParquetWriter(stream, table.schema)
+                    writer = writer or opened.enter_context(pq.ParquetWriter(stream, table.schema))
                     writer.write_table(table)
             if writer is None:
                 raise _NoLabels
-            writer.close()
     except _NoLabels:
         folder.labels.unlink(missing_ok=True)
 

@@ -449,3 +449,21 @@ def test_a_seed_is_a_number_from_0_on(seed):
     env = make_vector("duelenv/FeatureDuel-v0", 2, num_candidates=3, dim=2)
     with pytest.raises(UserError, match="seed is"):
         duelenv.agents.make("thompson", env, seed=seed)
+
+
+def test_a_learners_state_shares_no_tensor_with_what_goes_on():
+    """A state is a copy in main memory; taking it needs no second copy where the weights lie."""
+    import torch
+
+    from duelenv.agents.learners import _on_the_host
+
+    weights = torch.ones(3, requires_grad=True)
+    state = {"state": {0: {"exp_avg": weights, "step": torch.tensor(2.0)}}, "groups": [{"lr": 0.1, "params": [0]}]}
+    taken = _on_the_host(state)
+    with torch.no_grad():
+        weights.add_(1.0)
+    assert taken["state"][0]["exp_avg"].tolist() == [1.0, 1.0, 1.0]
+    assert not taken["state"][0]["exp_avg"].requires_grad
+    assert taken["groups"] == [{"lr": 0.1, "params": [0]}]
+    if torch.cuda.is_available():
+        assert _on_the_host(weights.cuda()).device.type == "cpu"

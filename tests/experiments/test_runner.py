@@ -397,6 +397,33 @@ def test_no_temporary_file_is_left(tmp_path, monkeypatch):
     assert not [name for name in names if name.endswith(".tmp")]
 
 
+def test_what_is_measured_reaches_the_disk_as_it_is_measured(tmp_path, monkeypatch):
+    stop_after(monkeypatch, 6)
+    with pytest.raises(Interrupted):
+        run(made(FEATURES, agents=["passive"], checkpoint_seconds=1e9), tmp_path)
+    monkeypatch.undo()
+    path = tmp_path / "cells" / "passive-seeds3" / "records.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 4]
+    run(made(FEATURES, agents=["passive"], checkpoint_seconds=1e9), tmp_path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    for line in lines:
+        written = [row for row in rows if row["step"] == line["step"]]
+        assert line["simple_regret"] == [row["simple_regret"] for row in written]
+        assert line["queries"] == [row["queries"] for row in written]
+    assert [line["step"] for line in lines] == [0, 4, 8, 9]
+
+
+def test_no_checkpoint_is_taken_when_nothing_is_left_to_do(tmp_path, monkeypatch):
+    steps = []
+    save = cell_module._Run._save
+    monkeypatch.setattr(cell_module._Run, "_save", lambda self: (steps.append(self.step), save(self)))
+    run(made(FEATURES, agents=["passive"]), tmp_path)
+    assert steps
+    assert 9 not in steps
+
+
 def test_a_refused_setting_leaves_no_directory_behind(tmp_path):
     with pytest.raises(UserError, match="num_candidates"):
         run(made({**FEATURES, "env": {"id": "FeatureDuel", "num_candidates": 1}}), tmp_path / "run")
