@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.loading import load, suites
@@ -20,7 +21,7 @@ from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
 from duelenv.labels.ledger import Counts
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
 
 #: Of what raises no other, and of Ctrl-C outside a run.
 _MISTAKE, _INTERRUPTED = 2, 130
@@ -368,5 +369,15 @@ def _bench_words(arguments: argparse.Namespace) -> list[str]:
     return [*words, "--quick"] if arguments.quick else words
 
 
+def command() -> NoReturn:
+    """The command as a process: nothing keeps it from ending once a signal has told it to."""
+    code = main()
+    if code >= 128:
+        from duelenv.experiments.processes import leave_in_time
+
+        leave_in_time(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -28,6 +28,7 @@ __all__ = [
     "Stopped",
     "Task",
     "WorkerDied",
+    "leave_in_time",
     "outcomes",
     "stop_requested",
 ]
@@ -37,10 +38,30 @@ GRACE_SECONDS: Final = 10.0
 #: Seconds between two looks whether the run still goes on.
 _LOOK_SECONDS: Final = 0.25
 
+#: Seconds after a signal, or after its run has ended, in which this process is gone, whatever libraries still wait for.
+_LEAVE_SECONDS: Final = 2 * GRACE_SECONDS
+
+
+class _Flag:
+    """Up or down. No `Event`: its lock would be waited for for ever by a signal that comes while it is held."""
+
+    def __init__(self) -> None:
+        self._up = False
+
+    def set(self) -> None:
+        self._up = True
+
+    def clear(self) -> None:
+        self._up = False
+
+    def is_set(self) -> bool:
+        return self._up
+
+
 #: Set when the cells of this process shall stop after the round that they are in.
-_stop = threading.Event()
+_stop = _Flag()
 #: Set while a worker does a task.
-_working = threading.Event()
+_working = _Flag()
 
 
 class Stopped(Exception):
@@ -175,6 +196,7 @@ class Ending:
         self._gentle = False
         self._asked = False
         self._timer: threading.Timer | None = None
+        self._leaving: threading.Timer | None = None
 
     @classmethod
     @contextmanager
@@ -192,8 +214,9 @@ class Ending:
         try:
             yield ending
         finally:
-            if ending._timer is not None:
-                ending._timer.cancel()
+            for timer in (ending._timer, ending._leaving):
+                if timer is not None:
+                    timer.cancel()
             for number, handler in before.items():
                 signal.signal(number, handler)
             _stop.clear()
@@ -225,8 +248,20 @@ class Ending:
         self.signal = self.signal or number
         if not first or not self._gentle:
             raise KeyboardInterrupt
-        self._say("stopping after the questions that are being asked; once more to stop at once")
         self.ask()
+        self._leaving = leave_in_time(128 + number)
+        self._say("stopping after the questions that are being asked; once more to stop at once")
+
+
+def leave_in_time(code: int) -> threading.Timer:
+    """End this process some seconds from now, if it has not ended by itself; everything written is safe by then.
+
+    A library that lost its workers to a signal may wait for them without end.
+    """
+    leaving = threading.Timer(_LEAVE_SECONDS, os._exit, (code,))
+    leaving.daemon = True
+    leaving.start()
+    return leaving
 
 
 #: Ctrl-C, and what batch systems and service managers send.

@@ -2,9 +2,9 @@
 
 A label is asked for once (`path`, with `duelenv.oracles.sources` for sources that answer later), decided by one coin
 (`coins`), disturbed on purpose by stages (`stage`, `pipeline`), and told once: with its own step, or in `info["late"]`
-of a later one as `Arrivals` with what was shown and played (`arrivals`, `open_rounds`), and all of it can be written down
-(`ledger`, `ledger_file`). Nothing here knows a world or
-an agent, nor any particular disturbance: those are in `duelenv.disturbances`.
+of a later one as `Arrivals` with what was shown and played (`arrivals`, `open_rounds`). All of it can be written down
+(`ledger`, `ledger_file`). Nothing here knows a world or an agent, nor any particular disturbance: those are in
+`duelenv.disturbances`.
 """
 
 from duelenv.labels.arrivals import Arrivals
