@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def load_modules(modules: Sequence[str]) -> None:
         path = Path(name)
         if not path.is_file():
             raise UserError(f"No Python file {name!r}: correct 'modules'")
-        key = f"duelenv_run_{path.stem}"
+        # By what it holds: names come twice, and a copy elsewhere registers nothing new.
+        key = f"duelenv_run_{path.stem}_{zlib.crc32(path.read_bytes()):08x}"
         if key in sys.modules:  # the same process runs many cells
             continue
         spec = importlib.util.spec_from_file_location(key, path)

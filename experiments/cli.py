@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)
         return _say(str(error) or "Interrupted.", getattr(error, "exit_code", _INTERRUPTED))
     except OSError as error:
-        return _say(f"{error}: free space on the disk, or correct permissions, and run the same command again")
+        return _say(f"the system refuses ({error}): correct that and run the same command again")
     except Exception as error:
         if not hasattr(error, "exit_code") and not isinstance(error, UserError):
             raise

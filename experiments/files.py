@@ -18,7 +18,8 @@ __all__ = ["append", "atomic", "digest_of", "read_sealed", "write_json", "write_
 def write_text(path: Path, text: str) -> None:
     """Write text to `path`, all of it or nothing."""
     with atomic(path) as stream:
-        stream.write(text.encode("utf-8"))
+        # Half a surrogate pair becomes its escape, which JSON reads back.
+        stream.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

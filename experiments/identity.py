@@ -118,7 +118,7 @@ def settings_of(folder: RunFolder) -> RunConfig:
         written = RunConfig.from_dict(read)
         if marker is None or written.deciding() == marker["settings"]:
             return written
-    except (OSError, ValueError, AttributeError, yaml.YAMLError, UserError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
         if marker is None:
             raise UserError(
                 f"{str(folder.config)!r} cannot be read ({_first_line(error)}), and {folder.marker.name} is missing or "
@@ -151,7 +151,7 @@ def _is_left_of(folder: RunFolder, config: RunConfig, identity: Identity) -> boo
         return all(stamps)
     try:
         written = RunConfig.from_dict(parse_yaml(folder.config.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError, UserError):
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
         return False
     return written.deciding() == config.deciding() and not (folder.cells.is_dir() and any(folder.cells.iterdir()))
 

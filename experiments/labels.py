@@ -87,7 +87,7 @@ def labels_table(path: Path, agent: str, seeds: Sequence[int]) -> Any:
         places = [None if row[column] is None else numbers[row[column]] for row in duels]
         return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), dictionary)
 
-    answers = [said.get((row[0], row[1]), (None, None, None)) for row in duels]
+    answers = [said.get((row[0], row[1], *row[4:7]), (None, None, None)) for row in duels]
     return pa.table(
         {
             "agent": pa.array([agent] * len(duels), pa.string()),
@@ -261,13 +261,12 @@ def take_in(folder: RunFolder, config: RunConfig, path: Path) -> TakenIn:
 def _give_back(folder: RunFolder, config: RunConfig, table: Table) -> TakenIn:
     by_cell: dict[str, list[tuple[Request, Answer]]] = {}
     names = {(cell.label, seed): cell.name for cell in cells(config) for seed in cell.seeds}
-    total = strange = 0
+    strange = 0
     for index in range(table.num_rows):
         # In CSV, what is null is empty.
         row: dict[str, Any] = {name: None if column[index] == "" else column[index] for name, column in table.items()}
         if row["id"] is None:
             continue
-        total += 1
         name = names.get((row["agent"], int(row["seed"])))
         if name is None:
             strange += 1
@@ -281,11 +280,13 @@ def _give_back(folder: RunFolder, config: RunConfig, table: Table) -> TakenIn:
         win = float("nan") if row["win"] is None else float(row["win"])
         answer = checked(Answer(key, win, float(row["tie"] or 0.0)))
         by_cell.setdefault(name, []).append((Request(key, number, place, *words), answer))
-    new = 0
+    new = known = 0
     for name, answered in by_cell.items():
         with _open_ledger(folder, name) as ledger:
-            new += ledger.take_in(answered)
-    return TakenIn(new, total - strange - new, strange)
+            before = len(ledger.answers_to([request for request, _ in answered]))
+            taken = ledger.take_in(answered)
+            new, known, strange = new + taken, known + before, strange + len(answered) - before - taken
+    return TakenIn(new, known, strange)
 
 
 def _answer_open(folder: RunFolder, config: RunConfig, given: GivenLabels) -> TakenIn:
@@ -321,13 +322,13 @@ def _open_ledger(folder: RunFolder, name: str) -> Iterator[Ledger]:
         yield ledger
 
 
-def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, int], tuple[str, float | None, float]]:
-    """What was answered to each duel, by round and row: id, win and tie."""
+def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, ...], tuple[str, float | None, float]]:
+    """What was answered to each duel, by round, row and the numbers of its texts: id, win and tie."""
     return {
-        (number, row): (key, win, tie)
-        for key, number, row, win, tie in connection.execute(
-            "SELECT requests.id, requests.round, requests.row, win, tie FROM requests JOIN answers USING (id) "
-            "WHERE purpose = 'duel' AND superseded = 0"
+        tuple(place): (key, win, tie)
+        for key, win, tie, *place in connection.execute(
+            "SELECT requests.id, win, tie, requests.round, row, prompt, first, second "
+            "FROM requests JOIN answers USING (id) WHERE purpose = 'duel' AND superseded = 0"
         )
     }
 

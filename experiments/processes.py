@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -129,9 +129,18 @@ def _perform(task: Task, lease: Lease | None) -> Outcome:
             return Outcome(task.name, "stopped")
         except UserError as error:
             return Outcome(task.name, "refused", message=str(error))
-        except (Exception, SystemExit) as error:
-            message = " ".join(f"{type(error).__name__}: {error}".split())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's code may raise
+            message = " ".join(f"{type(error).__name__}: {_words_of(error)}".split())
             return Outcome(task.name, "failed", message=message, trace=traceback.format_exc())
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "no words: its __str__ fails"
 
 
 @contextmanager
@@ -168,11 +177,10 @@ def _watch(lease: Lease, over: threading.Event) -> None:
             return
 
 
-def _start_worker() -> None:
+def _start_worker(parent: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent, ends gently, and does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _stop.set() if _working.is_set() else os._exit(143))
-    parent = os.getppid()
 
     def follow() -> None:
         pause = threading.Event()
@@ -210,7 +218,9 @@ class Ending:
         ending = cls(tell, say)
         _stop.clear()
         main = threading.current_thread() is threading.main_thread()
-        before = {number: signal.signal(number, ending._take) for number in _SIGNALS} if main else {}
+        # What was ignored stays so, as under nohup.
+        taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN] if main else []
+        before = {number: signal.signal(number, ending._take) for number in taken}
         try:
             yield ending
         finally:
@@ -264,8 +274,21 @@ def leave_in_time(code: int) -> threading.Timer:
     return leaving
 
 
-#: Ctrl-C, and what batch systems and service managers send.
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+#: Ctrl-C, what batch systems and service managers send, and the end of a terminal.
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+
+
+def _forget_signals() -> None:
+    """Leave signals to the parent in a process that was forked while a run goes on, as some backends do."""
+    for number in _SIGNALS:
+        handler = signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL
+        if getattr(signal.getsignal(number), "__func__", None) is Ending._take:
+            with suppress(ValueError):  # not forked by a main thread
+                signal.signal(number, handler)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_signals)
 
 
 def outcomes(
@@ -294,7 +317,7 @@ def outcomes(
     settings: dict[str, Any] = {"n_jobs": jobs}
     if backend == "loky":
         # Threads are set in the environment of each worker, before it loads NumPy.
-        settings |= {"inner_max_num_threads": threads, "initializer": _start_worker}
+        settings |= {"inner_max_num_threads": threads, "initializer": _start_worker, "initargs": (os.getpid(),)}
     with joblib.parallel_config(backend, **settings):
         streams = backend in ("loky", "threading", "sequential")
         parallel = joblib.Parallel(

@@ -47,7 +47,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Terminated(Interrupted):
-    """SIGTERM during a run, which batch systems send; says how far it came."""
+    """SIGTERM during a run, which batch systems send, or SIGHUP; says how far it came."""
 
     exit_code = 143
 
@@ -107,10 +107,13 @@ def run(config: RunConfig, directory: Path | str, *, progress: bool | None = Non
             raise
         except KeyboardInterrupt as error:
             finished = sum(folder.cell(cell.name).finished for cell in every)
-            kind, word = (Terminated, "Terminated") if ending.signal == signal.SIGTERM else (Interrupted, "Interrupted")
-            raise kind(
-                f"{word} with {finished} of {len(every)} cells finished; the same command continues where it stopped"
-            ) from error
+            by_hand = ending.signal in (None, signal.SIGINT)
+            ended = (Interrupted if by_hand else Terminated)(
+                f"{'Interrupted' if by_hand else 'Terminated'} with {finished} of {len(every)} cells finished; the "
+                "same command continues where it stopped"
+            )
+            ended.exit_code = 128 + (ending.signal or signal.SIGINT)
+            raise ended from error
 
 
 @contextmanager
@@ -287,6 +290,11 @@ def prepare(config: RunConfig) -> dict[str, Any]:
         UserError: The first setting that is refused.
     """
     assembly.load_modules(config.modules)
+    if config.budget.run is not None and config.oracle is None and config.evaluation_oracle is None:
+        raise UserError(
+            f"'budget.run' is {config.budget.run}, a limit on answers that somebody may be paid for, and here the "
+            "world knows every answer itself: leave it out, or set 'budget.labels'"
+        )
     policy = start_policy(config)
     worlds: dict[str, Any] = {}  # by what an agent changes in them: most agents share one
     for agent in config.agents:

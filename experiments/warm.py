@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,9 @@ def _given(table: Table, columns: Sequence[Sequence[Any]]) -> GivenLabels:
     kept = []
     for row, values in enumerate(zip(*columns, strict=True)):
         *texts, label = values
+        if isinstance(label, str):  # as CSV gives it
+            with suppress(ValueError):
+                label = float(label) if label.strip() else None
         if label is None or (isinstance(label, float) and np.isnan(label)):
             continue
         if not all(isinstance(text, str) for text in texts):

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple, TextIO, cast
 
 from duelenv.ground.errors import UserError
 
+_LONGEST_FIELD = 2**31 - 1
+"""Characters of a CSV field; the reader's own limit, 2**17, is less than some responses."""
+
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".csv", ".csv.gz")
 
 Columns = Mapping[str, list[Any]]
@@ -117,6 +120,7 @@ def _read_json_lines(path: Path, lines: Iterable[str]) -> Columns:
 
 
 def _read_csv(path: Path, lines: Iterable[str]) -> Columns:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
     reader = csv.reader(lines, strict=True)
     try:
         names = next(reader, [])

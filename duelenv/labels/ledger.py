@@ -163,7 +163,7 @@ class Ledger:
         answer to a round that was closed before comes in the next one.
 
         Returns:
-            How many were new.
+            How many were new. Not among them are those in whose place another question stands here.
         """
         given = {request.id: (request, answer) for request, answer in answered}
         known = self._known([request for request, _ in given.values()])
@@ -174,6 +174,8 @@ class Ledger:
             if has is not None:
                 continue
             if before is None:
+                if request.round <= self._closed or self._stands(request.round, request.row):
+                    continue
                 texts = (self._text(request.prompt), self._text(request.first), self._text(request.second))
                 rows.append((key, "duel", request.round, request.row, *texts, 1, 0))
             # A round that was played is not played again: its answer comes in the next one.
@@ -273,7 +275,8 @@ class Ledger:
     def close(self) -> None:
         """Bring everything to the disk and close the files."""
         try:
-            self.flush()
+            if not self._file.broken:  # whoever broke it has said why
+                self.flush()
         finally:
             self._file.close()
 
@@ -310,6 +313,13 @@ class Ledger:
             (number,),
         ).fetchall()
         return [(*row, 1) for row in found if row[0] not in ids]
+
+    def _stands(self, number: int, row: int) -> bool:
+        """Tell whether a question of a duel stands in a place."""
+        found = self._query(
+            "SELECT 1 FROM requests WHERE purpose = 'duel' AND round = ? AND row = ? AND superseded = 0", (number, row)
+        ).fetchone()
+        return found is not None
 
     def _duel(self, number: int, row: int) -> Row | None:
         found: Row | None = self._query(

@@ -60,6 +60,7 @@ class LedgerFile:
     Attributes:
         connection: For queries.
         healed: What was made good on opening, as sentences.
+        broken: Whether a write failed, so that no other may follow.
 
     Raises:
         UserError: Both files are damaged, or the disk refuses.
@@ -69,7 +70,7 @@ class LedgerFile:
         self._folder = folder
         self._path, self._copy_path = folder / DATABASE, folder / COPY
         self.healed: list[str] = []
-        self._broken = False
+        self.broken = False
         with _disk_errors(self._path):
             folder.mkdir(parents=True, exist_ok=True)
             copy = _read_copy(self._copy_path)
@@ -131,7 +132,7 @@ class LedgerFile:
         Raises:
             UserError: The disk refuses.
         """
-        if self._broken:
+        if self.broken:
             raise UserError(
                 f"{str(self._path)!r} could not be written before: free space on the disk and run the same command "
                 "again"
@@ -142,16 +143,16 @@ class LedgerFile:
             try:
                 _apply(self.connection, [(number, changes)])
             except BaseException:
-                self._broken = True
+                self.broken = True
                 if precious:
                     self._copy.write(line)
                 raise
             self._commits = number
-            self._broken = True  # unless the copy follows
+            self.broken = True  # unless the copy follows
             written = self._copy.write(line)
             if written != len(line):
                 raise OSError(f"only {written} of {len(line)} bytes of {COPY!r} could be written")
-            self._broken = False
+            self.broken = False
 
     def close(self) -> None:
         """Close both files."""
@@ -243,7 +244,11 @@ def _commits(connection: sqlite3.Connection) -> int:
 
 def _is_sound(path: Path) -> bool | None:
     """Tell whether every row of a database is as it was written; None where there is no database."""
-    if not path.exists() or path.stat().st_size == 0:
+    if not path.exists():
+        return None
+    if not path.is_file():
+        return False
+    if path.stat().st_size == 0:
         return None
     try:
         with closing(_connect(path)) as connection:
@@ -315,6 +320,8 @@ class _Copy(NamedTuple):
 def _read_copy(path: Path) -> _Copy:
     if not path.exists():
         return _Copy([], whole=True, torn=False)
+    if not path.is_file():
+        return _Copy([], whole=False, torn=False)
     *complete, rest = path.read_bytes().split(b"\n")
     lines: list[tuple[int, Changes]] = []
     for raw in complete:

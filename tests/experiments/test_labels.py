@@ -116,6 +116,40 @@ def test_what_a_lost_run_had_asked_is_given_back(tmp_path, kind):
     assert labels(tmp_path / "new" / "run").equals(labels(tmp_path / "old" / "run"))
 
 
+def test_labels_of_another_run_stand_in_nobodys_place(tmp_path):
+    """The same seed in the same place, and other texts."""
+    old = paid_run(tmp_path / "old", env={"id": "PoolDuel", "horizon": 6, "batch": 2, "num_candidates": 3})
+    run(old, tmp_path / "old" / "run")
+    config = paid_run(tmp_path / "new")
+    run(config, tmp_path / "new" / "run")
+    before = labels(tmp_path / "new" / "run")
+    write_table(labels(tmp_path / "old" / "run"), tmp_path / "old.parquet")
+    folder = RunFolder(tmp_path / "new" / "run")
+    taken = take_in(folder, config, tmp_path / "old.parquet")
+    assert taken.new == 0
+    assert taken.strange > 0
+    run(config, tmp_path / "new" / "run")
+    assert labels(tmp_path / "new" / "run").equals(before)
+
+
+def test_an_export_warms_whatever_its_kind(tmp_path):
+    run(paid_run(tmp_path), tmp_path / "run")
+    for kind in ("parquet", "jsonl", "csv"):
+        write_table(labels(tmp_path / "run"), tmp_path / f"all.{kind}")
+    given = [warm.read_labels(tmp_path / f"all.{kind}").labels.tolist() for kind in ("parquet", "jsonl", "csv")]
+    assert given[0] == given[1] == given[2]
+    assert set(given[0]) == {0.0, 1.0}
+
+
+def test_half_a_surrogate_pair_ends_no_run(tmp_path):
+    config = paid_run(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "pool.jsonl").read_text().splitlines()]
+    rows = [{**row, "prompt": row["prompt"] + "\ud800"} for row in rows]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(config, tmp_path / "run")
+    assert len(labels(tmp_path / "run")) == 48
+
+
 def test_an_id_that_does_not_fit_is_refused(tmp_path):
     run(paid_run(tmp_path), tmp_path / "run")
     rows = labels(tmp_path / "run").to_pylist()

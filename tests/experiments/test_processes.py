@@ -45,6 +45,8 @@ def test_what_a_task_raises_is_told_whatever_its_class(jobs):
         code("awkward", AWKWARD),
         code("refused", refusal),
         code("leaves", "raise SystemExit('has had enough')"),
+        code("strange", "class Strange(BaseException): pass\nraise Strange('words ' + chr(0xD800))"),
+        code("dumb", "class Dumb(Exception):\n    __str__ = None\nraise Dumb"),
         Task("getpid", os.getpid, ()),
     ]
     ended = {outcome.name: outcome for outcome in outcomes(tasks, backend="loky", jobs=jobs, threads=1)}
@@ -52,6 +54,8 @@ def test_what_a_task_raises_is_told_whatever_its_class(jobs):
     assert "Traceback" in ended["awkward"].trace
     assert (ended["refused"].kind, ended["refused"].message) == ("refused", "too small; make it larger")
     assert (ended["leaves"].kind, ended["leaves"].message) == ("failed", "SystemExit: has had enough")
+    assert (ended["strange"].kind, ended["strange"].message) == ("failed", "Strange: words \ud800")
+    assert (ended["dumb"].kind, ended["dumb"].message) == ("failed", "Dumb: no words: its __str__ fails")
     assert (ended["getpid"].value == os.getpid()) == (jobs == 1)
 
 
@@ -291,6 +295,7 @@ def end_all(started):
         (1, signal.SIGTERM, 143, "Terminated"),
         (2, signal.SIGTERM, 143, "Terminated"),
         (2, signal.SIGINT, 130, "Interrupted"),
+        (1, signal.SIGHUP, 129, "Terminated"),
     ],
 )
 def test_a_signal_ends_a_run_after_the_questions_that_are_being_asked(tmp_path, jobs, number, code, word):
@@ -352,3 +357,43 @@ def test_workers_end_with_their_parent_and_a_restart_waits_for_them(tmp_path):
         } == {0}
     finally:
         end_all(started)
+
+
+@linux
+def test_a_worker_that_starts_after_its_parent_died_ends_at_once():
+    child = subprocess.run(
+        [sys.executable, "-c", "from duelenv.experiments.processes import _start_worker as s; import time; s(1 << 22);"
+         "time.sleep(20)"],
+        timeout=15,
+        check=False,
+    )  # fmt: skip
+    assert child.returncode == 1
+
+
+def test_processes_that_a_backend_forks_leave_signals_to_their_parent(tmp_path):
+    config = paid_run(tmp_path, backend="multiprocessing", jobs=2)
+    for number in range(4):
+        run(config, tmp_path / str(number))
+    assert results(tmp_path / "0").equals(results(tmp_path / "3"))
+
+
+def test_a_fuse_where_nobody_is_paid_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"'budget\.run' is 3, a limit on answers"):
+        run(paid_run(tmp_path, oracle=None, budget={"run": 3}), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite", "ledger.copy"])
+def test_a_directory_in_the_place_of_a_ledger_is_set_aside_or_said(tmp_path, capsys, name):
+    config = paid_run(tmp_path)
+    run(config, tmp_path / "run")
+    before = asked(tmp_path)
+    place = tmp_path / "run" / "cells" / "passive-seeds2"
+    (place / name).unlink()
+    (place / name).mkdir()
+    (place / "result.parquet").unlink()
+    if name == "ledger.sqlite":
+        run(config, tmp_path / "run")
+    else:
+        with pytest.raises(UserError, match=name):
+            run(config, tmp_path / "run")
+    assert asked(tmp_path) == before
