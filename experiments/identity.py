@@ -84,7 +84,8 @@ def check_owner(folder: RunFolder, config: RunConfig, identity: Identity) -> Non
             f"The run directory {str(root)!r} was written by version 0.1, whose runs cannot be continued: look at it "
             "with 'duelenv report', and choose another one with --output"
         )
-    others = [path.name for path in root.iterdir() if path.name not in (folder.lock.name, folder.marker.name)]
+    own = (folder.lock.name, folder.marker.name)
+    others = [path.name for path in root.iterdir() if path.name not in own and path not in _half_written(root)]
     if others and not _is_left_of(folder, config, identity):
         if not folder.cells.is_dir() and not folder.marker.exists():
             raise UserError(f"{str(root)!r} is not a run directory and not empty: choose another one with --output")
@@ -96,12 +97,19 @@ def check_owner(folder: RunFolder, config: RunConfig, identity: Identity) -> Non
 
 def claim(folder: RunFolder, config: RunConfig, identity: Identity) -> None:
     """Write what a folder is, which `check_owner` has let pass."""
+    for leftover in _half_written(folder.root):
+        leftover.unlink(missing_ok=True)
     marker = {"form": _FORM, **identity, "config": json.loads(json.dumps(config.to_dict()))}
     if files.read_sealed(folder.marker) != marker:
         files.write_sealed(folder.marker, marker)
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     if not folder.config.is_file() or folder.config.read_bytes() != text.encode("utf-8"):
         files.write_text(folder.config, text)
+
+
+def _half_written(root: Path) -> list[Path]:
+    """Files that a process was writing when it was killed."""
+    return list(root.glob(".*.tmp"))
 
 
 def settings_of(folder: RunFolder) -> RunConfig:

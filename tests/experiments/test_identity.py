@@ -205,6 +205,14 @@ def test_killed_before_it_said_whose_it_is(tmp_path):
     assert results(tmp_path / "run").equals(results(tmp_path / "whole"))
 
 
+def test_killed_while_it_wrote_whose_it_is(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.lock").touch()
+    (tmp_path / "run" / ".run.json.123.tmp").write_text('{"form"')
+    run(made(), tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
 def test_a_refused_process_has_written_nothing(tmp_path):
     run(made(), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
