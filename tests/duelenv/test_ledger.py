@@ -139,6 +139,16 @@ def test_an_answer_comes_again_in_its_own_round(tmp_path):
     ledger.close()
 
 
+def test_an_answer_from_elsewhere_to_a_round_that_was_played_comes_in_the_next_one(tmp_path):
+    ledger = Ledger(tmp_path)
+    for number in range(3):
+        ledger.put(number, [request(number)])
+        ledger.answer(number, [])
+    assert ledger.take_in([(request(0), Answer(request(0).id, 0.5)), (request(7), Answer(request(7).id, 1.0))]) == 2
+    assert [[answer.win for answer in ledger.came_in(number)] for number in (0, 3, 7)] == [[], [0.5], [1.0]]
+    ledger.close()
+
+
 def test_comparisons_are_counted_apart_by_the_round_of_their_first_asking(tmp_path):
     ledger = Ledger(tmp_path)
     for number, names in ((0, "ab"), (5, "bc")):
