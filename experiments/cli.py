@@ -251,6 +251,8 @@ def _labels(arguments: argparse.Namespace) -> int:
     if arguments.taken is not None:
         taken = labels.take_in(folder, config, arguments.taken)
         print(f"{taken.new:,} answers taken in, {taken.known:,} known before, {taken.strange:,} to no question here")
+        if taken.too_late:
+            print(f"finished cells among theirs: {taken.too_late}, whose agents are not told of them any more")
     found = labels.counts_by_cell(folder, config)
     if not found:
         raise UserError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from duelenv.data.tables import Table, read_table
 from duelenv.experiments import files
@@ -32,6 +33,10 @@ __all__ = [
     "take_in",
     "write_table",
 ]
+
+
+#: Stands in tables for half a surrogate pair, which UTF-8 cannot hold.
+_UNWRITABLE: Final = "\ufffd"
 
 
 def counts_by_cell(folder: RunFolder, config: RunConfig) -> dict[str, Counts]:
@@ -235,11 +240,13 @@ class TakenIn(NamedTuple):
         new: Answers that were written down.
         known: Those whose question had an answer already.
         strange: Those to no question of this run.
+        too_late: How many cells with new answers are finished, so that their agents are not told of them.
     """
 
     new: int
     known: int
     strange: int
+    too_late: int = 0
 
 
 def take_in(folder: RunFolder, config: RunConfig, path: Path) -> TakenIn:
@@ -260,6 +267,7 @@ def take_in(folder: RunFolder, config: RunConfig, path: Path) -> TakenIn:
 
 def _give_back(folder: RunFolder, config: RunConfig, table: Table) -> TakenIn:
     by_cell: dict[str, list[tuple[Request, Answer]]] = {}
+    unfit: set[str] = set()  # ids of texts that stand otherwise in the table than they were asked
     names = {(cell.label, seed): cell.name for cell in cells(config) for seed in cell.seeds}
     strange = 0
     for index in range(table.num_rows):
@@ -274,19 +282,27 @@ def _give_back(folder: RunFolder, config: RunConfig, table: Table) -> TakenIn:
         words = [row[column] or "" for column in ("prompt", "first", "second")]
         key, number, place = str(row["id"]), int(row["step"]) - 1, int(row["row"])
         if not key.endswith(request_id(0, number, place, *words).partition("-")[2]):
-            raise UserError(
-                f"{table.place(index)} has an id that does not fit its step, row and texts: export the labels again"
-            )
+            if not any(_UNWRITABLE in text for text in words):
+                raise UserError(
+                    f"{table.place(index)} has an id that does not fit its step, row and texts: export the labels again"
+                )
+            unfit.add(key)
         win = float("nan") if row["win"] is None else float(row["win"])
         answer = checked(Answer(key, win, float(row["tie"] or 0.0)))
         by_cell.setdefault(name, []).append((Request(key, number, place, *words), answer))
     new = known = 0
     for name, answered in by_cell.items():
         with _open_ledger(folder, name) as ledger:
-            before = len(ledger.answers_to([request for request, _ in answered]))
-            taken = ledger.take_in(answered)
+            requests = [request for request, _ in answered]
+            before, asked = len(ledger.answers_to(requests)), ledger.among(requests)
+            taken = ledger.take_in(one for one in answered if one[0].id not in unfit or one[0].id in asked)
             new, known, strange = new + taken, known + before, strange + len(answered) - before - taken
-    return TakenIn(new, known, strange)
+    return TakenIn(new, known, strange, _over(folder, by_cell) if new else 0)
+
+
+def _over(folder: RunFolder, names: Iterable[str]) -> int:
+    """Count the cells that are finished, so that their agents hear nothing more."""
+    return sum(folder.cell(name).finished for name in names)
 
 
 def _answer_open(folder: RunFolder, config: RunConfig, given: GivenLabels) -> TakenIn:
@@ -294,6 +310,7 @@ def _answer_open(folder: RunFolder, config: RunConfig, given: GivenLabels) -> Ta
     for prompt, first, second, label in zip(given.prompts, given.first, given.second, given.labels, strict=True):
         labels.setdefault((prompt, first, second), float(label))
     used: set[tuple[str, str, str]] = set()
+    told: list[str] = []
     new = 0
     for cell in cells(config):
         if not (folder.cell(cell.name).path / DATABASE).exists():
@@ -312,8 +329,10 @@ def _answer_open(folder: RunFolder, config: RunConfig, given: GivenLabels) -> Ta
                 used.add(key)
                 said = Answer(request.id, 0.0, tie=1.0) if label == 0.5 else Answer(request.id, label)
                 answered.append((request, said))
-            new += ledger.take_in(answered)
-    return TakenIn(new, 0, len(labels) - len(used))
+            taken = ledger.take_in(answered)
+            new += taken
+            told += [cell.name] if taken else []
+    return TakenIn(new, 0, len(labels) - len(used), _over(folder, told))
 
 
 @contextmanager
@@ -334,5 +353,5 @@ def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, ...], tuple[str,
 
 
 def _valid(text: str) -> str:
-    """A text as UTF-8 can hold it: half a surrogate pair becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """A text as a table can hold it."""
+    return re.sub("[\ud800-\udfff]", _UNWRITABLE, text)

@@ -189,6 +189,10 @@ class Ledger:
         """Return the answers that are known, by id."""
         return {key: answer for key, (_, answer) in self._known(requests).items() if answer is not None}
 
+    def among(self, requests: Sequence[Request]) -> set[str]:
+        """Return the ids of those questions that were put before."""
+        return set(self._known(requests))
+
     def is_closed(self, number: int) -> bool:
         """Tell whether a round was played before, so that its answers are those that came then."""
         return number <= self._closed

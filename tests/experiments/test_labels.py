@@ -1,6 +1,8 @@
 """The labels of a run: counted, exported, taken in, and given to another run to begin with."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ from duelenv.experiments.config import RunConfig
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.labels import counts_by_cell, labels_table, preferences_of, table_of, take_in, write_table
 from duelenv.experiments.runner import Interrupted, run
+from duelenv.labels.ledger import Ledger
 
 
 def stopped_run(folder, at, **changes):
@@ -108,8 +111,8 @@ def test_what_a_lost_run_had_asked_is_given_back(tmp_path, kind):
     config = stopped_run(tmp_path / "new", 0)
     write_table(labels(tmp_path / "old" / "run"), tmp_path / f"labels.{kind}")
     folder = RunFolder(tmp_path / "new" / "run")
-    assert take_in(folder, config, tmp_path / f"labels.{kind}") == (48, 0, 0)
-    assert take_in(folder, config, tmp_path / f"labels.{kind}") == (0, 48, 0)
+    assert take_in(folder, config, tmp_path / f"labels.{kind}") == (48, 0, 0, 0)
+    assert take_in(folder, config, tmp_path / f"labels.{kind}") == (0, 48, 0, 0)
     run(config, tmp_path / "new" / "run")
     assert not asked(tmp_path / "new")
     assert results(tmp_path / "new" / "run").equals(results(tmp_path / "old" / "run"))
@@ -148,6 +151,37 @@ def test_half_a_surrogate_pair_ends_no_run(tmp_path):
     (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run(config, tmp_path / "run")
     assert len(labels(tmp_path / "run")) == 48
+    assert {text[-1] for text in labels(tmp_path / "run")["prompt"].to_pylist()} == {"\ufffd"}
+    write_table(labels(tmp_path / "run"), tmp_path / "labels.csv")
+    folder = RunFolder(tmp_path / "run")
+    assert take_in(folder, config, tmp_path / "labels.csv") == (0, 48, 0, 0)
+    connection = sqlite3.connect(folder.cell("thompson-seeds2").path / "ledger.sqlite")
+    assert connection.execute("SELECT COUNT(*) FROM answers").fetchone() == (24,)
+    connection.close()
+    other = stopped_run(tmp_path / "other", 0, data=str(tmp_path / "pool.jsonl"))
+    taken = take_in(RunFolder(tmp_path / "other" / "run"), other, tmp_path / "labels.csv")
+    assert (taken.new, taken.strange) == (4, 44)  # of the others the texts are not known
+
+
+def test_it_is_said_that_nobody_hears_of_answers_to_a_finished_cell(tmp_path, capsys):
+    (tmp_path / "silent.py").write_text(
+        "from duelenv.oracles import register\n\n\nclass Silent:\n"
+        "    def ask(self, requests):\n        pass\n\n    def collect(self):\n        return []\n\n\n"
+        'register("silent", Silent)\n'
+    )
+    config = paid_run(tmp_path, oracle="silent", modules=[str(tmp_path / "silent.py")], agents=["passive"])
+    run(config, tmp_path / "run")
+    with closing(Ledger(RunFolder(tmp_path / "run").cell("passive-seeds2").path)) as ledger:
+        waiting = ledger.open_questions()
+    assert len(waiting) == 24
+    given = [{"prompt": one.prompt, "first": one.first, "second": one.second, "label": 1.0} for one in waiting]
+    (tmp_path / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+    assert main(["labels", str(tmp_path / "run"), "--import", str(tmp_path / "given.jsonl"), "--last", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "24 answers taken in" in said
+    assert "finished cells among theirs: 1, whose agents are not told" in said
+    assert main(["labels", str(tmp_path / "run"), "--import", str(tmp_path / "given.jsonl"), "--last", "0"]) == 0
+    assert "finished" not in capsys.readouterr().out
 
 
 def test_an_id_that_does_not_fit_is_refused(tmp_path):
@@ -162,8 +196,6 @@ def test_an_id_that_does_not_fit_is_refused(tmp_path):
 def test_open_questions_are_answered_by_labels_of_the_same_texts_in_either_order(tmp_path):
     config = stopped_run(tmp_path, 2)
     folder = RunFolder(tmp_path / "run")
-    from duelenv.labels.ledger import Ledger
-
     ledger = Ledger(folder.cell("passive-seeds2").path)
     waiting = ledger.open_questions()
     ledger.close()
@@ -177,7 +209,7 @@ def test_open_questions_are_answered_by_labels_of_the_same_texts_in_either_order
     ]
     (tmp_path / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
     taken = take_in(folder, config, tmp_path / "given.jsonl")
-    assert taken == (3, 0, 1)
+    assert taken == (3, 0, 1, 0)
     run(config, tmp_path / "run")
     rows = {row["id"]: row for row in labels(tmp_path / "run").to_pylist()}
     assert [(rows[key.id]["win"], rows[key.id]["tie"], rows[key.id]["label"]) for key in (one, two, three)] == [
