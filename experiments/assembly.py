@@ -46,7 +46,9 @@ def load_modules(modules: Sequence[str]) -> None:
     for name in modules:
         if not name.endswith(".py"):
             if importlib.util.find_spec(name.partition(".")[0]) is None:
-                raise UserError(f"No module {name!r}: give a dotted name or the path of a Python file")
+                raise UserError(
+                    f"No module {name!r}: put its folder on PYTHONPATH or install it, or give the path of a Python file"
+                )
             importlib.import_module(name)
             continue
         path = Path(name)

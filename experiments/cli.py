@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
+from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.loading import load, suites
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
@@ -98,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         help="run directory (default: runs/NAME; runs/NAME-HASH where key=value changes what is computed)",
+    )
+    run.add_argument(
+        "--answers",
+        metavar="RUN_DIR_OR_FILE",
+        type=Path,
+        help="begin with the answers of another run, or of an export of its labels: they are not asked again",
     )
     run.add_argument("--jobs", metavar="N", help="cells that run at the same time (default: one per core)")
     run.set_defaults(run=_run)
@@ -203,7 +210,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from duelenv.experiments.results import Results
     from duelenv.experiments.runner import run
 
-    run(config, directory)
+    run(config, directory, answers=arguments.answers)
     page = write_report(directory)
     print(_summary(tables(Results(directory))[0]))
     print(f"\nreport   {printable(str(page))}")
@@ -242,22 +249,25 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _labels(arguments: argparse.Namespace) -> int:
     from duelenv.experiments import labels
-    from duelenv.experiments.folder import RunFolder
     from duelenv.experiments.runner import open_run
 
     config, folder = open_run(arguments.directory), RunFolder(arguments.directory)
     if arguments.pairs and arguments.export is None:
         raise UserError("'--pairs' says what is exported: name the file with --export FILE")
     if arguments.taken is not None:
-        taken = labels.take_in(folder, config, arguments.taken)
-        print(f"{taken.new:,} answers taken in, {taken.known:,} known before, {taken.strange:,} to no question here")
+        from duelenv.experiments.answers import take_in
+
+        taken = take_in(folder, config, arguments.taken)
+        waiting = f" ({taken.waiting:,} of them wait for their question)" if taken.waiting else ""
+        print(
+            f"{taken.new:,} answers taken in{waiting}, {taken.known:,} known before, {taken.strange:,} to no question "
+            "here"
+        )
         if taken.too_late:
             print(f"finished cells among theirs: {taken.too_late}, whose agents are not told of them any more")
     found = labels.counts_by_cell(folder, config)
     if not found:
-        raise UserError(
-            f"{str(arguments.directory)!r} has no ledger: its world knows every answer, and label_log is off"
-        )
+        raise UserError(f"{str(arguments.directory)!r} has no ledger: {_why_no_ledger(folder, config)}")
     width = max(len("all"), *map(len, found))
     titles = ("asked", "answered", "open", "superseded", "evaluation", "asked again")
     print("cell".ljust(width) + "".join(title.rjust(13) for title in titles))
@@ -279,6 +289,17 @@ def _labels(arguments: argparse.Namespace) -> int:
         labels.write_table(written, arguments.export)
         print(f"\n{len(written):,} rows written to {printable(str(arguments.export))}")
     return 0
+
+
+def _why_no_ledger(folder: RunFolder, config: RunConfig) -> str:
+    from duelenv.experiments.cell import cells
+    from duelenv.experiments.identity import is_of_version_0_1
+
+    if is_of_version_0_1(folder):
+        return "version 0.1 wrote it, which kept none"
+    if not any(folder.cell(cell.name).owner.is_file() for cell in cells(config)):
+        return f"its cells are not in {str(folder.cells)!r}: nothing was played yet, or they were removed"
+    return "its world knows every answer, and label_log is off"
 
 
 def _numbers(held: Counts) -> list[int]:

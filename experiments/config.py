@@ -424,6 +424,8 @@ def _seeds(raw: object, first: object) -> tuple[int, ...]:
 
 
 def _budget(raw: object) -> BudgetConfig:
+    if not isinstance(raw, int | Mapping):
+        raise UserError(f"'budget' is {raw!r}, expected a whole number of labels, or a mapping with 'labels' and 'run'")
     given = {"labels": raw} if isinstance(raw, int) else checks.mapping("'budget'", raw)
     names = [item.name for item in dataclasses.fields(BudgetConfig)]
     checks.refuse_unknown("budget", given, names)

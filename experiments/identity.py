@@ -7,7 +7,6 @@ values that differ. Nothing here runs anything.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from duelenv.experiments import files
 from duelenv.experiments.cell import Cell, cells
 from duelenv.experiments.config import RunConfig
+from duelenv.experiments.contents import digest_of_modules, digest_of_path, names_a_file
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.loading import parse_yaml
 from duelenv.ground.errors import UserError
@@ -26,11 +26,6 @@ __all__ = ["Identity", "cell_identity", "check_owner", "claim", "identify", "is_
 
 #: Written into `run.json`; a folder without it is of version 0.1.
 _FORM: Final = 2
-
-#: Settings that may name a file or a folder, wherever they stand.
-_PATHS: Final = ("path", "matrix", "features", "model", "tokenizer", "encoder")
-#: What a folder of code or of a model holds beside itself.
-_BESIDE: Final = ("__pycache__", ".git", ".cache")
 
 Identity = dict[str, Any]
 """`settings`: what decides the results, as `RunConfig.deciding` says; `contents`: a digest by setting."""
@@ -76,7 +71,7 @@ def check_owner(folder: RunFolder, config: RunConfig, identity: Identity) -> Non
             more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
             raise UserError(
                 f"The run directory {str(root)!r} belongs to another config ({'; '.join(differences[:3])}{more}): "
-                "choose another one with --output, or remove it"
+                f"choose another one with --output NEW, which with '--answers {root}' begins with the answers in here"
             )
         return
     if is_of_version_0_1(folder):
@@ -218,39 +213,7 @@ def _contents(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the settings that name files or folders, by dotted keys, and digests of what these hold."""
     shared, agents = _split(settings)
     for key, value in {name: item for part in (shared, *agents.values()) for name, item in part.items()}.items():
-        if (key == "labels" or key.rpartition(".")[2] in _PATHS) and isinstance(value, str) and Path(value).exists():
-            yield key, _digest(Path(value))
-    modules = [_source_of(name) for name in settings["modules"]]
-    if modules:
-        digests = [None if path is None else _digest(path) for path in modules]
-        yield "modules", hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-
-
-def _source_of(module: str) -> Path | None:
-    """The file or the folder of a module; None where there is none, which is said when it is imported."""
-    if module.endswith(".py"):
-        return Path(module) if Path(module).is_file() else None
-    try:
-        spec = importlib.util.find_spec(module.partition(".")[0])
-    except (ImportError, ValueError):
-        return None
-    if spec is None or spec.origin in (None, "built-in", "frozen"):
-        return None
-    assert spec.origin is not None
-    origin = Path(spec.origin)
-    return origin.parent if spec.submodule_search_locations else origin
-
-
-def _digest(path: Path) -> str:
-    """The SHA-256 of a file, or of all files of a folder with their names."""
-    if path.is_file():
-        digest = files.digest_of(path)
-        if digest is None:
-            raise UserError(f"{str(path)!r} cannot be read: correct its permissions")
-        return digest
-    listed = sorted(
-        inner for inner in path.rglob("*") if inner.is_file() and not set(inner.relative_to(path).parts) & {*_BESIDE}
-    )
-    return hashlib.sha256(
-        json.dumps([[str(inner.relative_to(path)), files.digest_of(inner)] for inner in listed]).encode()
-    ).hexdigest()
+        if names_a_file(key, value):
+            yield key, digest_of_path(Path(value))
+    if settings["modules"]:
+        yield "modules", digest_of_modules(settings["modules"])

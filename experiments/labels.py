@@ -1,42 +1,39 @@
-"""The labels of a run, out of the ledgers of its cells and back into them: tables, counts, and files of others."""
+"""The labels of a run, out of the ledgers of its cells: tables, counts and exports.
+
+Not for what comes from elsewhere: that is `duelenv.experiments.answers`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from duelenv.data.tables import Table, read_table
 from duelenv.experiments import files
 from duelenv.experiments.cell import Cell, cells
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.folder import RunFolder
-from duelenv.experiments.locks import hold_cell, hold_run
-from duelenv.experiments.warm import GivenLabels, read_labels
 from duelenv.ground.errors import UserError
-from duelenv.labels.ledger import Counts, Ledger, counts, text_of
-from duelenv.labels.ledger_file import DATABASE, read
-from duelenv.labels.questions import request_id
-from duelenv.oracles.sources import Answer, Request, checked
+from duelenv.labels.ledger import Counts, counts, text_of
+from duelenv.labels.ledger_file import read
 
 __all__ = [
-    "TakenIn",
+    "UNWRITABLE",
     "assemble",
     "counts_by_cell",
     "labels_table",
     "preferences_of",
     "table_of",
-    "take_in",
     "write_table",
 ]
 
 
 #: Stands in tables for half a surrogate pair, which UTF-8 cannot hold.
-_UNWRITABLE: Final = "\ufffd"
+UNWRITABLE: Final = "\ufffd"
 
 
 def counts_by_cell(folder: RunFolder, config: RunConfig) -> dict[str, Counts]:
@@ -146,6 +143,10 @@ def table_of(folder: RunFolder, config: RunConfig, agent: str | None = None, see
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if agent is not None and agent not in [known.label for known in config.agents]:
+        raise UserError(f"agent is {agent!r}, expected one of {', '.join(known.label for known in config.agents)}")
+    if seed is not None and seed not in config.seeds:
+        raise UserError(f"seed is {seed}, expected one of {', '.join(map(str, config.seeds))}")
     tables = [
         labels_table(folder.cell(cell.name).path, cell.label, cell.seeds)
         for cell in cells(config)
@@ -230,117 +231,6 @@ def _is_coded(column: Any) -> bool:
     return bool(pa.types.is_dictionary(column.type))
 
 
-# From elsewhere ------------------------------------------------------------------------------------------------------
-
-
-class TakenIn(NamedTuple):
-    """What came of labels from elsewhere.
-
-    Attributes:
-        new: Answers that were written down.
-        known: Those whose question had an answer already.
-        strange: Those to no question of this run.
-        too_late: How many cells with new answers are finished, so that their agents are not told of them.
-    """
-
-    new: int
-    known: int
-    strange: int
-    too_late: int = 0
-
-
-def take_in(folder: RunFolder, config: RunConfig, path: Path) -> TakenIn:
-    """Write answers from a file into the ledgers of a run that is not running.
-
-    A file with an `id` a row, as exported from such a run, gives back what was asked and answered there. Any other file
-    of labels answers the open questions with the same texts, in whichever order its responses stand.
-
-    Raises:
-        UserError: The file or a row of it is not as expected, or the run goes on.
-    """
-    table = read_table(path)
-    with hold_run(folder.lock):
-        if {"id", "agent", "seed", "step", "row", "win", "tie"} <= set(table):
-            return _give_back(folder, config, table)
-        return _answer_open(folder, config, read_labels(path))
-
-
-def _give_back(folder: RunFolder, config: RunConfig, table: Table) -> TakenIn:
-    by_cell: dict[str, list[tuple[Request, Answer]]] = {}
-    unfit: set[str] = set()  # ids of texts that stand otherwise in the table than they were asked
-    names = {(cell.label, seed): cell.name for cell in cells(config) for seed in cell.seeds}
-    strange = 0
-    for index in range(table.num_rows):
-        # In CSV, what is null is empty.
-        row: dict[str, Any] = {name: None if column[index] == "" else column[index] for name, column in table.items()}
-        if row["id"] is None:
-            continue
-        name = names.get((row["agent"], int(row["seed"])))
-        if name is None:
-            strange += 1
-            continue
-        words = [row[column] or "" for column in ("prompt", "first", "second")]
-        key, number, place = str(row["id"]), int(row["step"]) - 1, int(row["row"])
-        if not key.endswith(request_id(0, number, place, *words).partition("-")[2]):
-            if not any(_UNWRITABLE in text for text in words):
-                raise UserError(
-                    f"{table.place(index)} has an id that does not fit its step, row and texts: export the labels again"
-                )
-            unfit.add(key)
-        win = float("nan") if row["win"] is None else float(row["win"])
-        answer = checked(Answer(key, win, float(row["tie"] or 0.0)))
-        by_cell.setdefault(name, []).append((Request(key, number, place, *words), answer))
-    new = known = 0
-    for name, answered in by_cell.items():
-        with _open_ledger(folder, name) as ledger:
-            requests = [request for request, _ in answered]
-            before, asked = len(ledger.answers_to(requests)), ledger.among(requests)
-            taken = ledger.take_in(one for one in answered if one[0].id not in unfit or one[0].id in asked)
-            new, known, strange = new + taken, known + before, strange + len(answered) - before - taken
-    return TakenIn(new, known, strange, _over(folder, by_cell) if new else 0)
-
-
-def _over(folder: RunFolder, names: Iterable[str]) -> int:
-    """Count the cells that are finished, so that their agents hear nothing more."""
-    return sum(folder.cell(name).finished for name in names)
-
-
-def _answer_open(folder: RunFolder, config: RunConfig, given: GivenLabels) -> TakenIn:
-    labels: dict[tuple[str, str, str], float] = {}
-    for prompt, first, second, label in zip(given.prompts, given.first, given.second, given.labels, strict=True):
-        labels.setdefault((prompt, first, second), float(label))
-    used: set[tuple[str, str, str]] = set()
-    told: list[str] = []
-    new = 0
-    for cell in cells(config):
-        if not (folder.cell(cell.name).path / DATABASE).exists():
-            continue
-        with _open_ledger(folder, cell.name) as ledger:
-            answered = []
-            for request in ledger.open_questions():
-                key = (request.prompt, request.first, request.second)
-                turned = (request.prompt, request.second, request.first)
-                if key in labels:
-                    label = labels[key]
-                elif turned in labels:
-                    key, label = turned, 1.0 - labels[turned]
-                else:
-                    continue
-                used.add(key)
-                said = Answer(request.id, 0.0, tie=1.0) if label == 0.5 else Answer(request.id, label)
-                answered.append((request, said))
-            taken = ledger.take_in(answered)
-            new += taken
-            told += [cell.name] if taken else []
-    return TakenIn(new, 0, len(labels) - len(used), _over(folder, told))
-
-
-@contextmanager
-def _open_ledger(folder: RunFolder, name: str) -> Iterator[Ledger]:
-    with hold_cell(folder.cell(name).lock, lambda: False), closing(Ledger(folder.cell(name).path)) as ledger:
-        yield ledger
-
-
 def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, ...], tuple[str, float | None, float]]:
     """What was answered to each duel, by round, row and the numbers of its texts: id, win and tie."""
     return {
@@ -354,4 +244,4 @@ def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, ...], tuple[str,
 
 def _valid(text: str) -> str:
     """A text as a table can hold it."""
-    return re.sub("[\ud800-\udfff]", _UNWRITABLE, text)
+    return re.sub("[\ud800-\udfff]", UNWRITABLE, text)

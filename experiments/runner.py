@@ -12,9 +12,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from duelenv.experiments import assembly, files, labels
+from duelenv.experiments.answers import begin_with
 from duelenv.experiments.cell import Cell, CellTask, cells, run_cell, scout_cell, start_policy
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.environment import add_start, describe
@@ -36,8 +37,13 @@ from duelenv.experiments.progress import Progress
 from duelenv.experiments.warm import check_given, read_labels
 from duelenv.ground.errors import UserError
 from duelenv.ground.files import refusals_said
+from duelenv.labels.ledger_file import DATABASE
 
 __all__ = ["CellFailed", "Interrupted", "OutOfBudget", "Terminated", "assemble", "open_run", "run"]
+
+
+#: Name of the task that makes everything once.
+_PREPARATION: Final = "preparation"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -64,13 +70,17 @@ class OutOfBudget(UserError):
     exit_code = 3
 
 
-def run(config: RunConfig, directory: Path | str, *, progress: bool | None = None) -> Path:
+def run(
+    config: RunConfig, directory: Path | str, *, progress: bool | None = None, answers: Path | str | None = None
+) -> Path:
     """Runs what is not finished yet of `config` in `directory` and puts the results together.
 
     Args:
         config: The run.
         directory: Its run folder; made if absent. One that holds a run of fewer seeds or agents is extended.
         progress: Bars (True), a line per finished cell (False); by default bars on a terminal.
+        answers: A run folder, or what `duelenv labels --export` wrote, whose answers cells begin with that have no
+            ledger yet: where a run was moved, or its code was mended.
 
     Returns:
         Path of `results.parquet`.
@@ -97,7 +107,8 @@ def run(config: RunConfig, directory: Path | str, *, progress: bool | None = Non
         check_owner(folder, config, identity)  # again: until now it was not ours alone
         try:
             if todo:
-                _Cells(config, folder, identity, todo, shown, lock, ending).play()
+                source = None if answers is None else Path(answers)
+                _Cells(config, folder, identity, todo, shown, lock, ending, source).play()
             else:
                 claim(folder, config, identity)
             return assemble(config, folder.root)
@@ -143,9 +154,11 @@ class _Cells:
         shown: Progress,
         lock: RunLock,
         ending: Ending,
+        answers: Path | None,
     ) -> None:
         self.config, self.folder, self.identity = config, folder, identity
         self.todo, self.shown, self.lock, self.ending = todo, shown, lock, ending
+        self.answers = answers
         self.jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
 
     def play(self) -> None:
@@ -156,9 +169,10 @@ class _Cells:
         """
         self.shown.note(f"{self.config.name}: preparing")
         # Before anything is written, so that a setting which is refused leaves no folder behind.
-        (environment,) = self._each([Task("preparation", prepare, (self.config,))])
+        (environment,) = self._each([Task(_PREPARATION, prepare, (self.config,))])
         claim(self.folder, self.config, self.identity)
         add_start(self.folder.environment, environment)
+        self._begin_with_answers()
         if self.config.budget.run is not None:
             held = labels.counts_by_cell(self.folder, self.config)
             start_counting(self.folder.fuse, {name: counts.spent for name, counts in held.items()})
@@ -173,10 +187,28 @@ class _Cells:
         if unfinished:
             named = ", ".join(unfinished[:6]) + (f" and {len(unfinished) - 6} more" if len(unfinished) > 6 else "")
             raise OutOfBudget(
-                f"The run has spent its 'budget.run' of {self.config.budget.run} labels: {len(unfinished)} of "
-                f"{len(cells(self.config))} cells are unfinished and left out of the results ({named}); the same "
-                "command with a larger 'budget.run' goes on"
+                f"The next questions would exceed the run's 'budget.run' of {self.config.budget.run} labels: "
+                f"{len(unfinished)} of {len(cells(self.config))} cells are unfinished and left out of the results "
+                f"({named}); the same command with a larger 'budget.run' goes on"
             )
+
+    def _begin_with_answers(self) -> None:
+        """Give answers to cells without a ledger: those that the user names, and those of cells that were removed."""
+        if self.answers is not None:
+            taken = begin_with(self.folder, self.todo, self.answers)
+            unused = f"; {taken.strange:,} are to no question here" if taken.strange else ""
+            self.shown.note(f"{self.config.name}: {taken.new:,} answers taken in from {str(self.answers)!r}{unused}")
+        # Cells of fewer seeds hand theirs over themselves.
+        bare = [
+            cell for cell in self.todo if not any((path.path / DATABASE).exists() for path in self._task(cell).siblings)
+        ]
+        if bare and self.folder.labels.is_file():
+            taken = begin_with(self.folder, bare, self.folder.labels)
+            if taken.new:
+                self.shown.note(
+                    f"{self.config.name}: ledgers in {str(self.folder.cells)!r} are gone, {taken.new:,} answers taken "
+                    f"from {self.folder.labels.name}; what 'evaluate' asked is asked again"
+                )
 
     def _task(self, cell: Cell) -> CellTask:
         return CellTask(
@@ -238,14 +270,22 @@ class _Cells:
 
     def _failure(self, outcome: Outcome) -> Exception:
         if outcome.kind == "refused":
-            return UserError(outcome.message)
+            about = "" if outcome.name == _PREPARATION or len(cells(self.config)) == 1 else f"{outcome.name!r}: "
+            return UserError(about + outcome.message)
         path = self.folder.cell(outcome.name).error
+        if outcome.name == _PREPARATION:
+            failure = CellFailed(f"Before the first round, the code that the config names raised {outcome.message}")
+            failure.add_note(outcome.trace)
+            return failure
         where = ""
         with suppress(OSError):
             if path.parent.is_dir():
                 files.write_text(path, outcome.trace)
                 where = f" (traceback in {str(path)!r})"
-        failure = CellFailed(f"{outcome.name!r} stopped with {outcome.message}{where}; the same command goes on there")
+        failure = CellFailed(
+            f"{outcome.name!r} stopped with {outcome.message}{where}; the same command goes on there, and once the "
+            f"code is changed '--output NEW --answers {self.folder.root}' begins anew with the answers so far"
+        )
         failure.add_note(outcome.trace)
         return failure
 

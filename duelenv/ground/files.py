@@ -58,6 +58,14 @@ def refusals_said(path: Path) -> Iterator[None]:
     """Turn what the disk refuses into a sentence."""
     try:
         yield
+    except (IsADirectoryError, FileExistsError, NotADirectoryError) as error:
+        there = next((one for one in (path, *path.parents) if one.is_symlink() or one.exists()), path)
+        kind = "a directory" if there.is_dir() else "a link to nothing" if not there.exists() else "a file"
+        wanted = "a file" if there == path else "a directory"
+        raise UserError(
+            f"cannot write {str(path)!r}: {str(there)!r} is {kind}, expected {wanted}; move it away and run the same "
+            "command again"
+        ) from error
     except OSError as error:
         raise UserError(
             f"cannot write {str(path)!r} ({error.strerror or error}): free space on the disk, or correct its "

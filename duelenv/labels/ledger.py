@@ -12,7 +12,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from duelenv.oracles.sources import Answer, Request
 
 Purpose = Literal["duel", "evaluation"]
 """Why a question was asked: an agent fought the duel, or `evaluate` compared two responses."""
+PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 
 #: Rounds told that may wait for the next commit; they follow from answers and can be played again.
 _WAITING_ROWS: Final = 20_000
@@ -41,6 +42,8 @@ class Counts(NamedTuple):
         superseded: Questions of duels whose round was played again with other texts, as on another processor.
         evaluations: Questions that `evaluate` asked.
         asked_again: How often a question was put again, since a process died while it was put.
+        spent: Answers that may have been paid for: every question as often as it was put, and never what was answered
+            elsewhere.
     """
 
     asked: int
@@ -48,11 +51,7 @@ class Counts(NamedTuple):
     superseded: int
     evaluations: int
     asked_again: int
-
-    @property
-    def spent(self) -> int:
-        """Answers that may have been paid for: every question, each as often as it was put."""
-        return self.asked + self.superseded + self.evaluations + self.asked_again
+    spent: int
 
 
 class Ledger:
@@ -156,11 +155,15 @@ class Ledger:
         )
         return [Request(key, number, row, *map(text_of, words)) for key, number, row, *words in found]
 
-    def take_in(self, answered: Iterable[tuple[Request, Answer]]) -> int:
+    def take_in(self, answered: Iterable[tuple[Request, Answer]], purpose: Purpose = "duel") -> int:
         """Write down questions with answers that were given elsewhere; what has an answer here keeps it.
 
         A round is not closed by them: when it is played, those of its questions that they leave open are asked. An
         answer to a round that was closed before comes in the next one.
+
+        Args:
+            answered: All of them; of two with one id the last counts.
+            purpose: What the questions were asked for.
 
         Returns:
             How many were new. Not among them are those in whose place another question stands here.
@@ -174,15 +177,14 @@ class Ledger:
             if has is not None:
                 continue
             if before is None:
-                if request.round <= self._closed or self._stands(request.round, request.row):
+                if purpose == "duel" and (request.round <= self._closed or self._stands(request.round, request.row)):
                     continue
                 texts = (self._text(request.prompt), self._text(request.first), self._text(request.second))
-                rows.append((key, "duel", request.round, request.row, *texts, 1, 0))
+                rows.append((key, purpose, request.round, request.row, *texts, 0, 0))  # was never put from here
             # A round that was played is not played again: its answer comes in the next one.
             answers.append((key, max(request.round, self._closed + 1), _null(answer.win), answer.tie))
         if answers:
             self._commit({"requests": rows, "answers": answers}, precious=True)
-            self._spent += len(rows)
         return len(answers)
 
     def answers_to(self, requests: Sequence[Request]) -> dict[str, Answer]:
@@ -371,12 +373,12 @@ def counts(query: Callable[..., Any]) -> Counts:
     Args:
         query: `execute` of a connection to its tables.
     """
-    asked, answered, superseded, evaluations, again = query(
+    found = query(
         "SELECT SUM(purpose = 'duel' AND NOT superseded), "
         "SUM(purpose = 'duel' AND NOT superseded AND answers.id IS NOT NULL), SUM(superseded), "
-        "SUM(purpose = 'evaluation'), SUM(times - 1) FROM requests LEFT JOIN answers USING (id)"
+        "SUM(purpose = 'evaluation'), SUM(MAX(times - 1, 0)), SUM(times) FROM requests LEFT JOIN answers USING (id)"
     ).fetchone()
-    return Counts(*(int(number or 0) for number in (asked, answered, superseded, evaluations, again)))
+    return Counts(*(int(number or 0) for number in found))
 
 
 def text_of(stored: str | bytes) -> str:

@@ -121,7 +121,7 @@ def test_other_texts_in_the_same_place_supersede_and_can_come_back(tmp_path):
     assert ledger.put(0, [other, request(0, 1)]) == {request(0, 1).id: Answer(request(0, 1).id, 0.0)}
     assert ledger.counts[:3] == (2, 1, 1)
     assert ledger.put(0, [request(0, 0), request(0, 1)])[request(0, 0).id].win == 1.0
-    assert ledger.counts == (2, 2, 1, 0, 0)
+    assert ledger.counts == (2, 2, 1, 0, 0, 3)
     ledger.close()
 
 
@@ -156,7 +156,7 @@ def test_comparisons_are_counted_apart_by_the_round_of_their_first_asking(tmp_pa
         known = ledger.put(number, asked, "evaluation")
         ledger.answer(number, [Answer(name, 0.5) for name in names if name not in known], close=False)
     assert [ledger.evaluations(number) for number in (0, 4, 5)] == [2, 2, 3]
-    assert ledger.counts == (0, 0, 0, 3, 0)
+    assert ledger.counts == (0, 0, 0, 3, 0, 3)
     assert not ledger.is_closed(0)
     assert ledger.came_in(5) == []
     ledger.close()
@@ -231,7 +231,7 @@ def test_either_file_is_made_good_from_the_other(tmp_path, name, damage):
     DAMAGES[damage](tmp_path / name)
     assert content(tmp_path) == whole  # for a reader, who mends nothing
     ledger = Ledger(tmp_path)
-    assert ledger.counts == before == (10, 10, 0, 0, 0)
+    assert ledger.counts == before == (10, 10, 0, 0, 0, 10)
     assert len(ledger.put(2, [request(2, row, first="first 2", second=f"second {row}") for row in range(2)])) == 2
     ledger.close()
     (tmp_path / name).unlink()

@@ -98,7 +98,7 @@ def test_a_batch_that_died_in_the_call_is_asked_again_and_counted(tmp_path):
     assert env._labels.queries.tolist() == [6, 6]
     paid.fail_at = None
     rest = played(env, 2, start=3)
-    assert ledger.counts == (20, 20, 0, 0, 4)
+    assert ledger.counts == (20, 20, 0, 0, 4, 24)
     assert rest == played(pool_world(Paid()), 5)[3:]
     ledger.close()
 

@@ -12,10 +12,11 @@ from paid_runs import asked, labels, paid_run, results
 
 from duelenv import UserError, agents
 from duelenv.experiments import assembly, warm
+from duelenv.experiments.answers import take_in
 from duelenv.experiments.cli import main
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.folder import RunFolder
-from duelenv.experiments.labels import counts_by_cell, labels_table, preferences_of, table_of, take_in, write_table
+from duelenv.experiments.labels import counts_by_cell, labels_table, preferences_of, table_of, write_table
 from duelenv.experiments.runner import Interrupted, run
 from duelenv.labels.ledger import Ledger
 
@@ -111,8 +112,8 @@ def test_what_a_lost_run_had_asked_is_given_back(tmp_path, kind):
     config = stopped_run(tmp_path / "new", 0)
     write_table(labels(tmp_path / "old" / "run"), tmp_path / f"labels.{kind}")
     folder = RunFolder(tmp_path / "new" / "run")
-    assert take_in(folder, config, tmp_path / f"labels.{kind}") == (48, 0, 0, 0)
-    assert take_in(folder, config, tmp_path / f"labels.{kind}") == (0, 48, 0, 0)
+    assert take_in(folder, config, tmp_path / f"labels.{kind}") == (48, 0, 0, 44, 0)
+    assert take_in(folder, config, tmp_path / f"labels.{kind}") == (0, 48, 0, 0, 0)
     run(config, tmp_path / "new" / "run")
     assert not asked(tmp_path / "new")
     assert results(tmp_path / "new" / "run").equals(results(tmp_path / "old" / "run"))
@@ -154,7 +155,7 @@ def test_half_a_surrogate_pair_ends_no_run(tmp_path):
     assert {text[-1] for text in labels(tmp_path / "run")["prompt"].to_pylist()} == {"\ufffd"}
     write_table(labels(tmp_path / "run"), tmp_path / "labels.csv")
     folder = RunFolder(tmp_path / "run")
-    assert take_in(folder, config, tmp_path / "labels.csv") == (0, 48, 0, 0)
+    assert take_in(folder, config, tmp_path / "labels.csv") == (0, 48, 0, 0, 0)
     connection = sqlite3.connect(folder.cell("thompson-seeds2").path / "ledger.sqlite")
     assert connection.execute("SELECT COUNT(*) FROM answers").fetchone() == (24,)
     connection.close()
@@ -209,7 +210,7 @@ def test_open_questions_are_answered_by_labels_of_the_same_texts_in_either_order
     ]
     (tmp_path / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
     taken = take_in(folder, config, tmp_path / "given.jsonl")
-    assert taken == (3, 0, 1, 0)
+    assert taken == (3, 0, 1, 0, 0)
     run(config, tmp_path / "run")
     rows = {row["id"]: row for row in labels(tmp_path / "run").to_pylist()}
     assert [(rows[key.id]["win"], rows[key.id]["tie"], rows[key.id]["label"]) for key in (one, two, three)] == [
@@ -247,7 +248,7 @@ def test_a_world_of_numbers_keeps_duels_where_it_is_told_to(tmp_path):
     [
         (["--export", "x.txt"], "ends in '.txt', expected one of"),
         (["--pairs"], "'--pairs' says what is exported"),
-        (["--agent", "nobody"], "keeps no duels of this agent"),
+        (["--agent", "nobody"], "expected one of passive, thompson"),
         (["--import", "nothing.parquet"], "nothing.parquet does not exist"),
     ],
 )

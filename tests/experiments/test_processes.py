@@ -116,7 +116,7 @@ def test_a_budget_is_set_in_one_place(tmp_path):
 def test_a_fuse_stops_the_run_and_leaves_unfinished_cells_out(tmp_path, capsys, jobs):
     config = paid_run(tmp_path, budget={"run": 30}, jobs=jobs)
     with pytest.raises(
-        OutOfBudget, match=r"spent its 'budget\.run' of 30 labels: \d of 2 cells are unfinished .*run'"
+        OutOfBudget, match=r"would exceed the run's 'budget\.run' of 30 labels: \d of 2 cells are unfinished .*run'"
     ) as told:
         run(config, tmp_path / "run")
     assert told.value.exit_code == 3
