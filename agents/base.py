@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from duelenv.agents.pieces import Piece, late_pieces
 from duelenv.core import AgentView, DuelVectorEnv, Labels, Observation, Pairs
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 from duelenv.labels import Arrivals
 from duelenv.scalar import DuelEnv
 
@@ -282,30 +283,14 @@ class Builder(Protocol):
     def __call__(self, view: AgentView, seed: int, settings: SettingsReader) -> Agent: ...
 
 
-_BUILDERS: dict[str, Builder] = {}
+AGENTS: Registry[Builder] = Registry("agent")
 
-B = TypeVar("B", bound=Builder)
-
-
-def register(name: str) -> Callable[[B], B]:
-    """Register the decorated builder as agent `name`.
-
-    Raises:
-        UserError: The name is taken.
-    """
-
-    def add(builder: B) -> B:
-        if name in _BUILDERS and _BUILDERS[name] is not builder:
-            raise UserError(f"agent {name!r} is registered already; choose another name")
-        _BUILDERS[name] = builder
-        return builder
-
-    return add
+register = AGENTS.register
 
 
 def names() -> list[str]:
     """Return the names of all registered agents, sorted."""
-    return sorted(_BUILDERS)
+    return list(AGENTS.names())
 
 
 def make(
@@ -333,17 +318,14 @@ def make(
         >>> agent.act(observation).shape
         (2,)
     """
-    if name not in _BUILDERS:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names())}."
-        raise UserError(f"agent {name!r} is unknown; {hint}")
+    builder = AGENTS[name]
     if not isinstance(env, AgentView):
         world = env.unwrapped
         if not isinstance(world, DuelEnv | DuelVectorEnv):
             raise UserError(f"agent {name!r} needs a duelenv environment, got {env}")
         env = world.view()
     reader = SettingsReader(name, settings)
-    agent = _BUILDERS[name](env, checks.integer("seed", seed, low=0), reader)
+    agent = builder(env, checks.integer("seed", seed, low=0), reader)
     reader.close()
     agent._recipe = _Recipe(name, env, seed, settings)
     return agent

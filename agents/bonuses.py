@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from duelenv.agents.losses import make_term
 from duelenv.ground.checks import flag, number
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ class VPO(Bonus):
         return self.coefficient * _mean(log_prob - _same_shape(log_prob, reference_log_prob))
 
 
-BONUSES: dict[str, type[Bonus]] = {"selm": SELM, "xpo": XPO, "vpo": VPO}
+BONUSES: Registry[type[Bonus]] = Registry("bonus", {"selm": SELM, "xpo": XPO, "vpo": VPO})
 
 
 def make_bonus(name: str, **settings: Any) -> Bonus:
@@ -148,7 +148,8 @@ def make_bonus(name: str, **settings: Any) -> Bonus:
         >>> make_bonus("selm", alpha=0.5).coefficient
         0.05
     """
-    return make_term("bonus", BONUSES, name, settings)
+    bonus: Bonus = BONUSES.make(name, settings)
+    return bonus
 
 
 def gradient_ratio(loss: Tensor, log_prob: Tensor, bonus: Tensor, bonus_log_prob: Tensor) -> float:

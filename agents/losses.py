@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from torch.nn.functional import logsigmoid
 
 from duelenv.ground.checks import number
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,17 +351,20 @@ class KTO(PreferenceLoss):
         return (chosen + rejected) / 2
 
 
-LOSSES: dict[str, type[PreferenceLoss]] = {
-    "dpo": DPO,
-    "conservative": ConservativeDPO,
-    "robust": RobustDPO,
-    "ipo": IPO,
-    "ipo_mean": MeanIPO,
-    "slic": SLiC,
-    "simpo": SimPO,
-    "length_dpo": LengthDPO,
-    "kto": KTO,
-}
+LOSSES: Registry[type[PreferenceLoss]] = Registry(
+    "loss",
+    {
+        "dpo": DPO,
+        "conservative": ConservativeDPO,
+        "robust": RobustDPO,
+        "ipo": IPO,
+        "ipo_mean": MeanIPO,
+        "slic": SLiC,
+        "simpo": SimPO,
+        "length_dpo": LengthDPO,
+        "kto": KTO,
+    },
+)
 
 
 def make_loss(name: str, **settings: Any) -> PreferenceLoss:
@@ -378,23 +381,5 @@ def make_loss(name: str, **settings: Any) -> PreferenceLoss:
         >>> make_loss("dpo", beta=0.05)
         DPO(beta=0.05)
     """
-    return make_term("loss", LOSSES, name, settings)
-
-
-Term = TypeVar("Term")
-
-
-def make_term(what: str, kinds: Mapping[str, type[Term]], name: str, settings: Mapping[str, Any]) -> Term:
-    """Make one of several settings dataclasses by name; for registries of losses and bonuses.
-
-    Raises:
-        UserError: An unknown name or setting, or a value out of range.
-    """
-    if name not in kinds:
-        raise UserError(f"{what} {name!r} is unknown, expected one of {', '.join(kinds)}")
-    kind = kinds[name]
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for setting in settings:
-        if setting not in known:
-            raise UserError(f"{what} {name!r} has no setting {setting!r}, expected one of {', '.join(known)}")
-    return kind(**settings)
+    loss: PreferenceLoss = LOSSES.make(name, settings)
+    return loss

@@ -34,6 +34,10 @@ _ELSEWHERE = {
 }
 
 
+#: Which version of a file was loaded last: an older one that comes back takes its names over again.
+_loaded: dict[Path, str] = {}
+
+
 def load_modules(modules: Sequence[str]) -> None:
     """Imports the user's own modules, which register agents, oracles or worlds.
 
@@ -56,7 +60,8 @@ def load_modules(modules: Sequence[str]) -> None:
             raise UserError(f"No Python file {name!r}: correct 'modules'")
         # By what it holds: names come twice, and a copy elsewhere registers nothing new.
         key = f"duelenv_run_{path.stem}_{zlib.crc32(path.read_bytes()):08x}"
-        if key in sys.modules:  # the same process runs many cells
+        last, _loaded[path.resolve()] = _loaded.get(path.resolve(), key), key
+        if key in sys.modules and last == key:  # the same process runs many cells
             continue
         spec = importlib.util.spec_from_file_location(key, path)
         if spec is None or spec.loader is None:
@@ -67,6 +72,7 @@ def load_modules(modules: Sequence[str]) -> None:
             spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[key]
+            _loaded.pop(path.resolve(), None)
             raise
 
 

@@ -6,8 +6,6 @@ draw labels (the worlds do, from their own random streams), count queries or kee
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 from duelenv.oracles import links
 
 ROUNDING = 1e-6
@@ -210,38 +209,23 @@ def utility_of(oracle: object) -> UtilityOracle | None:
     return inner if isinstance(inner, UtilityOracle) else None
 
 
-# Values are "module:attribute", loaded when first made, or the factories themselves.
-_FACTORIES: dict[str, str | Callable[..., Oracle]] = {
-    "good_words": "duelenv.oracles.text:GoodWords",
-    "rare_word": "duelenv.oracles.text:RareWord",
-    "length": "duelenv.oracles.text:Length",
-    "variety": "duelenv.oracles.text:Variety",
-    "on_topic": "duelenv.oracles.text:OnTopic",
-    "opening": "duelenv.oracles.text:Opening",
-    "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
-    "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
-    "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
-}
+ORACLES: Registry[Callable[..., Oracle]] = Registry(
+    "oracle",
+    {
+        "good_words": "duelenv.oracles.text:GoodWords",
+        "rare_word": "duelenv.oracles.text:RareWord",
+        "length": "duelenv.oracles.text:Length",
+        "variety": "duelenv.oracles.text:Variety",
+        "on_topic": "duelenv.oracles.text:OnTopic",
+        "opening": "duelenv.oracles.text:Opening",
+        "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
+        "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
+        "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
+    },
+)
 
-
-def names() -> tuple[str, ...]:
-    """The oracles that `make` knows, in alphabetical order."""
-    return tuple(sorted(_FACTORIES))
-
-
-def register(name: str, factory: str | Callable[..., Oracle]) -> None:
-    """Makes an oracle available to `make` under a name.
-
-    Args:
-        name: a new name.
-        factory: a callable whose keyword arguments are the settings, or "module:attribute" of one.
-
-    Raises:
-        UserError: the name is taken.
-    """
-    if name in _FACTORIES:
-        raise UserError(f"oracle name {name!r} is taken, expected a new one; choose another name")
-    _FACTORIES[name] = factory
+names = ORACLES.names
+register = ORACLES.register
 
 
 def make(name: str, **settings: Any) -> Oracle:
@@ -259,39 +243,9 @@ def make(name: str, **settings: Any) -> Oracle:
     """
     from duelenv.oracles import wrappers  # here, because wrappers build on this module
 
-    if name not in _FACTORIES:
-        raise UserError(f"oracle is {name!r}, expected one of {', '.join(names())}; choose one of these")
-    factory = _load(_FACTORIES[name])
     own = {key: value for key, value in settings.items() if key not in wrappers.WRAPPERS}
-    parameters = inspect.signature(factory).parameters
-    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        known = [*parameters, *wrappers.WRAPPERS]
-        for key in own:
-            if key not in parameters:
-                raise UserError(
-                    f"oracle {name!r} has no setting {key!r}, expected one of {', '.join(known)}; correct or remove it"
-                )
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in own:
-            if parameter.kind in (
-                inspect.Parameter.VAR_POSITIONAL,
-                inspect.Parameter.VAR_KEYWORD,
-            ):
-                continue
-            raise UserError(f"oracle {name!r} lacks the setting {key!r}; give it a value")
-    oracle: Any = factory(**own)
+    oracle: Any = ORACLES.make(name, own, besides=wrappers.WRAPPERS)
     for key in wrappers.WRAPPERS:
         if key in settings:
             oracle = wrappers.wrapped(oracle, key, settings[key])
     return oracle
-
-
-def _load(factory: str | Callable[..., Oracle]) -> Callable[..., Oracle]:
-    if not isinstance(factory, str):
-        return factory
-    module, _, path = factory.partition(":")
-    loaded: Any = importlib.import_module(module)
-    for attribute in path.split("."):
-        loaded = getattr(loaded, attribute)
-    made: Callable[..., Oracle] = loaded
-    return made

@@ -18,17 +18,16 @@ and `gymnasium.make_vec(world, stages=["shy"])` or `stages: [shy]` in a config p
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 
 
 class Clock(NamedTuple):
@@ -151,40 +150,27 @@ class Stage:
 
 # The registry ---------------------------------------------------------------------------------------------------------
 
-# Classes, or "module:class", loaded when first made: nothing here imports a disturbance.
-_STAGES: dict[str, str | Callable[..., Stage]] = {
-    "adversarial_delay": "duelenv.disturbances.adversarial_delay:AdversarialDelay",
-    "batching": "duelenv.disturbances.batching:Batching",
-    "corruption": "duelenv.disturbances.corruption:Corruption",
-    "delay": "duelenv.disturbances.delay:Delay",
-    "flip": "duelenv.disturbances.flip:Flip",
-    "missing": "duelenv.disturbances.missing:Missing",
-}
+#: Nothing here imports a disturbance.
+STAGES: Registry[Callable[..., Stage]] = Registry(
+    "stage",
+    {
+        "adversarial_delay": "duelenv.disturbances.adversarial_delay:AdversarialDelay",
+        "batching": "duelenv.disturbances.batching:Batching",
+        "corruption": "duelenv.disturbances.corruption:Corruption",
+        "delay": "duelenv.disturbances.delay:Delay",
+        "flip": "duelenv.disturbances.flip:Flip",
+        "missing": "duelenv.disturbances.missing:Missing",
+    },
+)
 
 _EXPECTED = "expected a list such as [{name: flip, probability: 0.1}, {name: delay, mean: 20}]"
 
-S = TypeVar("S", bound=Callable[..., Stage])
-
-
-def register_stage(name: str) -> Callable[[S], S]:
-    """Register the decorated class (or function that makes a `Stage`) under a name.
-
-    Raises:
-        UserError: The name is taken.
-    """
-
-    def add(factory: S) -> S:
-        if _STAGES.get(name, factory) is not factory:
-            raise UserError(f"stage {name!r} is registered already; choose another name")
-        _STAGES[name] = factory
-        return factory
-
-    return add
+register_stage = STAGES.register
 
 
 def stage_names() -> list[str]:
     """Return the names of all registered stages, sorted."""
-    return sorted(_STAGES)
+    return list(STAGES.names())
 
 
 def make_stage(name: str, **settings: Any) -> Stage:
@@ -201,21 +187,8 @@ def make_stage(name: str, **settings: Any) -> Stage:
         >>> make_stage("flip", probability=0.1).probability
         0.1
     """
-    if name not in _STAGES:
-        raise UserError(f"stage {name!r} is unknown: {checks.choices(name, _STAGES)}")
-    factory = _STAGES[name]
-    if isinstance(factory, str):
-        module, _, attribute = factory.partition(":")
-        loaded: Callable[..., Stage] = getattr(importlib.import_module(module), attribute)
-        factory = loaded
-    parameters = inspect.signature(factory).parameters
-    for key in settings:
-        if key not in parameters:
-            raise UserError(f"stage {name!r} has no setting {key!r}: {checks.choices(key, parameters)}")
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in settings:
-            raise UserError(f"stage {name!r} needs the setting {key!r}; give it")
-    return factory(**settings)
+    stage: Stage = STAGES.make(name, settings)
+    return stage
 
 
 def read_stages(given: object) -> tuple[Stage, ...]:
@@ -247,5 +220,5 @@ def _read_stage(item: object) -> Stage:
     settings = dict(named)
     name = settings.pop("name", None)
     if not isinstance(name, str):
-        raise UserError(f"stages holds {item!r} without a name: {checks.choices('', _STAGES)}")
+        raise UserError(f"stages holds {item!r} without a name: {checks.choices('', STAGES)}")
     return make_stage(name, **settings)

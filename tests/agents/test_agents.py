@@ -54,7 +54,7 @@ def test_the_four_are_there():
     ("name", "settings", "message"),
     [
         ("tompson", {}, "did you mean 'thompson'"),
-        ("nobody", {}, "choose one of"),
+        ("nobody", {}, "choose from"),
         ("thompson", {"objectiv": "best_arm"}, "did you mean 'objective'"),
         ("thompson", {"objective": "worst_arm"}, "worst_arm"),
         ("thompson", {"num_samples": 1}, "num_samples"),

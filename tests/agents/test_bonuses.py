@@ -100,8 +100,8 @@ def test_no_strength_or_no_responses_is_no_bonus(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("slem", {}, "bonus 'slem' is unknown, expected one of selm, xpo, vpo"),
-        ("xpo", {"beta": 0.1}, "no setting 'beta', expected one of alpha"),
+        ("slem", {}, "bonus 'slem' is unknown: did you mean 'selm'"),
+        ("xpo", {"beta": 0.1}, "no setting 'beta': choose from alpha"),
         ("selm", {"alpha": -1e-3}, "alpha is -0.001"),
         ("selm", {"beta": 0}, "beta is 0"),
         ("vpo", {"online": "no"}, "online is 'no', expected true or false"),

@@ -262,7 +262,7 @@ def test_kto_refuses_a_batch_of_one() -> None:
     ("name", "settings", "message"),
     [
         ("dop", {}, "loss 'dop' is unknown"),
-        ("dpo", {"tau": 1.0}, "no setting 'tau', expected one of beta"),
+        ("dpo", {"tau": 1.0}, "no setting 'tau': choose from beta"),
         ("dpo", {"beta": 0}, "beta is 0, expected a number above 0"),
         ("ipo", {"beta": -1.0}, "beta is -1.0"),
         ("slic", {"beta": math.nan}, "beta is nan"),

@@ -16,7 +16,7 @@ from duelenv.disturbances import Delay
 from duelenv.labels import Stage, register_stage
 from duelenv.labels.coins import Coins
 from duelenv.labels.questions import request_id
-from duelenv.labels.stage import _STAGES
+from duelenv.labels.stage import STAGES
 from duelenv.oracles.base import Preferences
 from duelenv.oracles.sources import Answer
 
@@ -384,7 +384,7 @@ def test_a_stage_of_ones_own_is_one_class():
         with pytest.raises(duelenv.UserError, match="registered already"):
             register_stage("every_other")(object)
     finally:
-        del _STAGES["every_other"]
+        del STAGES._parts["every_other"]
 
 
 @pytest.mark.parametrize("made", [lambda label: label + 1.0, lambda label: label[:1], lambda label: label * np.nan])

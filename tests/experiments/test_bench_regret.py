@@ -14,9 +14,7 @@ from duelenv.oracles.matrices import bradley_terry, cyclic
 
 def test_no_bandit_agent_is_forgotten():
     for family, listed in (("karmed", bench.KARMED), ("contextual", bench.CONTEXTUAL)):
-        own = {
-            name for name in agents.names() if base._BUILDERS[name].__module__.startswith(f"duelenv.agents.{family}.")
-        }
+        own = {name for name in agents.names() if base.AGENTS[name].__module__.startswith(f"duelenv.agents.{family}.")}
         assert own <= set(listed)
     assert {*bench.KARMED, *bench.CONTEXTUAL} <= set(agents.names())
 

@@ -1,7 +1,6 @@
 """The pages of the documentation: no agent is missing, defaults are those of the code, links lead somewhere."""
 
 import dataclasses
-import importlib
 import inspect
 import re
 import shlex
@@ -15,7 +14,7 @@ from duelenv import agents
 from duelenv.agents import base
 from duelenv.experiments.loading import load, suites
 from duelenv.labels import stage_names
-from duelenv.labels.stage import _STAGES
+from duelenv.labels.stage import STAGES
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ("karmed.md", "contextual.md", "alignment.md", "labels.md")
@@ -69,18 +68,17 @@ def test_settings_of_stages_are_those_of_the_code():
         if found:
             settings = re.findall(r"`(\w+)`(?: ([^,|]+))?", found.group(2))
             listed[found.group(1)] = [(name, default.strip()) for name, default in settings]
-    own = [name for name in stage_names() if isinstance(_STAGES[name], str)]  # those of this project
+    own = [name for name in stage_names() if STAGES[name].__module__.startswith("duelenv.")]  # those of this project
     assert sorted(listed) == own
     for name in own:
-        module, _, kind = _STAGES[name].partition(":")
-        parameters = inspect.signature(getattr(importlib.import_module(module), kind)).parameters.values()
+        parameters = inspect.signature(STAGES[name]).parameters.values()
         expected = [(one.name, "" if one.default is one.empty else repr(one.default)) for one in parameters]
         assert listed[name] == expected, name
 
 
 def test_every_agent_has_a_page():
     text = "".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
-    built_in = [name for name in agents.names() if base._BUILDERS[name].__module__.startswith("duelenv.")]
+    built_in = [name for name in agents.names() if base.AGENTS[name].__module__.startswith("duelenv.")]
     assert [name for name in built_in if f"`{name}`" not in text] == []
     assert {name for page in PAGES for name, _ in rows(page)} <= set(agents.names())
 

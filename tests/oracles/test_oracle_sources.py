@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from duelenv.oracles import Answer, Noise, Preferences, Request, UserError, answers_later, ask, make, register
-from duelenv.oracles.base import _FACTORIES, UtilityOracle, finite_utility
+from duelenv.oracles.base import ORACLES, UtilityOracle, finite_utility
 from duelenv.oracles.sources import checked
 from duelenv.oracles.wrappers import WRAPPERS, DisturbedSource
 
@@ -33,15 +33,13 @@ def test_a_source_is_told_from_a_function_by_its_methods():
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_a_wrapper_changes_late_answers_as_it_changes_others(name):
+def test_a_wrapper_changes_late_answers_as_it_changes_others(name, monkeypatch):
     """Over probabilities, the answers of a disturbed source are those of the disturbed function."""
     win, tie = [0.9, 0.5, 0.2, 0.0], [0.0, 0.1, 0.3, 1.0]
     said = [Answer(str(number), *pair) for number, pair in enumerate(zip(win, tie, strict=True))]
+    monkeypatch.setattr(ORACLES, "_parts", dict(ORACLES._parts))
     register("desk_of_this_test", lambda: Desk(said))
-    try:
-        source = make("desk_of_this_test", **{name: VALUES[name]})
-    finally:
-        del _FACTORIES["desk_of_this_test"]
+    source = make("desk_of_this_test", **{name: VALUES[name]})
     assert isinstance(source, DisturbedSource) and answers_later(source)
     at_once = WRAPPERS[name](lambda prompts, first, second: Preferences(np.array(win), np.array(tie)), VALUES[name])
     expected = at_once(["p"] * 4, ["a"] * 4, ["b"] * 4)
