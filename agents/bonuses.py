@@ -10,10 +10,10 @@ Whether c is large or negligible depends on the loss: `gradient_ratio` says.
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from duelenv.ground.checks import flag, number
@@ -23,7 +23,13 @@ from duelenv.ground.registry import Registry
 
 @dataclasses.dataclass(frozen=True)
 class Bonus(ABC):
-    """A bonus term with its settings; minimise it together with the loss."""
+    """A bonus term with its settings; minimise it together with the loss.
+
+    Attributes:
+        needs_reference: Whether the term depends on `reference_log_prob`.
+    """
+
+    needs_reference: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -31,18 +37,19 @@ class Bonus(ABC):
         """The c in c E[log pi], in loss units per nat; negative for pessimism."""
 
     @abstractmethod
-    def __call__(self, log_prob: Tensor, reference_log_prob: Tensor) -> Tensor:
+    def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None) -> Tensor:
         """The bonus term, a scalar.
 
         Args:
-            log_prob: log pi(y | x) in nats with gradient, any shape; y from the policy pushed against.
-            reference_log_prob: log ref(y | x), same shape.
+            log_prob: log pi(y | x) in nats with gradient, any shape; y from the policy pushed against, drawn at
+                temperature 1.
+            reference_log_prob: log ref(y | x), same shape; None where the term does not need it.
 
         Returns:
             The term; 0 with zero gradient if there are no responses.
 
         Raises:
-            UserError: The shapes differ.
+            UserError: The shapes differ, or the reference is missing.
         """
 
 
@@ -67,7 +74,7 @@ class SELM(Bonus):
         """alpha beta."""
         return self.alpha * self.beta
 
-    def __call__(self, log_prob: Tensor, reference_log_prob: Tensor) -> Tensor:
+    def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None) -> Tensor:
         """alpha beta times the mean log-ratio."""
         return self.coefficient * _mean(log_prob - _same_shape(log_prob, reference_log_prob))
 
@@ -82,6 +89,8 @@ class XPO(Bonus):
         alpha: Strength of optimism, at least 0; the paper lets it fall as 1 / sqrt(T).
     """
 
+    needs_reference: ClassVar[bool] = False
+
     alpha: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -92,9 +101,8 @@ class XPO(Bonus):
         """alpha."""
         return self.alpha
 
-    def __call__(self, log_prob: Tensor, reference_log_prob: Tensor) -> Tensor:
+    def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None) -> Tensor:
         """alpha times the mean log-prob; the reference enters through the responses alone."""
-        _same_shape(log_prob, reference_log_prob)
         return self.coefficient * _mean(log_prob)
 
 
@@ -126,7 +134,7 @@ class VPO(Bonus):
         """alpha beta online, -alpha beta offline."""
         return self.alpha * self.beta * (1 if self.online else -1)
 
-    def __call__(self, log_prob: Tensor, reference_log_prob: Tensor) -> Tensor:
+    def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None) -> Tensor:
         """The signed alpha beta times the mean log-ratio of the calibration policy's responses."""
         return self.coefficient * _mean(log_prob - _same_shape(log_prob, reference_log_prob))
 
@@ -152,7 +160,7 @@ def make_bonus(name: str, **settings: Any) -> Bonus:
     return bonus
 
 
-def gradient_ratio(loss: Tensor, log_prob: Tensor, bonus: Tensor, bonus_log_prob: Tensor) -> float:
+def gradient_ratio(of_loss: float, of_bonus: float) -> float:
     """How strongly the bonus pulls on log-probs, relative to the preference loss.
 
     The total pull of the bonus, sum |d bonus / d log pi(y)|, over the pull of the loss on one side of its pairs,
@@ -160,25 +168,24 @@ def gradient_ratio(loss: Tensor, log_prob: Tensor, bonus: Tensor, bonus_log_prob
     2 alpha / beta for XPO; at 0.002 no effect is to be expected.
 
     Args:
-        loss: Scalar, the mean preference loss, not yet backpropagated.
-        log_prob: [N, 2], the tensor in the loss's `PreferenceBatch`.
-        bonus: Scalar, the bonus term.
-        bonus_log_prob: The very tensor given to the bonus; slicing it again makes another one.
+        of_loss: sum |d loss / d log pi| over both sides of its pairs.
+        of_bonus: sum |d bonus / d log pi|.
 
     Returns:
-        The ratio, at least 0; infinite if only the bonus pulls, NaN if neither does. The gradients of the model are
-        neither computed nor changed.
+        The ratio, at least 0; infinite if only the bonus pulls, NaN if neither does.
     """
-    (of_loss,) = torch.autograd.grad(loss, log_prob, retain_graph=True)
-    (of_bonus,) = torch.autograd.grad(bonus, bonus_log_prob, retain_graph=True)
-    return float(of_bonus.abs().sum() / (of_loss.abs().sum() / 2))
+    if of_loss == 0.0:
+        return math.inf if of_bonus else math.nan
+    return of_bonus / (of_loss / 2)
 
 
 def _mean(values: Tensor) -> Tensor:
     return values.sum() / max(values.numel(), 1)
 
 
-def _same_shape(log_prob: Tensor, reference_log_prob: Tensor) -> Tensor:
+def _same_shape(log_prob: Tensor, reference_log_prob: Tensor | None) -> Tensor:
+    if reference_log_prob is None:
+        raise UserError("reference_log_prob is None, expected log-probs under the reference; pass them, or use 'xpo'")
     if log_prob.shape != reference_log_prob.shape:
         raise UserError(
             f"reference_log_prob has shape {list(reference_log_prob.shape)},"

@@ -56,7 +56,10 @@ class Duels:
 class Learner(Protocol):
     """Moves the policy by labels."""
 
-    gradient_steps: int
+    @property
+    def gradient_steps(self) -> int:
+        """Optimiser steps taken so far."""
+        ...
 
     def learn(self, pieces: Sequence[Piece]) -> Metrics:
         """Learn from what the oracle said, all that came in one call; as many steps as the labels are worth."""

@@ -22,19 +22,15 @@ class Lesson:
 
     Attributes:
         prompts: object [M].
-        tokens: int64 [M, 2, L].
-        mask: int8 [M, 2, L].
+        tokens: int64 [M, J, L]: first and second response of the pair, and behind them what a bonus looks at.
+        mask: int8 [M, J, L].
         labels: float64 [M].
-        rival_tokens: Of the responses of each pair's row that a bonus looks at, int64 [M, B, L]; B is 0 without one.
-        rival_mask: int8 [M, B, L].
     """
 
     prompts: NDArray[np.object_]
     tokens: NDArray[np.int64]
     mask: NDArray[np.int8]
     labels: NDArray[np.float64]
-    rival_tokens: NDArray[np.int64]
-    rival_mask: NDArray[np.int8]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,7 +45,7 @@ class Lesson:
         return Lesson(*(np.concatenate(pair) for pair in columns))
 
     def _values(self) -> tuple[NDArray[Any], ...]:
-        return (self.prompts, self.tokens, self.mask, self.labels, self.rival_tokens, self.rival_mask)
+        return (self.prompts, self.tokens, self.mask, self.labels)
 
 
 class WaitingLessons:

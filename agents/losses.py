@@ -35,12 +35,11 @@ class PreferenceBatch:
         label: float [N] in [0, 1], the probability that the first won; NaN where there is no label.
         length: [N, 2], tokens of each response, at least 1.
         reference_log_prob: float [N, 2], the same under the frozen reference; None where no loss needs it.
-        mismatched_log_ratio: float [N, 2], log pi - log ref of two responses to other prompts given this row's prompt;
-            only `kto` needs it.
-        weight: float [N], how much each row counts in the mean, at least 0; None counts all alike.
+        mismatched_log_ratio: float scalar, mean of log pi - log ref over responses that were given to other prompts, of
+            the whole batch that this is a part of; only `kto` needs it.
 
     Raises:
-        UserError: A shape, label, length or weight other than described.
+        UserError: A shape, label or length other than described.
     """
 
     log_prob: Tensor
@@ -48,14 +47,13 @@ class PreferenceBatch:
     length: Tensor
     reference_log_prob: Tensor | None = None
     mismatched_log_ratio: Tensor | None = None
-    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.label.ndim != 1:
             raise UserError(f"label has shape {list(self.label.shape)}, expected [N]; pass one label per duel")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            shape = (len(self),) if field.name in ("label", "weight") else (len(self), 2)
+            shape = {"label": (len(self),), "mismatched_log_ratio": ()}.get(field.name, (len(self), 2))
             if value is not None and value.shape != shape:
                 raise UserError(
                     f"{field.name} has shape {list(value.shape)}, expected {list(shape)}; pass one row per label"
@@ -68,51 +66,60 @@ class PreferenceBatch:
             )
         if bool((self.length < 1).any()):
             raise UserError("a response has length 0, expected at least 1 token; count its end-of-text token")
-        if self.weight is not None and not bool((self.weight >= 0).all()):
-            raise UserError("a weight is negative or NaN, expected at least 0; leave rows out by 0")
 
     def __len__(self) -> int:
         return self.label.shape[0]
 
     def counted(self) -> PreferenceBatch:
-        """The rows with a label and a weight above 0.
+        """The rows with a label.
 
         Taking the others out, rather than multiplying them by 0, keeps their NaNs out of every gradient.
         """
         rows = ~self.label.isnan()
-        if self.weight is not None:
-            rows &= self.weight.to(rows.device) > 0
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        kept: dict[str, Any] = {name: None if value is None else value[rows] for name, value in values.items()}
-        return PreferenceBatch(**kept)
+        return self._checked_before(
+            log_prob=self.log_prob[rows],
+            label=self.label[rows],
+            length=self.length[rows],
+            reference_log_prob=None if self.reference_log_prob is None else self.reference_log_prob[rows],
+        )
 
     def swapped(self) -> PreferenceBatch:
         """The same duels with first and second exchanged."""
-        return dataclasses.replace(
-            self,
+        return self._checked_before(
             log_prob=self.log_prob.flip(1),
             label=1 - self.label,
             length=self.length.flip(1),
             reference_log_prob=None if self.reference_log_prob is None else self.reference_log_prob.flip(1),
         )
 
-    def log_ratio(self) -> Tensor:
-        """log pi - log ref of each response, [N, 2] in nats.
+    def _checked_before(self, **changes: Tensor | None) -> PreferenceBatch:
+        """The same with other tensors that are known to be right: checks wait for the device, and once is enough."""
+        batch = object.__new__(PreferenceBatch)
+        batch.__dict__.update(self.__dict__ | changes)
+        return batch
 
-        Raises:
-            UserError: There are no reference log-probs.
-        """
-        if self.reference_log_prob is None:
-            raise UserError(
-                "reference_log_prob is None, expected log-probs under the frozen reference;"
-                " pass them, or choose a loss without a reference such as 'simpo'"
-            )
-        return self.log_prob - self.reference_log_prob
+    def log_ratio(self) -> Tensor:
+        """log pi - log ref of each response, [N, 2] in nats; raises `UserError` where there is no reference."""
+        return log_ratio(self.log_prob, self.reference_log_prob)
 
     def difference(self) -> Tensor:
         """The h of a first response that won: its log-ratio less the second's, [N] in nats."""
         ratio = self.log_ratio()
         return ratio[:, 0] - ratio[:, 1]
+
+
+def log_ratio(log_prob: Tensor, reference_log_prob: Tensor | None) -> Tensor:
+    """log pi - log ref of responses, of any one shape, in nats.
+
+    Raises:
+        UserError: There are no reference log-probs.
+    """
+    if reference_log_prob is None:
+        raise UserError(
+            "reference_log_prob is None, expected log-probs under the frozen reference;"
+            " pass them, or choose a loss without a reference such as 'simpo'"
+        )
+    return log_prob - reference_log_prob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,16 +135,28 @@ class PreferenceLoss(ABC):
     needs_mismatched: ClassVar[bool] = False
 
     def __call__(self, batch: PreferenceBatch) -> Tensor:
-        """The mean over the rows with a label, by weight; a scalar, 0 with zero gradient if there is none."""
-        counted = batch.counted()
+        """The mean over the rows with a label; a scalar, 0 with zero gradient if there is none."""
         losses = self.rows(batch)
-        if counted.weight is None or not len(counted):
-            return losses.sum() / max(len(counted), 1)
-        weight = counted.weight.to(losses)
-        return (weight * losses).sum() / weight.sum()
+        return losses.sum() / max(len(losses), 1)
+
+    def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
+        """The utility that a policy stands for where it was trained by this loss, up to a constant of each prompt.
+
+        What is added to the logit of a preference when the policy's log-prob rises: h of the loss is a difference of
+        two of these.
+
+        Args:
+            log_prob: Of any responses, any shape, in nats.
+            reference_log_prob: Likewise; None where the loss needs none.
+            length: Their tokens, same shape.
+
+        Raises:
+            UserError: The loss needs a reference and there is none.
+        """
+        return log_prob if not self.needs_reference else log_ratio(log_prob, reference_log_prob)
 
     def rows(self, batch: PreferenceBatch) -> Tensor:
-        """The loss of every row that counts, in order and before weighting, [M]."""
+        """The loss of every row that counts, in order, [M]."""
         counted = batch.counted()
         target = self.target(counted.label.to(counted.log_prob))
         first_won, second_won = self.first_won(counted), self.first_won(counted.swapped())
@@ -153,17 +172,30 @@ class PreferenceLoss(ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class DPO(PreferenceLoss):
-    """-log sigma(beta h) (Rafailov et al. 2023, arXiv 2305.18290, eq. 7).
+class ScaledLoss(PreferenceLoss):
+    """A loss that reads log-ratios times beta.
 
     Attributes:
-        beta: Strength of the KL penalty that the loss stands for, above 0; larger keeps closer to the reference.
+        beta: What a nat of log-ratio is worth, above 0.
     """
 
     beta: float = 0.1
 
     def __post_init__(self) -> None:
         number("beta", self.beta, above=0.0)
+
+    def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
+        """beta times the log-ratio."""
+        return self.beta * log_ratio(log_prob, reference_log_prob)
+
+
+@dataclasses.dataclass(frozen=True)
+class DPO(ScaledLoss):
+    """-log sigma(beta h) (Rafailov et al. 2023, arXiv 2305.18290, eq. 7).
+
+    Attributes:
+        beta: Strength of the KL penalty that the loss stands for, above 0; larger keeps closer to the reference.
+    """
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
         """-log sigma(beta h), [N]."""
@@ -211,17 +243,12 @@ class RobustDPO(DPO):
 
 
 @dataclasses.dataclass(frozen=True)
-class IPO(PreferenceLoss):
+class IPO(ScaledLoss):
     """(h - 1 / (2 beta))^2 on summed log-probs (Azar et al. 2023, arXiv 2310.12036, eq. 17).
 
     Attributes:
         beta: The paper's tau, above 0; the minimum lies at h = 1 / (2 beta) nats.
     """
-
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        number("beta", self.beta, above=0.0)
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
         """(h - 1 / (2 beta))^2, [N] in nats squared."""
@@ -240,9 +267,13 @@ class MeanIPO(IPO):
         ratio = batch.log_ratio() / batch.length
         return (ratio[:, 0] - ratio[:, 1] - 1 / (2 * self.beta)) ** 2
 
+    def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
+        """beta times the log-ratio per token."""
+        return super().reward(log_prob, reference_log_prob, length) / length
+
 
 @dataclasses.dataclass(frozen=True)
-class SLiC(PreferenceLoss):
+class SLiC(ScaledLoss):
     """The hinge max(0, 1 - beta h) (SLiC-HF, arXiv 2305.10425, with a reference as in arXiv 2309.06657).
 
     Attributes:
@@ -250,9 +281,6 @@ class SLiC(PreferenceLoss):
     """
 
     beta: float = 0.2
-
-    def __post_init__(self) -> None:
-        number("beta", self.beta, above=0.0)
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
         """max(0, 1 - beta h), [N]."""
@@ -279,8 +307,12 @@ class SimPO(PreferenceLoss):
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
         """-log sigma(beta (mean log pi of first - of second) - gamma), [N]."""
-        mean = batch.log_prob / batch.length
-        return -logsigmoid(self.beta * (mean[:, 0] - mean[:, 1]) - self.gamma)
+        reward = self.reward(batch.log_prob, None, batch.length)
+        return -logsigmoid(reward[:, 0] - reward[:, 1] - self.gamma)
+
+    def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
+        """beta times the mean log-prob of a token; the reference is not read."""
+        return self.beta * log_prob / length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,12 +338,12 @@ class LengthDPO(DPO):
 
 
 @dataclasses.dataclass(frozen=True)
-class KTO(PreferenceLoss):
+class KTO(ScaledLoss):
     """Kahneman-Tversky optimisation on split pairs (arXiv 2402.01306, both desirabilities 1).
 
     With rho = log pi - log ref of one response, the winner costs 1 - sigma(beta (rho - z0)) and the loser
-    1 - sigma(beta (z0 - rho)); a row is the mean of the two. z0 = max(0, mean of `mismatched_log_ratio`) estimates
-    KL(pi, ref) and carries no gradient.
+    1 - sigma(beta (z0 - rho)); a row is the mean of the two. z0 = max(0, `mismatched_log_ratio`) estimates KL(pi, ref)
+    and carries no gradient.
 
     Attributes:
         beta: Scale per nat, above 0.
@@ -319,33 +351,15 @@ class KTO(PreferenceLoss):
 
     needs_mismatched: ClassVar[bool] = True
 
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        number("beta", self.beta, above=0.0)
-
-    def rows(self, batch: PreferenceBatch) -> Tensor:
-        """The loss of every row that counts, [M].
-
-        Raises:
-            UserError: Fewer than 2 rows, labelled or not: no response belongs to another prompt.
-        """
-        if len(batch) < 2:
-            raise UserError(
-                f"'kto' got a batch of {len(batch)}, expected at least 2 rows to pair prompts with"
-                " responses to others; use a larger batch or another loss"
-            )
-        return super().rows(batch)
-
     def first_won(self, batch: PreferenceBatch) -> Tensor:
         """[1 - sigma(beta (rho_first - z0)) + 1 - sigma(beta (z0 - rho_second))] / 2, [N]."""
         if batch.mismatched_log_ratio is None:
             raise UserError(
-                "mismatched_log_ratio is None, expected log-ratios of responses to other prompts;"
+                "mismatched_log_ratio is None, expected the mean log-ratio of responses to other prompts;"
                 " pass them, or choose another loss than 'kto'"
             )
         ratio = batch.log_ratio()
-        z0 = batch.mismatched_log_ratio.detach().mean().clamp_min(0)
+        z0 = batch.mismatched_log_ratio.detach().clamp_min(0)
         chosen = torch.sigmoid(self.beta * (z0 - ratio[:, 0]))
         rejected = torch.sigmoid(self.beta * (ratio[:, 1] - z0))
         return (chosen + rejected) / 2

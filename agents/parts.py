@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
@@ -63,10 +64,17 @@ def make_belief(view: AgentView, seed: int, settings: SettingsReader) -> Belief:
     )
 
 
-def make_learner(view: AgentView, settings: SettingsReader) -> Learner | None:
-    """Make the preference learner of the view's policy; None, and no settings read, in a world without one."""
+def make_learner(view: AgentView, seed: int, settings: SettingsReader, **defaults: Any) -> Learner | None:
+    """Make the preference learner of the view's policy; None, and no settings read, in a world without one.
+
+    Args:
+        view: Of the agent's world.
+        seed: Root of the learner's streams.
+        settings: Read for what is minimised and how weights are trained.
+        **defaults: The agent's own defaults of `duelenv.agents.learners.ObjectiveSettings`.
+    """
     if view.policy is None:
         return None
-    from duelenv.agents.learners import LearnerSettings, PreferenceLearner
+    from duelenv.agents.learners import PreferenceLearner
 
-    return PreferenceLearner(view.policy, settings.take(LearnerSettings))
+    return PreferenceLearner.of(view, seed, settings, **defaults)

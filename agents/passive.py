@@ -25,7 +25,7 @@ def passive(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
         return uniform_pair(view.num_candidates, streams, groups)
 
-    learner = make_learner(view, settings)
+    learner = make_learner(view, seed, settings)
     return ComposedAgent(
         view,
         select=select,

@@ -54,7 +54,7 @@ def real(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
         pairs = in_random_order(lambda points, same: dissimilar_pair(points, rule, same), embeddings, groups, streams)
         return random_order(pairs, streams)
 
-    learner = make_learner(view, settings)
+    learner = make_learner(view, seed, settings)
     return ComposedAgent(
         view,
         select=select,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.composed import ComposedAgent
+from duelenv.agents.parts import make_learner
 from duelenv.agents.selection import categorical, random_order, uniform_between
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground import checks
@@ -76,11 +77,6 @@ def _on_policy(view: AgentView, seed: int, settings: SettingsReader, alpha: floa
                 f"agent 'selm' duels policy against reference, and the candidates come from "
                 f"{', '.join(view.sources)} only; set sources={{'policy': ..., 'reference': ...}}"
             )
-    from duelenv.agents.bonuses import SELM
-    from duelenv.agents.learners import LearnerSettings, PreferenceLearner
-
-    assert view.policy is not None
-    learning = settings.take(LearnerSettings)
     policy, reference = view.sources.index("policy"), view.sources.index("reference")
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
@@ -88,8 +84,7 @@ def _on_policy(view: AgentView, seed: int, settings: SettingsReader, alpha: floa
         pairs = uniform_between(source == policy, source == reference, streams, groups)
         return random_order(pairs, streams)
 
-    bonus = SELM(alpha=alpha, beta=learning.beta)
-    learner = PreferenceLearner(view.policy, learning, bonus=bonus, bonus_source=reference)
+    learner = make_learner(view, seed, settings, bonus="selm", bonus_settings={"alpha": alpha})
     return ComposedAgent(view, select=select, learner=learner, streams={"select": streams})
 
 

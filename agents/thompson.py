@@ -87,7 +87,7 @@ def thompson(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     few = view.policy is None and chosen.objective == "explore_exploit"
     num_samples = chosen.num_samples or (2 if few else 20)
     belief = make_belief(view, seed, settings)
-    learner = make_learner(view, settings)
+    learner = make_learner(view, seed, settings)
     streams = RowStreams(seed, "agents/thompson", view.num_envs)
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:

@@ -67,6 +67,8 @@ class AgentView:
         budget: Labels that each replicate may ask for; None where only the rounds limit them.
         policy: The live policy model that an agent may train, where there is one.
         sources: Where candidates come from, in the order of the observation's `source` numbers.
+        source_counts: How many candidates of a row come from each of them.
+        temperature: At which a policy's candidates are drawn; None in worlds without one.
     """
 
     world: str
@@ -83,6 +85,8 @@ class AgentView:
     budget: int | None = None
     policy: CausalLMPolicy | None = None
     sources: tuple[str, ...] = ()
+    source_counts: tuple[int, ...] = ()
+    temperature: float | None = None
 
     @property
     def replicates(self) -> int:

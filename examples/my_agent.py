@@ -21,7 +21,7 @@ def coin_flip(view, seed, settings):
     def select(observation, groups):
         return infomax_pair(belief.sample(observation["features"], num_samples=8), groups)
 
-    return ComposedAgent(view, select=select, belief=belief, learner=make_learner(view, settings))
+    return ComposedAgent(view, select=select, belief=belief, learner=make_learner(view, seed, settings))
 
 
 def main() -> None:

@@ -58,6 +58,7 @@ class CausalLMPolicy:
 
     Attributes:
         version: int, how many updates the weights have had; a learner calls `updated()` after each optimizer step.
+        reference_version: int, the version that the reference is a copy of; 0 while it is the start.
 
     Raises:
         UserError: for settings out of range, or a chat template that the tokenizer lacks.
@@ -78,6 +79,7 @@ class CausalLMPolicy:
         self.temperature = checks.number("temperature", temperature, low=0)
         self.max_sequences = None if max_sequences is None else checks.integer("max_sequences", max_sequences, low=1)
         self.version = 0
+        self.reference_version = 0
         self._codec = Codec(tokenizer, without_adapter(model), chat_template=chat_template)
         if device is not None:
             model.to(device)  # type: ignore[arg-type]
@@ -343,6 +345,7 @@ class CausalLMPolicy:
     def move_reference(self) -> None:
         """Makes the reference a frozen copy of the current policy (SELM's iterations); the start stays."""
         self._roles.move_reference()
+        self.reference_version = self.version
 
     def clone(self) -> CausalLMPolicy:
         """An independent policy with the same weights, reference and version; frozen models are shared."""
@@ -352,7 +355,8 @@ class CausalLMPolicy:
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, reference and version as CPU tensors; the start model goes in as a fingerprint only."""
-        return {"version": self.version, "start": self._roles.fingerprint(), **self._roles.weights()}
+        versions = {"version": self.version, "reference_version": self.reference_version}
+        return {**versions, "start": self._roles.fingerprint(), **self._roles.weights()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Puts back what `state_dict` gave, into a policy built on the same start model.
@@ -367,7 +371,7 @@ class CausalLMPolicy:
                 f"from {start[:12]}; build the policy from the same model first"
             )
         self._roles.load_weights({"model": state["model"], "reference": state["reference"]})
-        self.version = int(state["version"])
+        self.version, self.reference_version = int(state["version"]), int(state["reference_version"])
 
     def save(self, path: str | Path) -> None:
         """Writes the policy, its start and its moved reference (safetensors), the tokenizer and the settings.
@@ -380,6 +384,7 @@ class CausalLMPolicy:
         self._roles.save(folder)
         record = {"format": _FORMAT, "version": self.version, **{name: getattr(self, name) for name in _SETTINGS}}
         record |= {"adapter": self._roles.adapter, "reference_moved": self._roles.moved}
+        record |= {"reference_version": self.reference_version}
         (folder / "policy.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -416,7 +421,8 @@ class CausalLMPolicy:
             **{name: record[name] for name in _SETTINGS},
         )
         policy._roles.load(folder, moved=record["reference_moved"])
-        policy.version = record["version"]
+        # Files of version 0.1 do not say when their reference moved.
+        policy.version, policy.reference_version = record["version"], record.get("reference_version", 0)
         return policy
 
 

@@ -60,7 +60,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     `prompt`, `responses` [K]; `features` float32 [K, d] of the frozen start model or an encoder; `tokens` int64 [K, L]
     and `mask` int8 [K, L] (1 on response tokens, end of sequence included); `log_prob` and `reference_log_prob` float32
     [K], in nats, summed over the response, at temperature 1 over the full vocabulary whatever the sampling temperature;
-    `source` int8 [K], an index into the view's `sources`; `policy_version` int64 [K], the version that drew it.
+    `source` int8 [K], an index into the view's `sources`; `policy_version` int64 [K], the version of the
+    weights that drew it, for a reference that moved the one that it is a copy of.
 
     Values are made when first read. `log_prob` is that of the policy at the time of drawing; `reference_log_prob` and
     `features` come from models that stand still between rounds.
@@ -166,7 +167,17 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
 
     def view(self) -> AgentView:
         """Return what an agent may know of this environment, its policy included."""
-        return replace(super().view(), policy=self._policy, sources=tuple(self._sources))
+        return replace(
+            super().view(),
+            policy=self._policy,
+            sources=tuple(self._sources),
+            source_counts=tuple(self._sources.values()),
+            temperature=self._sampled_at,
+        )
+
+    @property
+    def _sampled_at(self) -> float:
+        return self._policy.temperature if self._temperature is None else self._temperature
 
     # A round ---------------------------------------------------------------------------------------------------------
 
@@ -247,8 +258,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             recommended response.
         """
         new, old = self._evaluation_responses(split)
-        sampled_at = self._policy.temperature if self._temperature is None else self._temperature
-        plain = new if sampled_at == 1 else self._draw_own(split, temperature=1.0)
+        plain = new if self._sampled_at == 1 else self._draw_own(split, temperature=1.0)
         shown = observe(Context.of(new), self._policy, self._features)
         arms = self._recommended(agent, shown, len(new.prompts))
         rows = np.arange(len(new.prompts))

@@ -149,7 +149,7 @@ def draw_candidates(
         log_prob = samples.log_prob  # (N, count)
         if source != "policy":  # what was drawn elsewhere is still scored by the policy of this moment
             log_prob = policy.score(list(prompts), samples.tokens, samples.mask)
-        version = 0 if source == "reference" else policy.version
+        version = policy.reference_version if source == "reference" else policy.version
         numbers, versions = np.full(log_prob.shape, number, np.int8), np.full(log_prob.shape, version, np.int64)
         parts.append((samples.texts, samples.tokens, samples.mask, log_prob, numbers, versions))
     columns = [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]

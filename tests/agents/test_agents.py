@@ -119,14 +119,14 @@ def test_a_setting_is_read_once_and_by_its_owner():
 
 def test_no_two_parts_of_an_agent_share_a_setting():
     """The first would take it, and the second keep its default unnoticed."""
-    from duelenv.agents.learners import LearnerSettings
     from duelenv.agents.thompson import ThompsonSettings
+    from duelenv.agents.trainer import TrainerSettings
 
     reader = SettingsReader("mine", {"learning_rate": 0.1})
-    reader.take(LearnerSettings)
+    reader.take(TrainerSettings)
     reader.take(ThompsonSettings)
     with pytest.raises(ValueError, match="learning_rate"):
-        reader.take(LearnerSettings)
+        reader.take(TrainerSettings)
 
 
 @pytest.mark.parametrize("name", FOUR)
@@ -455,15 +455,15 @@ def test_a_learners_state_shares_no_tensor_with_what_goes_on():
     """A state is a copy in main memory; taking it needs no second copy where the weights lie."""
     import torch
 
-    from duelenv.agents.learners import _on_the_host
+    from duelenv.agents.trainer import on_the_host
 
     weights = torch.ones(3, requires_grad=True)
     state = {"state": {0: {"exp_avg": weights, "step": torch.tensor(2.0)}}, "groups": [{"lr": 0.1, "params": [0]}]}
-    taken = _on_the_host(state)
+    taken = on_the_host(state)
     with torch.no_grad():
         weights.add_(1.0)
     assert taken["state"][0]["exp_avg"].tolist() == [1.0, 1.0, 1.0]
     assert not taken["state"][0]["exp_avg"].requires_grad
     assert taken["groups"] == [{"lr": 0.1, "params": [0]}]
     if torch.cuda.is_available():
-        assert _on_the_host(weights.cuda()).device.type == "cpu"
+        assert on_the_host(weights.cuda()).device.type == "cpu"

@@ -251,9 +251,8 @@ def test_thompson_imagines_once_a_round_and_nothing_before_the_first_label():
 def lesson(labels):
     count = len(labels)
     tokens = np.arange(count)[:, np.newaxis, np.newaxis] * np.ones((1, 2, 3), int)
-    nothing = np.zeros((count, 0, 3), int)
     prompts = np.array([f"prompt {label}" for label in labels], dtype=object)
-    return Lesson(prompts, tokens, np.ones_like(tokens, np.int8), np.array(labels, float), nothing, nothing)
+    return Lesson(prompts, tokens, np.ones_like(tokens, np.int8), np.array(labels, float))
 
 
 def add(waiting, number, rows, steps, asked):

@@ -256,6 +256,7 @@ def start_slow(folder, jobs, seconds=0.4):
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored, and stays so
     )
 
 

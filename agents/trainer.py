@@ -1,0 +1,184 @@
+"""Trains a policy's weights: optimiser, precision, pieces, clipping, the reference. What is minimised is the caller's.
+
+A step is given as terms, losses that add up to the objective; each is made, pulled back and forgotten before the next,
+so that a large batch needs no more memory than its largest piece.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.policies.causal_lm import CausalLMPolicy
+
+REFERENCES: Final = ("fixed", "moving")
+PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16}
+
+_LARGE_MODEL = 50_000_000
+_LARGE_RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How weights are trained, whatever the objective.
+
+    Attributes:
+        learning_rate: Of AdamW. The default suits small models; full fine-tuning of 1 to 8 billion parameters is
+            published with 5e-7 to 5e-6, and a large rate on a large model draws a warning.
+        weight_decay: Of AdamW.
+        gradient_steps: Optimiser steps that the labels asked for in a round are worth together, all on the same pairs;
+            see `duelenv.agents.lessons` for labels that come late, or never.
+        max_grad_norm: Gradients are clipped to this norm, above 0; None leaves them as they are.
+        micro_batch: Pairs in one forward pass; gradients add up to those of the whole batch. None takes all at once.
+        precision: "float32" computes in the model's own type; "bfloat16" lets matrix products run in that type, over
+            weights and optimiser that stay as they are.
+        reference: "fixed" keeps the start model as the reference; "moving" copies the policy into it.
+        reference_every: Rounds' worth of steps between two copies when the reference moves.
+    """
+
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.0
+    gradient_steps: int = 1
+    max_grad_norm: float | None = 1.0
+    micro_batch: int | None = None
+    precision: str = "float32"
+    reference: str = "fixed"
+    reference_every: int = 20
+
+    def __post_init__(self) -> None:
+        checks.number("learning_rate", self.learning_rate, low=0.0)
+        checks.number("weight_decay", self.weight_decay, low=0.0)
+        if self.max_grad_norm is not None:
+            checks.number("max_grad_norm", self.max_grad_norm, above=0.0)
+        checks.integer("gradient_steps", self.gradient_steps, low=1)
+        checks.integer("reference_every", self.reference_every, low=1)
+        if self.micro_batch is not None:
+            checks.integer("micro_batch", self.micro_batch, low=1)
+        checks.one_of("precision", self.precision, PRECISIONS)
+        checks.one_of("reference", self.reference, REFERENCES)
+        if self.reference == "fixed" and self.reference_every != type(self).reference_every:
+            raise UserError(
+                f"reference_every={self.reference_every} is read only with reference='moving'; set that or leave it out"
+            )
+
+
+class Trainer:
+    """The optimiser of one policy.
+
+    Args:
+        policy: The live policy; its weights change in `train`.
+        settings: How.
+
+    Attributes:
+        gradient_steps: Optimiser steps taken so far.
+    """
+
+    def __init__(self, policy: CausalLMPolicy, settings: TrainerSettings) -> None:
+        self.policy = policy
+        self.settings = settings
+        self.gradient_steps = 0
+        _warn_of_large_steps(policy, settings.learning_rate)
+        self._optimizer = torch.optim.AdamW(
+            policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+
+    def pieces(self, count: int) -> Iterator[slice]:
+        """Cut `count` items into what goes through the model at once."""
+        size = self.settings.micro_batch or max(count, 1)
+        for start in range(0, count, size):
+            yield slice(start, min(start + size, count))
+
+    def precise(self) -> AbstractContextManager[Any]:
+        """Compute in the precision of training, for whatever is compared with what is trained."""
+        kind = PRECISIONS[self.settings.precision]
+        return nullcontext() if kind is None else torch.autocast(self.policy.device.type, kind)
+
+    def train(self, terms: Callable[[], Iterable[Tensor]], steps: int) -> list[float]:
+        """Take steps, each on the sum of terms that are made anew; then move the reference where it is due.
+
+        Args:
+            terms: Makes a step's terms, scalars with gradient. A generator goes on after its term was pulled back, when
+                gradients lie where it retained them. No terms are no step.
+            steps: How many.
+
+        Returns:
+            The norm of the gradient of each step that was taken, before clipping.
+        """
+        before, norms = self.gradient_steps, []
+        for _ in range(steps):
+            norms += self._step(terms())
+        if self.settings.reference == "moving":
+            between = self.settings.reference_every * self.settings.gradient_steps
+            if self.gradient_steps // between > before // between:
+                self.policy.move_reference()
+        return norms
+
+    def _step(self, terms: Iterable[Tensor]) -> list[float]:
+        self._optimizer.zero_grad(set_to_none=True)
+        some = False
+        for term in self._made(terms):
+            torch.autograd.backward(term)
+            some = True
+        if not some:  # an empty step would still move the weights by what the optimiser remembers
+            return []
+        limit = float("inf") if self.settings.max_grad_norm is None else self.settings.max_grad_norm
+        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit))
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.policy.updated()
+        self.gradient_steps += 1
+        return [norm]
+
+    def _made(self, terms: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Make terms in the precision of training; they are pulled back outside of it."""
+        waiting = iter(terms)
+        while True:
+            with self.precise():
+                term = next(waiting, None)
+            if term is None:
+                return
+            yield term
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return policy, reference, optimiser and counter; tensors in nested dicts and lists, in main memory."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimizer": on_the_host(self._optimizer.state_dict()),
+            "gradient_steps": self.gradient_steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; restores the policy's weights as well."""
+        self.policy.load_state_dict(state["policy"])
+        # Torch takes moments over that lie where the weights do, and would go on changing the caller's.
+        self._optimizer.load_state_dict(on_the_host(state["optimizer"]))
+        self.gradient_steps = int(state["gradient_steps"])
+
+
+def on_the_host(state: Any) -> Any:
+    """Return nested state with copies of its tensors in main memory: a second copy has no room beside a large model."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: on_the_host(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(on_the_host(value) for value in state)
+    return state
+
+
+def _warn_of_large_steps(policy: CausalLMPolicy, learning_rate: float) -> None:
+    size = sum(parameter.numel() for parameter in policy.parameters())
+    if size > _LARGE_MODEL and learning_rate > _LARGE_RATE:
+        warnings.warn(
+            f"learning_rate={learning_rate:g} on {size:,} trainable parameters is likely to break the policy; "
+            "full fine-tuning of such models is published with 5e-7 to 5e-6",
+            stacklevel=4,
+        )
