@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from duelenv.ground.errors import UserError
 
+#: Prompts whose token ids are kept.
+_REMEMBERED = 4_096
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -64,6 +67,7 @@ class Codec:
                 "tokenizer.chat_template or pass chat_template=False"
             )
         self.tokenizer = tokenizer
+        self._remembered: dict[str, list[int]] = {}
         self.chat_template = chat_template
         settings = getattr(model, "generation_config", None)
         found: list[int] = []
@@ -87,11 +91,8 @@ class Codec:
         texts = [str(prompt) for prompt in prompts]
         if not texts:
             raise UserError("there are no prompts; give at least one")
-        if self.chat_template:
-            conversations = [[{"role": "user", "content": text}] for text in texts]
-            texts = self.tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
-        encoded = self.tokenizer(texts, add_special_tokens=not self.chat_template)["input_ids"]
-        encoded = [ids or [self._first_token(index)] for index, ids in enumerate(encoded)]
+        known = self._ids_of(texts)
+        encoded = [known[text] or [self._first_token(index)] for index, text in enumerate(texts)]
         if self.context_length is not None:
             limit = self.context_length - new_tokens
             for index, ids in enumerate(encoded):
@@ -107,6 +108,21 @@ class Codec:
             padded[index, width - len(ids) :] = ids
             attention[index, width - len(ids) :] = 1
         return Prompts(torch.from_numpy(padded), torch.from_numpy(attention))
+
+    def _ids_of(self, texts: list[str]) -> dict[str, list[int]]:
+        """Token ids by prompt; a round meets its prompts many times, and training the same ones again and again."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
+        if new:
+            if len(self._remembered) + len(new) > _REMEMBERED:
+                self._remembered.clear()
+                new = list(dict.fromkeys(texts))
+            shown = new
+            if self.chat_template:
+                conversations = [[{"role": "user", "content": text}] for text in new]
+                shown = self.tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
+            encoded = self.tokenizer(shown, add_special_tokens=not self.chat_template)["input_ids"]
+            self._remembered.update(zip(new, encoded, strict=True))
+        return self._remembered
 
     def _first_token(self, index: int) -> int:
         """What stands for a prompt without tokens, since a model needs something to continue."""

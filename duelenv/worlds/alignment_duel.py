@@ -19,7 +19,7 @@ from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 from duelenv.labels.path import Texts
 from duelenv.observation import LazyObservation
-from duelenv.oracles.base import Oracle, utility_of
+from duelenv.oracles.base import Oracle, UtilityOracle, utility_of
 from duelenv.oracles.links import link
 from duelenv.oracles.sources import Source, answers_later, at_once_or_later
 from duelenv.regret import duel_regret, utility_regret
@@ -250,7 +250,9 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
 
         Returns:
             float64 [1] each: `win_rate`, mean P(new > start) under the evaluation oracle over what it answers, equal
-            texts counting 0.5 unasked; `win_rate_best_of_n`, the same for the recommended response; where that oracle
+            texts counting 0.5 unasked; `win_rate_best_of_n`, the same for the recommended response. An oracle that can
+            be asked for nothing compares each new response with all K of the start policy, any other with one that
+            shares no token draws with it. Where that oracle
             has no utility, `unanswered`, how many comparisons it declined, and `evaluation_queries`, how many it was
             asked since the last seeded reset, beside `queries`; `kl`, KL(policy || start) per response in nats,
             as the mean log-ratio over responses drawn at temperature 1, whatever the world's temperature;
@@ -265,8 +267,11 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         recommended = new.responses[rows, arms]
         metrics: dict[str, float] = {}
         if self._judge is not None:
-            wins = self._wins(self._judge, new.prompts, new.responses, old)
-            best_wins = self._wins(self._judge, new.prompts, recommended[:, np.newaxis], old[:, :1])
+            rivals = self._rivals(new.responses, old)
+            chosen = rivals[arms][:, np.newaxis]
+            rivals = np.broadcast_to(rivals, (len(rows), *rivals.shape))
+            wins = self._wins(self._judge, new.prompts, new.responses, old, rivals)
+            best_wins = self._wins(self._judge, new.prompts, recommended[:, np.newaxis], old, chosen)
             metrics["win_rate"], metrics["win_rate_best_of_n"] = _mean(wins), _mean(best_wins)
             if self._judge_costs:
                 metrics["unanswered"] = float(np.isnan(wins).sum() + np.isnan(best_wins).sum())
@@ -311,15 +316,39 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         streams = RowStreams(self.root, f"evaluate/{split}", len(prompts))
         return prompts, streams.uniform(self.num_candidates, self._policy.max_new_tokens)
 
-    def _wins(self, judge: Oracle, prompts: Strings, new: Strings, old: Strings) -> NDArray[np.float64]:
-        """Return P(new > old) of every pair of responses, [P, M] each, as [P * M]; NaN where the judge declined."""
-        prompts, new, old = np.repeat(prompts, new.shape[1]), new.ravel(), old.ravel()
-        wins = np.full(len(new), 0.5)
-        differ = np.flatnonzero(new != old)
+    def _rivals(self, new: Strings, old: Strings) -> NDArray[np.int64]:
+        """Return which responses of the start policy the new ones of each column are compared with, columns [K, J].
+
+        New and old responses of one column share their token draws, and say the same where little was learnt: what
+        counts is how two independent ones compare. Where nothing was learnt at all that is half, and not asked.
+        """
+        count = self.num_candidates
+        if not self._judge_costs:
+            return np.broadcast_to(np.arange(count), (count, count))
+        following = 0 if np.array_equal(new, old) else 1
+        return (np.arange(count)[:, np.newaxis] + following) % count
+
+    def _wins(
+        self, judge: Oracle, prompts: Strings, new: Strings, old: Strings, rivals: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Return P(new > old) of responses [P, M] against columns `rivals` [P, M, J] of `old` [P, K], as [P, M, J].
+
+        NaN where the judge declined.
+        """
+        if isinstance(judge, UtilityOracle) and self._judge_comparator is not None:  # asked once for each text
+            values = self._judge_comparator.utility(prompts, np.concatenate([new, old], axis=1))
+            own, others = np.split(values, [new.shape[1]], axis=1)
+            against = others[np.arange(len(old))[:, np.newaxis, np.newaxis], rivals]
+            return np.asarray(link(judge.link)(own[:, :, np.newaxis] - against), np.float64)
+        asked = np.broadcast_to(prompts[:, np.newaxis, np.newaxis], rivals.shape).ravel()
+        mine = np.broadcast_to(new[:, :, np.newaxis], rivals.shape).ravel()
+        theirs = old[np.arange(len(old))[:, np.newaxis, np.newaxis], rivals].ravel()
+        wins = np.full(rivals.size, 0.5)
+        differ = np.flatnonzero(mine != theirs)
         if len(differ):
-            texts = (prompts[differ].tolist(), new[differ].tolist(), old[differ].tolist())
-            wins[differ] = self._labels.judge(judge, self._number, texts, costs=self._judge_costs).expected_label
-        return wins
+            triples = (asked[differ].tolist(), mine[differ].tolist(), theirs[differ].tolist())
+            wins[differ] = self._labels.judge(judge, self._number, triples, costs=self._judge_costs).expected_label
+        return wins.reshape(rivals.shape)
 
     @property
     def _judge_costs(self) -> bool:

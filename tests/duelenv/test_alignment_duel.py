@@ -216,20 +216,59 @@ def test_win_rate_and_kl_of_a_moved_policy_match_a_slow_computation(temperature)
     from duelenv.ground.randomness import RowStreams
 
     uniforms = RowStreams(env._root, "evaluate/test", 2).uniform(3, policy.max_new_tokens)
-    wins, ratios = [], []
+    wins, best, ratios = [], [], []
     for row, prompt in enumerate(TEST_PROMPTS):
         for k in range(3):
             draws = uniforms[row : row + 1, k : k + 1]
-            new = policy.sample([prompt], 1, uniforms=draws, temperature=temperature)
-            old = policy.sample([prompt], 1, uniforms=draws, source="start", temperature=temperature)
-            new_text, old_text = new.texts[0, 0], old.texts[0, 0]
-            margin = float(np.diff(WordCount().utility([], [old_text, new_text]))[0])
-            wins.append(0.5 if new_text == old_text else 1 / (1 + np.exp(-margin)))
+            new_text = policy.sample([prompt], 1, uniforms=draws, temperature=temperature).texts[0, 0]
+            for j in range(3):
+                others = uniforms[row : row + 1, j : j + 1]
+                old = policy.sample([prompt], 1, uniforms=others, source="start", temperature=temperature)
+                old_text = old.texts[0, 0]
+                margin = float(np.diff(WordCount().utility([], [old_text, new_text]))[0])
+                wins.append(0.5 if new_text == old_text else 1 / (1 + np.exp(-margin)))
+                best += wins[-1:] if k == 0 else []
             plain = policy.sample([prompt], 1, uniforms=draws)
             start = policy.score([prompt], plain.tokens, plain.mask, source="start")
             ratios.append(float(plain.log_prob[0, 0] - start[0, 0]))
     assert metrics["win_rate"][0] == pytest.approx(np.mean(wins), abs=1e-6)
+    assert metrics["win_rate_best_of_n"][0] == pytest.approx(np.mean(best), abs=1e-6)
     assert metrics["kl"][0] == pytest.approx(np.mean(ratios), abs=1e-3)
+
+
+@pytest.mark.parametrize("costs", [True, False])
+def test_no_response_is_compared_with_what_shares_its_draws_alone(costs):
+    """A judge that may be paid gets as many pairs as there are responses; one that is free, wrapped or not, all."""
+    from duelenv.oracles import Noise
+
+    asked = []
+
+    def judge(prompts, first, second):
+        asked.extend(zip(prompts, first, second, strict=True))
+        return np.full(len(prompts), 0.9)
+
+    env = make_vector(WORLD, 2, num_candidates=4, evaluation_oracle=judge if costs else Noise(WordCount(), 0.2))
+    nudge(env.view().policy)
+    env.reset(seed=0)
+    new, old = env._evaluation_responses("test")
+    metrics = env.evaluate(Greedy())
+    if costs:
+        pairs = [
+            (prompt, new.responses[row, k], old[row, (k + 1) % 4])
+            for row, prompt in enumerate(TEST_PROMPTS)
+            for k in range(4)
+        ]
+        best = [pair for pair in pairs if pair[1] == new.responses[TEST_PROMPTS.index(pair[0]), 0]][: len(TEST_PROMPTS)]
+        assert asked[: len(pairs)] == [pair for pair in pairs if pair[1] != pair[2]]
+        assert set(asked[len(pairs) :]) <= set(best) | set(pairs)
+        return
+    noisy = []
+    for row in range(len(TEST_PROMPTS)):
+        for mine in new.responses[row]:
+            for theirs in old[row]:
+                margin = float(np.diff(WordCount().utility([], [theirs, mine]))[0])
+                noisy.append(0.5 if mine == theirs else 0.2 + 0.6 / (1 + np.exp(-margin)))
+    assert metrics["win_rate"][0] == pytest.approx(np.mean(noisy), abs=1e-6)
 
 
 def test_another_oracle_may_judge():

@@ -445,6 +445,7 @@ def test_a_win_rate_is_the_mean_over_what_was_answered():
     env._policy.updated()
     metrics = env.evaluate(First())
     new, old = env._evaluation_responses("test")
+    old = np.roll(old, -1, axis=1)  # the rivals that share no draws
     pairs = list(zip(new.responses.ravel(), old.ravel(), strict=True))
     values = [0.5 if a == b else np.nan if len(a) % 2 else 0.75 for a, b in pairs]
     assert 0 < np.isnan(values).sum() < len(values)

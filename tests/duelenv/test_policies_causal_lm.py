@@ -656,3 +656,32 @@ def test_adapter_state_from_before_the_reference_moved():
     nudge(policy, size=2.0)
     policy.move_reference()  # once more, into the adapter that is there
     torch.testing.assert_close(policy.reference_log_prob(*arguments), policy.log_prob(*arguments).detach())
+
+
+def test_a_prompt_is_tokenised_once(monkeypatch):
+    """However often a round and its lessons meet it, and also where more are met than are remembered."""
+    from duelenv.policies import codec
+
+    policy = CausalLMPolicy(*tiny_model("gpt_neox", 0), max_new_tokens=6)
+    given = []
+    tokenizer = policy.tokenizer
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+        def __call__(self, texts, **settings):
+            given.extend(texts)
+            return tokenizer(texts, **settings)
+
+    plain = policy._codec.encode(["a village", "b", "a village"], 2)
+    policy._codec.tokenizer = Counting()
+    policy._codec._remembered.clear()
+    for _ in range(3):
+        again = policy._codec.encode(["a village", "b", "a village"], 2)
+        assert torch.equal(again.ids, plain.ids) and torch.equal(again.attention, plain.attention)
+    assert given == ["a village", "b"]
+    monkeypatch.setattr(codec, "_REMEMBERED", 3)
+    for _ in range(2):
+        policy._codec.encode(["c", "d", "b"], 2)
+        assert torch.equal(policy._codec.encode(["a village", "b", "a village"], 2).ids, plain.ids)
