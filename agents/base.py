@@ -251,17 +251,19 @@ class SettingsReader:
         self._left = dict(values)
         self._known: list[str] = []
 
-    def take(self, kind: type[Settings], **defaults: Any) -> Settings:
+    def take(self, kind: type[Settings], /, *, yields: Sequence[str] = (), **defaults: Any) -> Settings:
         """Make a settings dataclass from the values that carry its fields' names.
 
         Args:
             kind: A frozen dataclass that validates itself.
+            yields: Fields that keep their default where a part that came first has a setting of that name.
             **defaults: The agent's own defaults where they differ from the dataclass's.
 
         Raises:
             ValueError: Another part has a setting of the same name.
         """
-        names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        names = [name for name in fields if name not in yields or name not in self._known]
         shared = sorted(set(names) & set(self._known))
         if shared:  # whoever came first would take the value, and the other keep its default unnoticed
             raise ValueError(f"two parts of agent {self._owner!r} have settings called {', '.join(shared)}")

@@ -99,6 +99,18 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Any) -> None: ...
 
 
+def equal_texts(view: AgentView, observation: Observation) -> NDArray[np.int64] | None:
+    """Number the candidates by text where a policy is trained, int64 [N, K]: equal texts would waste their label.
+
+    None in other worlds, where a candidate may be played against itself.
+    """
+    if view.policy is None:
+        return None
+    responses = observation["responses"]
+    equal = responses[:, :, np.newaxis] == responses[:, np.newaxis, :]
+    return equal.argmax(axis=2)  # the index of the first candidate with this text
+
+
 class ComposedAgent(Agent):
     """Joins a belief, a selection rule and a learner.
 
@@ -135,7 +147,7 @@ class ComposedAgent(Agent):
         self._any_label = False
 
     def _act(self, observation: Observation) -> NDArray[np.int64]:
-        pairs = self._select(observation, self._groups(observation))
+        pairs = self._select(observation, equal_texts(self.view, observation))
         if not self.view.selective:
             return pairs
         asked = np.ones(len(pairs), np.bool_) if self._ask is None else self._ask()
@@ -180,7 +192,7 @@ class ComposedAgent(Agent):
         observation, pairs = piece.observation, piece.actions[:, :2]
         duels = Duels(np.arange(len(pairs)), pairs, piece.labels)
         unasked = piece.actions[:, 2] == 0 if self.view.selective else np.zeros(len(pairs), np.bool_)
-        imagined = imagine(observation, self._groups(observation), duels, unasked)
+        imagined = imagine(observation, equal_texts(self.view, observation), duels, unasked)
         figures = learner.teach(observation, imagined)
         return {f"model_{name}": value for name, value in figures.items()} | {"model_labels": len(imagined)}
 
@@ -192,14 +204,6 @@ class ComposedAgent(Agent):
             return self.belief.mean(observation["features"]).argmax(axis=1)
         assert self.learner is not None
         return self.learner.implicit_reward(observation).argmax(axis=1)
-
-    def _groups(self, observation: Observation) -> NDArray[np.int64] | None:
-        """Number the candidates by text where a policy is trained: a pair of equal texts would waste its label."""
-        if self.view.policy is None:
-            return None
-        responses = observation["responses"]
-        equal = responses[:, :, np.newaxis] == responses[:, np.newaxis, :]
-        return equal.argmax(axis=2)  # the index of the first candidate with this text
 
     def state_dict(self) -> dict[str, Any]:
         parts = self._parts()

@@ -139,7 +139,8 @@ class PreferenceLearner:
             UserError: A setting out of range, or a bonus in a world without candidates of the reference.
         """
         assert view.policy is not None
-        objective = settings.take(ObjectiveSettings, **defaults)
+        # The widths of the contextual rules have a beta too; the loss's is then one of its `loss_settings`.
+        objective = settings.take(ObjectiveSettings, yields=("beta",), **defaults)
         trainer = Trainer(view.policy, settings.take(TrainerSettings))
         loss = objective.make_loss()
         bonus = objective.make_bonus(loss)

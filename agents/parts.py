@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.composed import Learner
+from duelenv.agents.composed import ComposedAgent, Learner, Select
+from duelenv.agents.teaching import NOTHING_ELSE, TeachingChoice, make_teaching
 from duelenv.core import AgentView
 from duelenv.ground.errors import UserError
+from duelenv.ground.randomness import RowStreams
 
 BELIEFS = ("linear_logistic", "ensemble")
 
@@ -61,6 +67,49 @@ def make_belief(view: AgentView, seed: int, settings: SettingsReader) -> Belief:
         root=seed,
         settings=settings.take(DeepEnsembleSettings),
         device="cpu" if view.policy is None else view.policy.device,
+    )
+
+
+def compose(
+    view: AgentView,
+    seed: int,
+    settings: SettingsReader,
+    *,
+    select: Select,
+    streams: RowStreams,
+    belief: Belief | None = None,
+    teach: str = NOTHING_ELSE,
+    ask: Callable[[], NDArray[np.bool_]] | None = None,
+    **defaults: Any,
+) -> ComposedAgent:
+    """Make an agent of a choice of pairs: in a world of features it learns a belief, with a policy it teaches that.
+
+    Args:
+        view: Of the agent's world.
+        seed: Root of the agent's streams.
+        settings: Read for belief, learner and teaching rule, as far as the agent has them.
+        select: Which two candidates duel.
+        streams: What `select` draws from.
+        belief: What `select` looks at; None where it looks at none, and then a belief is made where something needs it.
+        teach: What the policy is taught by default, one of `duelenv.agents.teaching.TEACHING`.
+        ask: In selective worlds, which rows ask for a label; None asks in all.
+        **defaults: The agent's own defaults of `duelenv.agents.learners.ObjectiveSettings`.
+
+    Raises:
+        UserError: A setting that one of the parts refuses.
+    """
+    learner = make_learner(view, seed, settings, **defaults)
+    imagine = None
+    if learner is not None:
+        name = settings.take(TeachingChoice).teach or teach
+        if name != NOTHING_ELSE:
+            belief = belief or make_belief(view, seed, settings)
+        if belief is not None:
+            imagine = make_teaching(name, view, belief, select, settings)
+    elif belief is None:
+        belief = make_belief(view, seed, settings)
+    return ComposedAgent(
+        view, select=select, belief=belief, learner=learner, imagine=imagine, ask=ask, streams={"select": streams}
     )
 
 

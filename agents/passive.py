@@ -1,7 +1,8 @@
 """Passive learning: a random pair of every prompt. The baseline of every comparison.
 
-On a policy model this is online DPO with uniformly chosen pairs. It holds no belief there: its recommendation is the
-policy's own implicit reward. In worlds of features it learns the same posterior as the others, from random duels.
+On a policy model this is online DPO with uniformly chosen pairs. It holds no belief there, unless one is to teach
+(`teach`), and recommends by the policy's own implicit reward. In worlds of features it learns the same posterior as the
+others, from random duels.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.composed import ComposedAgent
-from duelenv.agents.parts import make_belief, make_learner
+from duelenv.agents.parts import compose
 from duelenv.agents.selection import uniform_pair
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground.randomness import RowStreams
@@ -25,11 +25,4 @@ def passive(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
         return uniform_pair(view.num_candidates, streams, groups)
 
-    learner = make_learner(view, seed, settings)
-    return ComposedAgent(
-        view,
-        select=select,
-        belief=make_belief(view, seed, settings) if learner is None else None,
-        learner=learner,
-        streams={"select": streams},
-    )
+    return compose(view, seed, settings, select=select, streams=streams)

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.composed import ComposedAgent
-from duelenv.agents.parts import make_belief, make_learner
+from duelenv.agents.parts import compose
 from duelenv.agents.selection import DissimilarityRule, dissimilar_pair, in_random_order, random_order
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground.errors import UserError
@@ -54,11 +53,4 @@ def real(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
         pairs = in_random_order(lambda points, same: dissimilar_pair(points, rule, same), embeddings, groups, streams)
         return random_order(pairs, streams)
 
-    learner = make_learner(view, seed, settings)
-    return ComposedAgent(
-        view,
-        select=select,
-        belief=make_belief(view, seed, settings) if learner is None else None,
-        learner=learner,
-        streams={"select": streams},
-    )
+    return compose(view, seed, settings, select=select, streams=streams)

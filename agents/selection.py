@@ -194,6 +194,57 @@ def in_random_order(
     return np.take_along_axis(order, pairs, axis=1)
 
 
+def best_against_worst(utility: Floats, groups: Indices | None = None) -> Pairs:
+    """The best candidate against the worst under one draw of the utility.
+
+    Args:
+        utility: [N, K], K >= 2, without ties, as a posterior draw is.
+        groups: int [N, K] or None.
+
+    Returns:
+        int64 [N, 2], the better first (see `random_order`), never i == j.
+
+    Raises:
+        UserError: if there are fewer than two candidates.
+    """
+    _require_two(utility.shape[-1])
+    first = utility.argmax(-1)
+    return np.stack([first, _masked_argmax(-utility, _rivals(first, utility.shape[-1], groups))], axis=1)
+
+
+def reversed_thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
+    """Double reversed Thompson sampling: one draw's best against another's worst (DRTS, arXiv 2603.09692).
+
+    Args:
+        samples: Joint utility draws [S, N, K], S >= 2; the first two are read.
+        groups: int [N, K] or None.
+
+    Returns:
+        int64 [N, 2], never i == j.
+
+    Raises:
+        UserError: if there are fewer than two draws or candidates.
+    """
+    _require_samples(samples)
+    first = samples[0].argmax(-1)
+    return np.stack([first, _masked_argmax(-samples[1], _rivals(first, samples.shape[-1], groups))], axis=1)
+
+
+def apart(pairs: Pairs, mean: Floats, groups: Indices | None) -> Pairs:
+    """Where both members of a pair are the same text, put the best other text in the second place.
+
+    Args:
+        pairs: int64 [N, 2], of a rule that knows of no texts.
+        mean: Utilities [N, K] by which others are compared.
+        groups: int [N, K], or None where a candidate may meet itself.
+    """
+    if groups is None:
+        return pairs
+    told = np.take_along_axis(groups, pairs, axis=1)
+    other = _masked_argmax(mean, _rivals(pairs[:, 0], mean.shape[-1], groups))
+    return np.column_stack([pairs[:, 0], np.where(told[:, 0] == told[:, 1], other, pairs[:, 1])])
+
+
 def extreme_pair(mean: Floats, streams: RowStreams, groups: Indices | None = None) -> Pairs:
     """Best against worst under the mean utility: the largest gap.
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.composed import ComposedAgent
-from duelenv.agents.parts import make_learner
+from duelenv.agents.parts import compose
 from duelenv.agents.selection import categorical, random_order, uniform_between
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground import checks
@@ -84,8 +84,15 @@ def _on_policy(view: AgentView, seed: int, settings: SettingsReader, alpha: floa
         pairs = uniform_between(source == policy, source == reference, streams, groups)
         return random_order(pairs, streams)
 
-    learner = make_learner(view, seed, settings, bonus="selm", bonus_settings={"alpha": alpha})
-    return ComposedAgent(view, select=select, learner=learner, streams={"select": streams})
+    return compose(
+        view,
+        seed,
+        settings,
+        select=select,
+        streams=streams,
+        bonus="selm",
+        bonus_settings={"alpha": alpha},
+    )
 
 
 def _on_features(view: AgentView, seed: int, settings: SettingsReader, alpha: float, streams: RowStreams) -> Agent:

@@ -4,8 +4,9 @@
 `objective="best_arm"` the first is a draw's favourite and the second its least certain rival: only the learned policy
 counts, and duels may be ugly.
 
-Where a policy is trained, mixed preference learning lets one posterior draw label further pairs of the same
-responses. They cost no query, train the policy only, never the belief, and are marked as the model's.
+Where a policy is trained, the belief teaches it beside the labelled duels, by default the best against the worst of a
+posterior draw: two favourites are worth asking about and teach little, since their label is nearly a coin. SEA's own
+mixed preference learning, further pairs of the same choice labelled by a draw, is `teach="mixed"`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.composed import ComposedAgent, Duels
-from duelenv.agents.parts import make_belief, make_learner
+from duelenv.agents.parts import compose, make_belief
 from duelenv.agents.selection import best_arm_pair, random_order, thompson_pair
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground import checks
@@ -51,20 +50,6 @@ class ThompsonSettings:
 
 
 @dataclass(frozen=True)
-class MixedPreferenceSettings:
-    """How much the policy learns from labels that the belief imagines.
-
-    Attributes:
-        imagined_pairs: Further pairs per prompt and update that a posterior draw labels; 0 switches them off.
-    """
-
-    imagined_pairs: int = 1
-
-    def __post_init__(self) -> None:
-        checks.integer("imagined_pairs", self.imagined_pairs, low=0)
-
-
-@dataclass(frozen=True)
 class AskSettings:
     """How often a selective world is asked.
 
@@ -87,26 +72,11 @@ def thompson(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     few = view.policy is None and chosen.objective == "explore_exploit"
     num_samples = chosen.num_samples or (2 if few else 20)
     belief = make_belief(view, seed, settings)
-    learner = make_learner(view, seed, settings)
     streams = RowStreams(seed, "agents/thompson", view.num_envs)
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
         pairs = rule(belief.sample(observation["features"], num_samples), groups)
         return random_order(pairs, streams)
-
-    imagined_pairs = settings.take(MixedPreferenceSettings).imagined_pairs if learner else 0
-
-    def imagine(
-        observation: Observation, groups: NDArray[np.int64] | None, duels: Duels, unasked: NDArray[np.bool_]
-    ) -> Duels:
-        """Choose further pairs by the same rule; label them, and those not asked for, by one draw a row."""
-        everyone = np.arange(view.num_envs)
-        rows = np.concatenate([duels.rows[unasked], *[everyone] * imagined_pairs])
-        further = [select(observation, groups) for _ in range(imagined_pairs)]
-        pairs = np.concatenate([duels.pairs[unasked], *further])
-        draw = belief.sample(observation["features"], 2)[0]  # (N, K)
-        margin = draw[rows, pairs[:, 0]] - draw[rows, pairs[:, 1]]
-        return Duels(rows, pairs, expit(margin.astype(np.float64)))
 
     ask: Callable[[], NDArray[np.bool_]] | None = None
     if view.selective:
@@ -115,12 +85,4 @@ def thompson(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
         def ask() -> NDArray[np.bool_]:
             return streams.uniform() < ask_share
 
-    return ComposedAgent(
-        view,
-        select=select,
-        belief=belief,
-        learner=learner,
-        imagine=imagine if imagined_pairs or ask else None,
-        ask=ask,
-        streams={"select": streams},
-    )
+    return compose(view, seed, settings, select=select, streams=streams, belief=belief, teach="best_worst", ask=ask)

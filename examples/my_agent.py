@@ -8,20 +8,22 @@ import numpy as np
 
 import duelenv
 from duelenv.agents.base import register
-from duelenv.agents.composed import ComposedAgent
-from duelenv.agents.parts import make_belief, make_learner
-from duelenv.agents.selection import infomax_pair
+from duelenv.agents.parts import compose, make_belief
+from duelenv.agents.selection import infomax_pair, random_order
+from duelenv.ground.randomness import RowStreams
 
 
 @register("coin_flip")
 def coin_flip(view, seed, settings):
     """Duel the pair whose win probability the posterior is least sure of."""
     belief = make_belief(view, seed, settings)
+    streams = RowStreams(seed, "agents/coin_flip", view.num_envs)
 
     def select(observation, groups):
-        return infomax_pair(belief.sample(observation["features"], num_samples=8), groups)
+        pairs = infomax_pair(belief.sample(observation["features"], num_samples=8), groups)
+        return random_order(pairs, streams)
 
-    return ComposedAgent(view, select=select, belief=belief, learner=make_learner(view, seed, settings))
+    return compose(view, seed, settings, select=select, streams=streams, belief=belief)
 
 
 def main() -> None:

@@ -12,16 +12,20 @@ round, so that the numbering of the arms gives nothing away.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, Metrics, SettingsReader
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
+from duelenv.agents.composed import Learner, equal_texts
 from duelenv.agents.contextual.design import Arms, DesignMatrix, Float32, Float64, Geometry, WidthSettings, measure
+from duelenv.agents.parts import make_learner
+from duelenv.agents.pieces import Piece
+from duelenv.agents.selection import apart
 from duelenv.core import AgentView, Labels, Observation, Pairs
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -59,13 +63,18 @@ class EstimatorSettings:
         )
 
 
-def feature_dim(view: AgentView, name: str) -> int:
-    """Return the number of features d of a world that a linear rule can play.
+def feature_dim(view: AgentView, name: str, *, teaches: bool = False) -> int:
+    """Return the number of features d of a world that a rule can play.
+
+    Args:
+        view: The world's.
+        name: The agent's, for messages.
+        teaches: Whether the agent trains the policy of a world with one.
 
     Raises:
-        UserError: The world trains a policy model, or shows no features.
+        UserError: The world shows no features, or trains a policy model and the agent does not.
     """
-    if view.policy is not None:
+    if view.policy is not None and not teaches:
         raise UserError(
             f"agent {name!r} duels candidates by their features and trains no policy, but {view.world} has one; "
             "use a world of features, or an agent such as 'thompson'"
@@ -84,7 +93,7 @@ def small_numbers(view: AgentView, seed: int, name: str) -> Float32:
 
 
 class ContextualAgent(Agent):
-    """Duels candidates by a linear estimate of their utility.
+    """Duels candidates by a linear estimate of their utility; with a policy, it also teaches that the duels' labels.
 
     Args:
         view: What the agent may know of its environment.
@@ -97,15 +106,17 @@ class ContextualAgent(Agent):
         belief: theta_hat and H^-1.
         design: V, or None where the rule takes H^-1.
         streams: The rule's own draws.
+        learner: What moves the policy, see `taught`; None in worlds without one.
 
     Raises:
-        UserError: A world without features or with a policy model.
+        UserError: A world without features.
     """
 
     def __init__(self, view: AgentView, seed: int, name: str, estimator: EstimatorSettings, width: str) -> None:
         super().__init__(view)
         self.name = name
-        self.dim = feature_dim(view, name)
+        self.dim = feature_dim(view, name, teaches=True)
+        self.learner: Learner | None = None
         self.belief = LinearLogistic(
             self.dim, replicates=view.replicates, batch=view.batch, root=seed, settings=estimator.belief()
         )
@@ -137,7 +148,19 @@ class ContextualAgent(Agent):
         return measure(features, self.belief, self.design, self._ties, centred=centred)
 
     def _act(self, observation: Observation) -> NDArray[np.int64]:
-        return ask_all(self.view, *self._choose(observation["features"]))
+        features = observation["features"]
+        first, second = self._choose(features)
+        groups = equal_texts(self.view, observation)
+        if groups is not None:  # a text against itself is a label for nothing
+            first, second = apart(np.column_stack([first, second]), self.belief.mean(features), groups).T
+        return ask_all(self.view, first, second)
+
+    def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
+        metrics = super()._learn_pieces(pieces)
+        if self.learner is not None:
+            metrics = metrics | self.learner.learn(pieces)
+            self.gradient_steps = self.learner.gradient_steps
+        return metrics
 
     def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
         features = observation["features"]
@@ -150,6 +173,8 @@ class ContextualAgent(Agent):
         state = {"belief": self.belief.state_dict(), "streams": self.streams.state_dict()}
         if self.design is not None:
             state["design"] = self.design.state_dict()
+        if self.learner is not None:
+            state["learner"] = self.learner.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -157,6 +182,24 @@ class ContextualAgent(Agent):
         self.streams.load_state_dict(state["streams"])
         if self.design is not None:
             self.design.load_state_dict(state["design"])
+        if self.learner is not None:
+            self.learner.load_state_dict(state["learner"])
+            self.gradient_steps = self.learner.gradient_steps
+
+
+Contextual = TypeVar("Contextual", bound=ContextualAgent)
+
+
+def taught(agent: Contextual, seed: int, settings: SettingsReader) -> Contextual:
+    """Give an agent what moves the policy, in a world with one; the same agent.
+
+    Args:
+        agent: A new one.
+        seed: Root of the learner's streams.
+        settings: Read for the learner's.
+    """
+    agent.learner = make_learner(agent.view, seed, settings)
+    return agent
 
 
 class WidthAgent(ContextualAgent):

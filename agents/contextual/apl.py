@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.composed import ComposedAgent
-from duelenv.agents.contextual.agent import feature_dim
-from duelenv.agents.parts import make_belief
+from duelenv.agents.parts import compose, make_belief
 from duelenv.agents.selection import extreme_pair, random_order
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground.randomness import RowStreams
@@ -24,11 +22,10 @@ from duelenv.ground.randomness import RowStreams
 @register("apl")
 def apl(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the APL agent."""
-    feature_dim(view, "apl")
     belief = make_belief(view, seed, settings)
     streams = RowStreams(seed, "agents/apl", view.num_envs)
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
         return random_order(extreme_pair(belief.mean(observation["features"]), streams, groups), streams)
 
-    return ComposedAgent(view, select=select, belief=belief, streams={"select": streams})
+    return compose(view, seed, settings, select=select, streams=streams, belief=belief)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings
+from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, taught
 from duelenv.agents.contextual.design import MATRICES, Arms
 from duelenv.agents.contextual.maxfirstucb import optimistic_rival
 from duelenv.core import AgentView
@@ -105,4 +105,4 @@ class Colstim(ContextualAgent):
 @register("colstim")
 def colstim(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the CoLSTIM agent."""
-    return Colstim(view, seed, settings.take(EstimatorSettings), settings.take(ColstimSettings))
+    return taught(Colstim(view, seed, settings.take(EstimatorSettings), settings.take(ColstimSettings)), seed, settings)

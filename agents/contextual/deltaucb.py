@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import WidthAgent, best_entry
+from duelenv.agents.contextual.agent import WidthAgent, best_entry, taught
 from duelenv.agents.contextual.design import Arms, Geometry
 from duelenv.core import AgentView
 
@@ -32,4 +32,4 @@ def deltaucb_pair(geometry: Geometry, beta: np.float32) -> tuple[Arms, Arms]:
 @register("deltaucb")
 def deltaucb(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the DeltaUCB agent."""
-    return WidthAgent(view, seed, "deltaucb", settings, deltaucb_pair)
+    return taught(WidthAgent(view, seed, "deltaucb", settings, deltaucb_pair), seed, settings)

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.composed import ComposedAgent
-from duelenv.agents.contextual.agent import feature_dim
-from duelenv.agents.parts import make_belief
-from duelenv.agents.selection import random_order
+from duelenv.agents.parts import compose, make_belief
+from duelenv.agents.selection import random_order, reversed_thompson_pair
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground.randomness import RowStreams
 
@@ -23,14 +21,10 @@ from duelenv.ground.randomness import RowStreams
 @register("drts")
 def drts(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the DRTS agent."""
-    feature_dim(view, "drts")
     belief = make_belief(view, seed, settings)
     streams = RowStreams(seed, "agents/drts", view.num_envs)
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
-        best, worst = belief.sample(observation["features"], 2)
-        first = best.argmax(axis=1)
-        worst[np.arange(len(first)), first] = np.inf
-        return random_order(np.stack([first, worst.argmin(axis=1)], axis=1), streams)
+        return random_order(reversed_thompson_pair(belief.sample(observation["features"], 2), groups), streams)
 
-    return ComposedAgent(view, select=select, belief=belief, streams={"select": streams})
+    return compose(view, seed, settings, select=select, streams=streams, belief=belief)

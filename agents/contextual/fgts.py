@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings
+from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, taught
 from duelenv.agents.contextual.design import Arms, Float64
 from duelenv.core import AgentView
 from duelenv.ground import checks
@@ -176,4 +176,4 @@ class FGTS(ContextualAgent):
 @register("fgts")
 def fgts(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the FGTS.CDB agent."""
-    return FGTS(view, seed, settings.take(EstimatorSettings), settings.take(FGTSSettings))
+    return taught(FGTS(view, seed, settings.take(EstimatorSettings), settings.take(FGTSSettings)), seed, settings)

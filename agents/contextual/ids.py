@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks
+from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks, taught
 from duelenv.agents.contextual.design import Arms, Float32, Float64, Geometry, distinct_pairs, of_distinct_pairs
 from duelenv.core import AgentView
 from duelenv.ground import checks
@@ -131,4 +131,4 @@ def least_ratio(
 @register("ids")
 def ids(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the information-directed sampling agent."""
-    return IDS(view, seed, settings.take(EstimatorSettings), settings.take(IDSSettings))
+    return taught(IDS(view, seed, settings.take(EstimatorSettings), settings.take(IDSSettings)), seed, settings)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks
+from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks, taught
 from duelenv.agents.contextual.design import Arms, Float32, Geometry, distinct_pairs, of_distinct_pairs
 from duelenv.core import AgentView
 
@@ -71,4 +71,4 @@ def infomax_pair(geometry: Geometry) -> tuple[Arms, Arms]:
 @register("infomax")
 def infomax(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the InfoMax agent."""
-    return InfoMax(view, seed, "infomax", settings.take(EstimatorSettings), "hessian")
+    return taught(InfoMax(view, seed, "infomax", settings.take(EstimatorSettings), "hessian"), seed, settings)

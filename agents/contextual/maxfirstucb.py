@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import WidthAgent
+from duelenv.agents.contextual.agent import WidthAgent, taught
 from duelenv.agents.contextual.design import Arms, Geometry
 from duelenv.core import AgentView
 
@@ -33,4 +33,4 @@ def optimistic_rival(geometry: Geometry, first: Arms, beta: np.float32) -> Arms:
 @register("maxfirstucb")
 def maxfirstucb(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the MaxFirstUCBNext agent."""
-    return WidthAgent(view, seed, "maxfirstucb", settings, maxfirstucb_pair)
+    return taught(WidthAgent(view, seed, "maxfirstucb", settings, maxfirstucb_pair), seed, settings)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import WidthAgent, best_entry
+from duelenv.agents.contextual.agent import WidthAgent, best_entry, taught
 from duelenv.agents.contextual.design import Arms, Float32, Geometry
 from duelenv.core import AgentView
 
@@ -47,4 +47,4 @@ def beaten(mean: Float32, radius: Float32) -> Float32:
 @register("maxinp")
 def maxinp(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the MaxInP agent."""
-    return WidthAgent(view, seed, "maxinp", settings, maxinp_pair)
+    return taught(WidthAgent(view, seed, "maxinp", settings, maxinp_pair), seed, settings)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import WidthAgent
+from duelenv.agents.contextual.agent import WidthAgent, taught
 from duelenv.agents.contextual.design import Arms, Geometry
 from duelenv.agents.contextual.maxinp import beaten
 from duelenv.core import AgentView
@@ -38,4 +38,4 @@ def maxminlcb_pair(geometry: Geometry, beta: np.float32) -> tuple[Arms, Arms]:
 @register("maxminlcb")
 def maxminlcb(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the MaxMinLCB agent."""
-    return WidthAgent(view, seed, "maxminlcb", settings, maxminlcb_pair)
+    return taught(WidthAgent(view, seed, "maxminlcb", settings, maxminlcb_pair), seed, settings)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import WidthAgent, best_entry
+from duelenv.agents.contextual.agent import WidthAgent, best_entry, taught
 from duelenv.agents.contextual.design import Arms, Geometry
 from duelenv.core import AgentView
 
@@ -31,4 +31,4 @@ def maxpairucb_pair(geometry: Geometry, beta: np.float32) -> tuple[Arms, Arms]:
 @register("maxpairucb")
 def maxpairucb(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the MaxPairUCB agent."""
-    return WidthAgent(view, seed, "maxpairucb", settings, maxpairucb_pair)
+    return taught(WidthAgent(view, seed, "maxpairucb", settings, maxpairucb_pair), seed, settings)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, Metrics, SettingsReader, register
-from duelenv.agents.contextual.agent import WidthAgent, difference
+from duelenv.agents.contextual.agent import WidthAgent, difference, taught
 from duelenv.agents.contextual.maxpairucb import maxpairucb_pair
 from duelenv.core import AgentView, Labels
 from duelenv.ground import checks
@@ -67,4 +67,4 @@ def uncertainty_weights(squares: NDArray[np.float64], alpha: float) -> NDArray[n
 @register("rcdb")
 def rcdb(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the RCDB agent."""
-    return RCDB(view, seed, settings)
+    return taught(RCDB(view, seed, settings), seed, settings)

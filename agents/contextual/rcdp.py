@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, Metrics, SettingsReader, register
-from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks, difference
+from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks, difference, taught
 from duelenv.agents.contextual.design import Arms, DesignMatrix, WidthSettings, measure
 from duelenv.agents.contextual.maxpairucb import maxpairucb_pair
 from duelenv.agents.contextual.rcdb import RCDBSettings, uncertainty_weights
@@ -73,4 +73,4 @@ class RCDP(ContextualAgent):
 @register("rcdp")
 def rcdp(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the RCDP-UCB agent."""
-    return RCDP(view, seed, settings)
+    return taught(RCDP(view, seed, settings), seed, settings)

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, Metrics, SettingsReader, register
-from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks
+from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks, taught
 from duelenv.agents.contextual.design import Arms, Float32, Float64, Geometry
 from duelenv.agents.contextual.ids import least_ratio
 from duelenv.core import AgentView, Labels, Observation, Pairs
@@ -173,4 +173,4 @@ def vids_pair(geometry: Geometry, base: Float32, uniforms: Float64) -> tuple[Arm
 @register("vids")
 def vids(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the agent that is told which candidate is best, at the least regret."""
-    return VIDS(view, seed, settings.take(EstimatorSettings), settings.take(VIDSSettings))
+    return taught(VIDS(view, seed, settings.take(EstimatorSettings), settings.take(VIDSSettings)), seed, settings)

@@ -59,7 +59,7 @@ def test_the_four_are_there():
         ("thompson", {"objective": "worst_arm"}, "worst_arm"),
         ("thompson", {"num_samples": 1}, "num_samples"),
         ("thompson", {"ask_share": 0.5}, "ask_share"),  # read in selective worlds only
-        ("thompson", {"imagined_pairs": 1}, "imagined_pairs"),  # no policy to train here
+        ("thompson", {"taught_pairs": 1}, "taught_pairs"),  # no policy to train here
         ("passive", {"loss": "ipo"}, "loss"),
         ("passive", {"prior_precision": -1.0}, "prior_precision"),
         ("real", {"rule": "far"}, "far"),
@@ -83,7 +83,7 @@ def test_a_mistake_in_a_feature_world_is_named(name, settings, message):
         ("passive", {"reference": "drifting"}, "drifting"),
         ("passive", {"reference_every": 5}, "reference='moving'"),
         ("passive", {"prior_precision": 2.0}, "prior_precision"),
-        ("thompson", {"imagined_pairs": -1}, "imagined_pairs"),
+        ("thompson", {"taught_pairs": -1}, "taught_pairs"),
         ("thompson", {"heads": 0}, "heads"),
     ],
 )
@@ -340,7 +340,7 @@ def test_micro_batches_add_up_to_the_whole_batch():
 
 
 def test_imagined_labels_are_no_queries_and_never_reach_the_belief():
-    env, agent = alignment("thompson", imagined_pairs=3)
+    env, agent = alignment("thompson", teach="mixed", taught_pairs=3)
     _, _, metrics = play(env, agent, 2)
     assert metrics["model_labels"] == 12
     assert agent.belief.num_labels == 8  # the oracle's only
@@ -349,7 +349,7 @@ def test_imagined_labels_are_no_queries_and_never_reach_the_belief():
 
 def test_a_selective_world_is_asked_its_share_and_the_rest_is_imagined():
     env = make_vector(ALIGNMENT, 40, selective=True)
-    agent = duelenv.agents.make("thompson", env, ask_share=0.7, imagined_pairs=0)
+    agent = duelenv.agents.make("thompson", env, ask_share=0.7, teach="duel")
     observation, _ = env.reset(seed=0)
     actions = agent.act(observation)
     _, labels, _, _, info = env.step(actions)

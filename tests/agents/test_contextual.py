@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import expit
-from worlds import make_scalar, make_vector, tiny_policy
+from worlds import make_scalar, make_vector
 
 import duelenv
 import duelenv.agents
@@ -307,10 +307,3 @@ def test_time_and_memory_do_not_grow_with_the_round():
 def test_a_wrong_setting_is_named(name, settings, message):
     with pytest.raises(duelenv.UserError, match=message):
         make(name, **settings)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_policy_is_refused(name):
-    env = make_vector("duelenv/AlignmentDuel-v0", 2, policy=tiny_policy())
-    with pytest.raises(duelenv.UserError, match="trains no policy"):
-        duelenv.agents.make(name, env)
