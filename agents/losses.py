@@ -127,10 +127,12 @@ class PreferenceLoss(ABC):
     """A preference loss with its settings; calling it on a batch gives the mean over the rows that count.
 
     Attributes:
+        batch_type: What it is called with.
         needs_reference: Whether the batch must hold `reference_log_prob`.
         needs_mismatched: Whether the batch must hold `mismatched_log_ratio`.
     """
 
+    batch_type: ClassVar[type[PreferenceBatch]] = PreferenceBatch
     needs_reference: ClassVar[bool] = True
     needs_mismatched: ClassVar[bool] = False
 

@@ -1,0 +1,147 @@
+"""The checks of rules: what to ask, and what to teach. Both choose pairs of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.testing.failure import frozen, require, same
+
+_ROWS, _ARMS, _DIM = 6, 5, 3
+
+Select = Callable[[Any, "NDArray[np.int64] | None"], Any]
+"""From an observation and the groups of equal texts, or None, to pairs int64 [N, 2]."""
+
+
+def check_ask_rule(make: Callable[[Any, int], Select]) -> None:
+    """Check a rule that chooses which two candidates duel.
+
+    Pairs of the right shape and range, equal texts kept apart wherever a row has two texts, the same pairs from the
+    same seed, nothing written into what it is shown.
+
+    Args:
+        make: Makes the rule from a belief (with `sample`, `mean`, `update`) and a seed. It is called with N = 6 rows of
+            K = 5 candidates of 3 features, also as `observation["features"]`.
+
+    Raises:
+        CheckFailed: It breaks its contract.
+    """
+    observation = _observation()
+    groups = np.array([[0, 1, 2, 3, 4], [0, 0, 0, 0, 4], [0, 1, 1, 1, 1], [0, 1, 0, 1, 0], [0, 0, 2, 2, 4], [0] * 5])
+    chosen = [make(_Known(), 0) for _ in range(2)]
+    for round_number in range(8):
+        told = None if round_number < 2 else groups
+        pairs = [np.asarray(rule(observation, told)) for rule in chosen]
+        found = pairs[0]
+        require(
+            found.shape == (_ROWS, 2) and found.dtype.kind in "iu",
+            f"the rule returned {found.dtype} of shape {found.shape}, expected integers of shape {(_ROWS, 2)}",
+        )
+        require(
+            (found >= 0).all() and (found < _ARMS).all(),
+            f"the rule returned candidates from {found.min()} to {found.max()}, expected 0 to {_ARMS - 1}",
+        )
+        require(same(*pairs), "two rules of one seed chose different pairs from the same observation")
+        if told is not None:
+            _check_apart(found, told)
+
+
+def check_teaching_rule(make: Callable[[Any, Select, Any], Any]) -> None:
+    """Check a rule that chooses what the policy is taught besides its labels.
+
+    Duels in range, labels in [0, 1] or NaN, no text against itself, labels on the side of what the belief knows for
+    certain, nothing written into what it is shown.
+
+    Args:
+        make: Makes the rule from a belief, the agent's own choice of pairs and a view with `num_envs` and
+            `num_candidates`; it is then called with an observation and groups and returns `rows`, `pairs` and `labels`.
+
+    Raises:
+        CheckFailed: It breaks its contract.
+    """
+    observation = _observation()
+    belief = _Known()
+    groups = np.array(
+        [[0, 1, 2, 3, 4], [0, 1, 2, 3, 3], [0, 1, 1, 3, 4], [0, 1, 0, 1, 0], [0, 0, 2, 2, 4], [0, 1, 2, 3, 4]]
+    )
+    rng = np.random.default_rng(5)
+
+    def select(shown: Any, told: Any) -> NDArray[np.int64]:
+        pairs = np.empty((_ROWS, 2), np.int64)
+        for row in range(_ROWS):
+            while True:
+                pairs[row] = rng.integers(0, _ARMS, 2)
+                if told is None or told[row, pairs[row, 0]] != told[row, pairs[row, 1]]:
+                    break
+        return pairs
+
+    teach = make(belief, select, _View())
+    for told in (groups, groups, groups):
+        taught = teach(observation, told)
+        rows, pairs, labels = (np.asarray(value) for value in (taught.rows, taught.pairs, taught.labels))
+        require(
+            rows.ndim == 1 and pairs.shape == (len(rows), 2) and labels.shape == rows.shape,
+            f"rows, pairs and labels have shapes {rows.shape}, {pairs.shape} and {labels.shape}, expected [M], [M, 2] "
+            "and [M]",
+        )
+        require(
+            ((rows >= 0) & (rows < _ROWS)).all() and ((pairs >= 0) & (pairs < _ARMS)).all(),
+            "a row or a candidate that is taught does not exist",
+        )
+        known = ~np.isnan(labels)
+        require(
+            ((labels[known] >= 0) & (labels[known] <= 1)).all(),
+            f"labels go from {np.nanmin(labels):g} to {np.nanmax(labels):g}, expected values in [0, 1] or NaN",
+        )
+        _check_apart(pairs, told[rows])
+        utility = belief.mean(observation["features"])
+        gap = utility[rows, pairs[:, 0]] - utility[rows, pairs[:, 1]]
+        wrong = known & (np.sign(labels - 0.5) * np.sign(gap) < 0)
+        require(
+            not wrong.any(),
+            f"a pair whose first is better by {gap[wrong][:1]} for certain is taught with the label "
+            f"{labels[wrong][:1]}: labels are the probability that the first is preferred",
+        )
+
+
+def _check_apart(pairs: NDArray[Any], groups: NDArray[Any]) -> None:
+    told = np.take_along_axis(groups, pairs, axis=1)
+    several = np.array([len(set(row.tolist())) > 1 for row in groups])
+    require(
+        (told[several, 0] != told[several, 1]).all(),
+        "the rule set a text against itself in a row that has another: its label would tell nothing",
+    )
+    require((pairs[:, 0] != pairs[:, 1]).all(), "the rule set a candidate against itself where texts are told apart")
+
+
+def _observation() -> dict[str, Any]:
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(_ROWS, _ARMS, _DIM)).astype(np.float32)
+    prompts = np.array([f"prompt {row}" for row in range(_ROWS)], dtype=object)
+    return frozen({"features": features, "prompt": prompts})
+
+
+class _View:
+    num_envs, num_candidates, selective = _ROWS, _ARMS, False
+
+
+class _Known:
+    """A belief that is certain of a linear utility."""
+
+    def sample(self, features: NDArray[Any], num_samples: int) -> NDArray[Any]:
+        return np.repeat(self.mean(features)[np.newaxis], num_samples, axis=0)
+
+    def mean(self, features: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(features @ np.array([2.0, -1.0, 0.5], np.float32))
+
+    def update(self, first: Any, second: Any, labels: Any) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        pass
