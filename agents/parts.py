@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,16 @@ from duelenv.agents.teaching import NOTHING_ELSE, TeachingChoice, make_teaching
 from duelenv.core import AgentView
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
+from duelenv.ground.registry import Registry
 
-BELIEFS = ("linear_logistic", "ensemble")
+
+class BeliefBuilder(Protocol):
+    """Makes a belief about the utility of `features`; registered under its name."""
+
+    def __call__(self, view: AgentView, dim: int, seed: int, settings: SettingsReader) -> Belief: ...
+
+
+BELIEFS: Registry[BeliefBuilder] = Registry("belief")
 
 
 @dataclass(frozen=True)
@@ -25,35 +33,42 @@ class BeliefChoice:
     """Which belief an agent holds.
 
     Attributes:
-        belief: "linear_logistic" or "ensemble"; None takes the first in worlds of features and the second where a
-            policy model is trained.
+        belief: One of `BELIEFS`; None takes "linear_logistic" in worlds of features and "ensemble" where a policy model
+            is trained.
     """
 
     belief: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.belief is not None and self.belief not in BELIEFS:
-            raise UserError(f"belief={self.belief!r} is unknown; choose one of {', '.join(BELIEFS)}")
-
 
 def make_belief(view: AgentView, seed: int, settings: SettingsReader) -> Belief:
-    """Make the belief about the utility of `features`, with its settings from `settings`."""
+    """Make the belief about the utility of `features`, with its settings from `settings`.
+
+    Raises:
+        UserError: No such belief, a setting that it refuses, or a world that it does not serve.
+    """
     features = view.observation_space["features"]
     assert features.shape is not None
-    dim = features.shape[-1]
-    name = settings.take(BeliefChoice).belief
-    if name is None:
-        name = "linear_logistic" if view.policy is None else "ensemble"
-    if name == "linear_logistic":
-        from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
+    default = "linear_logistic" if view.policy is None else "ensemble"
+    return BELIEFS[settings.take(BeliefChoice).belief or default](view, features.shape[-1], seed, settings)
 
-        return LinearLogistic(
-            dim,
-            replicates=view.replicates,
-            batch=view.batch,
-            root=seed,
-            settings=settings.take(LinearLogisticSettings),
-        )
+
+@BELIEFS.register("linear_logistic")
+def linear_logistic(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> Belief:
+    """A linear utility, its Gaussian posterior updated label by label."""
+    from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
+
+    return LinearLogistic(
+        dim,
+        replicates=view.replicates,
+        batch=view.batch,
+        root=seed,
+        settings=settings.take(LinearLogisticSettings),
+    )
+
+
+@BELIEFS.register("ensemble")
+def ensemble(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> Belief:
+    """Small networks side by side; loads torch."""
     from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
 
     if view.replicates > 1:
@@ -78,6 +93,7 @@ def compose(
     select: Select,
     streams: RowStreams,
     belief: Belief | None = None,
+    learner: Learner | None = None,
     teach: str = NOTHING_ELSE,
     ask: Callable[[], NDArray[np.bool_]] | None = None,
     **defaults: Any,
@@ -91,6 +107,7 @@ def compose(
         select: Which two candidates duel.
         streams: What `select` draws from.
         belief: What `select` looks at; None where it looks at none, and then a belief is made where something needs it.
+        learner: What moves the policy, in a world with one; None makes the preference learner.
         teach: What the policy is taught by default, one of `duelenv.agents.teaching.TEACHING`.
         ask: In selective worlds, which rows ask for a label; None asks in all.
         **defaults: The agent's own defaults of `duelenv.agents.learners.ObjectiveSettings`.
@@ -98,7 +115,7 @@ def compose(
     Raises:
         UserError: A setting that one of the parts refuses.
     """
-    learner = make_learner(view, seed, settings, **defaults)
+    learner = learner or make_learner(view, seed, settings, **defaults)
     imagine = None
     if learner is not None:
         name = settings.take(TeachingChoice).teach or teach

@@ -467,3 +467,21 @@ def test_a_learners_state_shares_no_tensor_with_what_goes_on():
     assert taken["groups"] == [{"lr": 0.1, "params": [0]}]
     if torch.cuda.is_available():
         assert on_the_host(weights.cuda()).device.type == "cpu"
+
+
+def test_real_embeds_responses_without_their_prompt(monkeypatch):
+    """The same responses under other prompts are the same pair."""
+    env, agent = alignment("real")
+    observation, _ = env.reset(seed=0)
+    policy, given = env.view().policy, []
+    embed = policy.embed
+    monkeypatch.setattr(
+        policy, "embed", lambda prompts, tokens, mask: (given.append(prompts), embed(prompts, tokens, mask))[1]
+    )
+    pairs = agent.act(observation)
+    assert given == [None]
+    embeddings = embed(None, observation["tokens"], observation["mask"]).astype(np.float64)
+    unit = embeddings / np.linalg.norm(embeddings, axis=2, keepdims=True)
+    likeness = unit @ unit.swapaxes(1, 2)
+    rows = np.arange(len(pairs))
+    np.testing.assert_allclose(likeness[rows, pairs[:, 0], pairs[:, 1]], likeness.min(axis=(1, 2)), rtol=1e-6)

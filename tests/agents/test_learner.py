@@ -203,6 +203,23 @@ def test_a_policy_at_its_reference_has_log_ratio_zero_in_any_pieces():
         assert figures["accuracy"] == 0.5
 
 
+def test_accuracy_is_that_before_the_steps_were_taken():
+    """How often the policy's own reward agrees with decided labels; half for a tie."""
+    env, observation = world()
+    learner = learner_of(env, gradient_steps=3, learning_rate=0.05)
+    away_from_the_start(learner.policy)
+    reward = learner.implicit_reward(observation)
+    duels = some_duels()
+    gaps = reward[duels.rows, duels.pairs[:, 0]] - reward[duels.rows, duels.pairs[:, 1]]
+    against = Duels(duels.rows, duels.pairs, (gaps < 0).astype(float))  # every label against the policy
+    assert learner.teach(observation, against)["accuracy"] == 0.0
+    gaps = learner.implicit_reward(observation)
+    gaps = gaps[duels.rows, duels.pairs[:, 0]] - gaps[duels.rows, duels.pairs[:, 1]]
+    labels = (gaps > 0).astype(float)
+    labels[1] = 0.5
+    assert learner.teach(observation, Duels(duels.rows, duels.pairs, labels))["accuracy"] == 0.875
+
+
 def test_the_bonus_is_spread_over_the_pieces(monkeypatch):
     """No pass with gradients holds more prompts than a piece, nor runs a prompt twice."""
     env, observation = world()

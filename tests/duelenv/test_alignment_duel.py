@@ -297,6 +297,15 @@ def test_a_judge_with_another_utility_has_a_comparator_of_its_own():
     assert figures[0] == figures[1] > 0
 
 
+def test_a_seeded_reset_draws_the_comparator_anew():
+    env = make_vector(WORLD, 2, oracle=Brevity())
+    best = []
+    for seed in (0, 1, 0):
+        env.reset(seed=seed)
+        best.append(env._comparator.best(np.array(TEST_PROMPTS, dtype=object)).tolist())
+    assert best[0] == best[2] != best[1]
+
+
 def test_an_unknown_split_is_named():
     env = make_vector(WORLD, 2)
     env.reset(seed=0)

@@ -685,3 +685,19 @@ def test_a_prompt_is_tokenised_once(monkeypatch):
     for _ in range(2):
         policy._codec.encode(["c", "d", "b"], 2)
         assert torch.equal(policy._codec.encode(["a village", "b", "a village"], 2).ids, plain.ids)
+
+
+@pytest.mark.parametrize("prompts", [None, ["a village", "a market"]])
+def test_an_embedding_is_the_mean_over_the_responses_own_tokens(prompts):
+    """Beside a longer response, and cut to its own length, a short one is the same."""
+    policy = CausalLMPolicy(*tiny_model("gpt_neox", 0), max_new_tokens=6)
+    tokens = policy.sample(["a village", "a market"], 2, generator=torch.Generator().manual_seed(0)).tokens
+    mask = np.ones_like(tokens, np.int8)
+    mask[:, 0, 2:] = 0
+    both = policy.embed(prompts, tokens, mask)
+    alone = policy.embed(prompts, tokens[:, :1, :2], mask[:, :1, :2])
+    np.testing.assert_allclose(both[:, :1], alone, atol=1e-5)
+    other = tokens.copy()
+    other[:, 0, 2:] = 3  # what lies behind the response
+    np.testing.assert_allclose(policy.embed(prompts, other, mask)[:, 0], both[:, 0], atol=1e-5)
+    assert np.abs(policy.embed(prompts, tokens, np.ones_like(mask))[:, 0] - both[:, 0]).max() > 1e-3
