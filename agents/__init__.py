@@ -3,7 +3,7 @@
 `make(name, env, seed)` builds an agent by the literature's name, `names()` lists them, and `register(name)` adds one.
 """
 
-from duelenv.agents import contextual, karmed, passive, real, sb3, selm, thompson  # registers them
+from duelenv.agents import contextual, custom, karmed, passive, real, sb3, selm, thompson  # registers them
 from duelenv.agents.base import Agent, make, names, register
 from duelenv.agents.composed import ComposedAgent
 
@@ -11,6 +11,7 @@ __all__ = [
     "Agent",
     "ComposedAgent",
     "contextual",
+    "custom",
     "karmed",
     "make",
     "names",

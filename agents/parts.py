@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from duelenv.agents.asking import ASK, AskResources
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.composed import ComposedAgent, Learner, Select
+from duelenv.agents.composed import ComposedAgent, Learner
 from duelenv.agents.teaching import NOTHING_ELSE, TeachingChoice, make_teaching
 from duelenv.core import AgentView
 from duelenv.ground.errors import UserError
@@ -90,43 +87,46 @@ def compose(
     seed: int,
     settings: SettingsReader,
     *,
-    select: Select,
-    streams: RowStreams,
-    belief: Belief | None = None,
-    learner: Learner | None = None,
+    name: str,
+    ask: str,
     teach: str = NOTHING_ELSE,
-    ask: Callable[[], NDArray[np.bool_]] | None = None,
+    learner: Learner | None = None,
+    ask_share: float | None = None,
     **defaults: Any,
 ) -> ComposedAgent:
-    """Make an agent of a choice of pairs: in a world of features it learns a belief, with a policy it teaches that.
+    """Make an agent of an ask rule: in a world of features it learns a belief, with a policy it teaches that.
 
     Args:
         view: Of the agent's world.
         seed: Root of the agent's streams.
-        settings: Read for belief, learner and teaching rule, as far as the agent has them.
-        select: Which two candidates duel.
-        streams: What `select` draws from.
-        belief: What `select` looks at; None where it looks at none, and then a belief is made where something needs it.
-        learner: What moves the policy, in a world with one; None makes the preference learner.
+        settings: Read for ask rule, belief, teaching rule and learner, as far as the agent has them.
+        name: Purpose of its streams.
+        ask: Which two candidates duel, one of `duelenv.agents.asking.ASK`.
         teach: What the policy is taught by default, one of `duelenv.agents.teaching.TEACHING`.
-        ask: In selective worlds, which rows ask for a label; None asks in all.
+        learner: What moves the policy, in a world with one; None makes the preference learner.
+        ask_share: In selective worlds, the probability that a row asks for its label; None asks in all.
         **defaults: The agent's own defaults of `duelenv.agents.learners.ObjectiveSettings`.
 
     Raises:
-        UserError: A setting that one of the parts refuses.
+        UserError: A name that nobody registered, or a setting that one of the parts refuses.
     """
+    streams = RowStreams(seed, f"agents/{name}", view.num_envs)
+    resources = AskResources(view, streams, lambda: make_belief(view, seed, settings))
+    select = ASK[ask](resources, settings)
     learner = learner or make_learner(view, seed, settings, **defaults)
     imagine = None
     if learner is not None:
-        name = settings.take(TeachingChoice).teach or teach
-        if name != NOTHING_ELSE:
-            belief = belief or make_belief(view, seed, settings)
-        if belief is not None:
-            imagine = make_teaching(name, view, belief, select, settings)
-    elif belief is None:
-        belief = make_belief(view, seed, settings)
+        rule = settings.take(TeachingChoice).teach or teach
+        if rule != NOTHING_ELSE or resources.holds_belief:
+            imagine = make_teaching(rule, view, resources.belief, select, settings)
     return ComposedAgent(
-        view, select=select, belief=belief, learner=learner, imagine=imagine, ask=ask, streams={"select": streams}
+        view,
+        select=select,
+        belief=resources.belief if learner is None or resources.holds_belief else None,
+        learner=learner,
+        imagine=imagine,
+        ask=None if ask_share is None else lambda: streams.uniform() < ask_share,
+        streams={"select": streams},
     )
 
 

@@ -7,22 +7,12 @@ others, from random duels.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.parts import compose
-from duelenv.agents.selection import uniform_pair
-from duelenv.core import AgentView, Observation, Pairs
-from duelenv.ground.randomness import RowStreams
+from duelenv.core import AgentView
 
 
 @register("passive")
 def passive(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the passive agent."""
-    streams = RowStreams(seed, "agents/passive", view.num_envs)
-
-    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
-        return uniform_pair(view.num_candidates, streams, groups)
-
-    return compose(view, seed, settings, select=select, streams=streams)
+    return compose(view, seed, settings, name="passive", ask="random")

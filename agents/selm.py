@@ -13,6 +13,7 @@ In worlds of features the policy is a softmax over the candidates shown, and the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,9 @@ from numpy.typing import NDArray
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.parts import compose
-from duelenv.agents.selection import categorical, random_order, uniform_between
+from duelenv.agents.selection import categorical, random_order
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground import checks
-from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 
 
@@ -65,40 +65,17 @@ def selm(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
         UserError: The world has a policy model but no candidates of it or of its reference.
     """
     alpha = settings.take(SelmSettings).alpha
-    streams = RowStreams(seed, "agents/selm", view.num_envs)
-    build = _on_features if view.policy is None else _on_policy
-    return build(view, seed, settings, alpha, streams)
+    if view.policy is None:
+        return _on_features(view, seed, settings, alpha)
+    optimism: dict[str, Any] = {"bonus": "selm", "bonus_settings": {"alpha": alpha}}
+    return compose(view, seed, settings, name="selm", ask="against_reference", **optimism)
 
 
-def _on_policy(view: AgentView, seed: int, settings: SettingsReader, alpha: float, streams: RowStreams) -> Agent:
-    for source in ("policy", "reference"):
-        if source not in view.sources:
-            raise UserError(
-                f"agent 'selm' duels policy against reference, and the candidates come from "
-                f"{', '.join(view.sources)} only; set sources={{'policy': ..., 'reference': ...}}"
-            )
-    policy, reference = view.sources.index("policy"), view.sources.index("reference")
-
-    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
-        source = observation["source"]
-        pairs = uniform_between(source == policy, source == reference, streams, groups)
-        return random_order(pairs, streams)
-
-    return compose(
-        view,
-        seed,
-        settings,
-        select=select,
-        streams=streams,
-        bonus="selm",
-        bonus_settings={"alpha": alpha},
-    )
-
-
-def _on_features(view: AgentView, seed: int, settings: SettingsReader, alpha: float, streams: RowStreams) -> Agent:
+def _on_features(view: AgentView, seed: int, settings: SettingsReader, alpha: float) -> Agent:
     from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
     from duelenv.agents.log_linear import LogLinearPolicy
 
+    streams = RowStreams(seed, "agents/selm", view.num_envs)
     chosen = settings.take(LogLinearSettings)
     shape = view.observation_space["features"].shape
     assert shape is not None

@@ -11,23 +11,15 @@ mixed preference learning, further pairs of the same choice labelled by a draw, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.parts import compose, make_belief
-from duelenv.agents.selection import best_arm_pair, random_order, thompson_pair
-from duelenv.core import AgentView, Observation, Pairs
+from duelenv.agents.parts import compose
+from duelenv.core import AgentView
 from duelenv.ground import checks
-from duelenv.ground.randomness import RowStreams
 
-OBJECTIVES: dict[str, Callable[..., Pairs]] = {
-    "explore_exploit": thompson_pair,
-    "best_arm": best_arm_pair,
-}
+OBJECTIVES = {"explore_exploit": "thompson", "best_arm": "best_arm"}
+"""The ask rule of each."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +28,12 @@ class ThompsonSettings:
 
     Attributes:
         objective: "explore_exploit" (cumulative regret) or "best_arm" (the learned policy alone).
-        num_samples: Posterior draws per round, at least 2; None takes 2 for "explore_exploit" in worlds of features,
-            where the two favourites may coincide, and 20 elsewhere.
     """
 
     objective: str = "explore_exploit"
-    num_samples: int | None = None
 
     def __post_init__(self) -> None:
         checks.one_of("objective", self.objective, OBJECTIVES)
-        if self.num_samples is not None:
-            checks.integer("num_samples", self.num_samples, low=2)
 
 
 @dataclass(frozen=True)
@@ -67,22 +54,6 @@ class AskSettings:
 @register("thompson")
 def thompson(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the Thompson sampling agent."""
-    chosen = settings.take(ThompsonSettings)
-    rule = OBJECTIVES[chosen.objective]
-    few = view.policy is None and chosen.objective == "explore_exploit"
-    num_samples = chosen.num_samples or (2 if few else 20)
-    belief = make_belief(view, seed, settings)
-    streams = RowStreams(seed, "agents/thompson", view.num_envs)
-
-    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
-        pairs = rule(belief.sample(observation["features"], num_samples), groups)
-        return random_order(pairs, streams)
-
-    ask: Callable[[], NDArray[np.bool_]] | None = None
-    if view.selective:
-        ask_share = settings.take(AskSettings).ask_share
-
-        def ask() -> NDArray[np.bool_]:
-            return streams.uniform() < ask_share
-
-    return compose(view, seed, settings, select=select, streams=streams, belief=belief, teach="best_worst", ask=ask)
+    ask = OBJECTIVES[settings.take(ThompsonSettings).objective]
+    share = settings.take(AskSettings).ask_share if view.selective else None
+    return compose(view, seed, settings, name="thompson", ask=ask, teach="best_worst", ask_share=share)

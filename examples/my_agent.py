@@ -7,23 +7,27 @@ import gymnasium
 import numpy as np
 
 import duelenv
+from duelenv.agents.asking import ASK
 from duelenv.agents.base import register
-from duelenv.agents.parts import compose, make_belief
+from duelenv.agents.parts import compose
 from duelenv.agents.selection import infomax_pair, random_order
-from duelenv.ground.randomness import RowStreams
+
+
+@ASK.register("coin_flip")
+def ask_coin_flip(resources, settings):
+    """Choose the pair whose win probability the posterior is least sure of."""
+
+    def select(observation, groups):
+        draws = resources.belief.sample(observation["features"], num_samples=8)
+        return random_order(infomax_pair(draws, groups), resources.streams)
+
+    return select
 
 
 @register("coin_flip")
 def coin_flip(view, seed, settings):
-    """Duel the pair whose win probability the posterior is least sure of."""
-    belief = make_belief(view, seed, settings)
-    streams = RowStreams(seed, "agents/coin_flip", view.num_envs)
-
-    def select(observation, groups):
-        pairs = infomax_pair(belief.sample(observation["features"], num_samples=8), groups)
-        return random_order(pairs, streams)
-
-    return compose(view, seed, settings, select=select, streams=streams, belief=belief)
+    """Duel by this rule; where there is a policy, teach it what the duels say."""
+    return compose(view, seed, settings, name="coin_flip", ask="coin_flip")
 
 
 def main() -> None:

@@ -14,10 +14,8 @@ import torch
 import duelenv
 from duelenv import oracles, policies
 from duelenv.agents.base import register
-from duelenv.agents.parts import compose, make_belief
-from duelenv.agents.selection import random_order, thompson_pair
+from duelenv.agents.parts import compose
 from duelenv.agents.trainer import Trainer, TrainerSettings
-from duelenv.ground.randomness import RowStreams
 
 
 @dataclass(frozen=True)
@@ -82,16 +80,8 @@ class Climber:
 @register("climber")
 def climber(view, seed, settings):
     """Ask by Thompson sampling, teach by climbing on the belief's best against its worst."""
-    belief = make_belief(view, seed, settings)
-    streams = RowStreams(seed, "agents/climber", view.num_envs)
-
-    def select(observation, groups):
-        return random_order(thompson_pair(belief.sample(observation["features"], 20), groups), streams)
-
     learner = Climber(view, Trainer(view.policy, settings.take(TrainerSettings)), settings.take(ClimbSettings).anchor)
-    return compose(
-        view, seed, settings, select=select, streams=streams, belief=belief, learner=learner, teach="best_worst"
-    )
+    return compose(view, seed, settings, name="climber", ask="thompson", teach="best_worst", learner=learner)
 
 
 def main() -> None:

@@ -8,23 +8,12 @@ is linear. Judge it by the recommended candidate.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.parts import compose, make_belief
-from duelenv.agents.selection import random_order, reversed_thompson_pair
-from duelenv.core import AgentView, Observation, Pairs
-from duelenv.ground.randomness import RowStreams
+from duelenv.agents.parts import compose
+from duelenv.core import AgentView
 
 
 @register("drts")
 def drts(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the DRTS agent."""
-    belief = make_belief(view, seed, settings)
-    streams = RowStreams(seed, "agents/drts", view.num_envs)
-
-    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
-        return random_order(reversed_thompson_pair(belief.sample(observation["features"], 2), groups), streams)
-
-    return compose(view, seed, settings, select=select, streams=streams, belief=belief)
+    return compose(view, seed, settings, name="drts", ask="reversed_thompson")

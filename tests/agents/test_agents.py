@@ -109,10 +109,10 @@ def test_a_taken_name_is_refused():
 
 
 def test_a_setting_is_read_once_and_by_its_owner():
-    from duelenv.agents.real import RealSettings
+    from duelenv.agents.asking import DissimilaritySettings
 
     reader = SettingsReader("real", {"rule": "l2", "other": 1})
-    assert reader.take(RealSettings).rule == "l2"
+    assert reader.take(DissimilaritySettings).rule == "l2"
     with pytest.raises(duelenv.UserError, match="reads no setting 'other'"):
         reader.close()
 

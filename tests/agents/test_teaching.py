@@ -8,6 +8,7 @@ from worlds import make_vector, tiny_policy
 
 import duelenv.agents
 from duelenv import UserError
+from duelenv.agents.asking import ASK
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.composed import Duels, equal_texts
 from duelenv.agents.selection import apart
@@ -256,3 +257,69 @@ def test_equal_texts_are_put_apart_by_the_best_other():
     groups = np.array([[0, 1, 2, 3], [0, 1, 0, 3], [0, 1, 2, 3], [0, 1, 1, 3]])
     assert apart(pairs, mean, groups).tolist() == [[0, 3], [0, 3], [1, 3], [2, 0]]
     assert apart(pairs, mean, None) is pairs
+
+
+# Any ask rule with any teaching rule ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", ASK)
+@pytest.mark.parametrize("teach", ["duel", "best_worst"])
+def test_parts_combine_by_name(ask, teach):
+    env, observation = world(sources={"policy": 2, "reference": 2}, num_candidates=None)
+    belief = "linear_logistic" if ask == "extreme" else "ensemble"
+    settings = {"belief": belief} if teach == "best_worst" or ask in NEED_BELIEF else {}
+    agent = duelenv.agents.make("composed", env, ask=ask, teach=teach, loss="ipo", **settings)
+    actions = agent.act(observation)
+    _, labels, *_, info = env.step(actions)
+    figures = agent.update(observation, actions, labels, info["late"])
+    assert agent.gradient_steps == (1 if teach == "duel" else 2)
+    assert ("model_labels" in figures) == (teach != "duel")
+    assert (agent.belief is None) == (teach == "duel" and ask not in NEED_BELIEF)
+    assert type(agent.learner.loss).__name__ == "IPO"
+
+
+NEED_BELIEF = ("thompson", "best_arm", "infomax", "reversed_thompson", "extreme", "best_of_n")
+PRESETS = {
+    "passive": {"ask": "random"},
+    "thompson": {"ask": "thompson"},
+    "real": {"ask": "dissimilar"},
+    "drts": {"ask": "reversed_thompson"},
+    "apl": {"ask": "extreme"},
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_an_agent_of_the_literature_is_a_preset(name, monkeypatch):
+    """The same draws, but for the name of the streams: so that is set alike."""
+    from duelenv.agents import custom, parts
+
+    monkeypatch.setattr(custom, "compose", lambda *given, **kwargs: parts.compose(*given, **{**kwargs, "name": name}))
+    plays = []
+    for made in (name, "composed"):
+        env = make_vector("duelenv/FeatureDuel-v0", 6, num_candidates=4, dim=3, horizon=9)
+        agent = duelenv.agents.make(made, env, seed=4, **({} if made == name else PRESETS[name]))
+        observation, _ = env.reset(seed=0)
+        for _ in range(6):
+            actions = agent.act(observation)
+            following, labels, *_, info = env.step(actions)
+            agent.update(observation, actions, labels, info["late"])
+            observation = following
+        plays.append(actions.tolist())
+    assert plays[0] == plays[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ask": "thomson"}, "ask rule 'thomson' is unknown: did you mean 'thompson'"),
+        ({"ask": "against_reference"}, "come from no policy; set sources="),
+        ({"ask": "random", "num_samples": 3}, "reads no setting 'num_samples'"),
+        ({"ask": "thompson", "num_samples": 1}, "num_samples is 1"),
+        ({"ask": "dissimilar", "rule": "cos"}, "rule='cos' is unknown"),
+        ({"belief": "linear"}, "belief 'linear' is unknown: choose from ensemble, linear_logistic"),
+    ],
+)
+def test_a_wrong_ask_is_one_sentence(settings, message):
+    env = make_vector("duelenv/FeatureDuel-v0", 6, num_candidates=4, dim=3)
+    with pytest.raises(UserError, match=message):
+        duelenv.agents.make("composed", env, **settings)

@@ -411,6 +411,11 @@ class First:
         return np.zeros(len(observation["features"]), np.int64)
 
 
+class Third:
+    def recommend(self, observation):
+        return np.full(len(observation["features"]), 2)
+
+
 def test_questions_of_an_evaluation_are_counted_apart():
     asked = []
 
@@ -443,15 +448,15 @@ def test_a_win_rate_is_the_mean_over_what_was_answered():
     env.reset(seed=0)
     env._policy.model.gpt_neox.embed_in.weight.data.mul_(0.5)
     env._policy.updated()
-    metrics = env.evaluate(First())
+    metrics = env.evaluate(Third())
     new, old = env._evaluation_responses("test")
     old = np.roll(old, -1, axis=1)  # the rivals that share no draws
     pairs = list(zip(new.responses.ravel(), old.ravel(), strict=True))
     values = [0.5 if a == b else np.nan if len(a) % 2 else 0.75 for a, b in pairs]
     assert 0 < np.isnan(values).sum() < len(values)
     assert metrics["win_rate"][0] == pytest.approx(np.nanmean(values))
-    firsts = zip(new.responses[:, 0], old[:, 0], strict=True)
-    best = [0.5 if a == b else np.nan if len(a) % 2 else 0.75 for a, b in firsts]
+    thirds = zip(new.responses[:, 2], old[:, 2], strict=True)
+    best = [0.5 if a == b else np.nan if len(a) % 2 else 0.75 for a, b in thirds]
     assert 0 < np.isnan(best).sum() < len(best)
     assert metrics["win_rate_best_of_n"][0] == pytest.approx(np.nanmean(best))
     assert metrics["unanswered"][0] == np.isnan(values).sum() + np.isnan(best).sum()
