@@ -164,6 +164,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         self._contexts: RowStreams
         self._current: Context
         self._start_responses: dict[str, Strings] = {}
+        self._start_utilities: dict[str, NDArray[np.float64]] = {}
 
     def view(self) -> AgentView:
         """Return what an agent may know of this environment, its policy included."""
@@ -187,6 +188,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             if comparator is not None:
                 comparator.redraw(root)
         self._start_responses.clear()
+        self._start_utilities.clear()
 
     def _context_streams(self) -> dict[str, RowStreams]:
         return {"context": self._contexts}
@@ -266,19 +268,24 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         rows = np.arange(len(new.prompts))
         recommended = new.responses[rows, arms]
         metrics: dict[str, float] = {}
+        utilities, values, best_values = None, None, None
+        if self._judge_comparator is not None:
+            utilities = self._judge_comparator.utility(new.prompts, new.responses)
+            if isinstance(self._judge, UtilityOracle):  # its preferences follow from utilities, and are not asked for
+                start = self._start_utility(split, new.prompts, old)
+                values, best_values = (utilities, start), (utilities[rows, arms][:, np.newaxis], start)
         if self._judge is not None:
             rivals = self._rivals(new.responses, old)
             chosen = rivals[arms][:, np.newaxis]
             rivals = np.broadcast_to(rivals, (len(rows), *rivals.shape))
-            wins = self._wins(self._judge, new.prompts, new.responses, old, rivals)
-            best_wins = self._wins(self._judge, new.prompts, recommended[:, np.newaxis], old, chosen)
+            wins = self._wins(self._judge, new.prompts, new.responses, old, rivals, values)
+            best_wins = self._wins(self._judge, new.prompts, recommended[:, np.newaxis], old, chosen, best_values)
             metrics["win_rate"], metrics["win_rate_best_of_n"] = _mean(wins), _mean(best_wins)
             if self._judge_costs:
                 metrics["unanswered"] = float(np.isnan(wins).sum() + np.isnan(best_wins).sum())
                 metrics["evaluation_queries"] = float(self._labels.evaluation_queries)
         metrics |= {"kl": self._kl(plain), "response_tokens": float(new.mask.sum(axis=2).mean())}
-        if self._judge_comparator is not None:
-            utilities = self._judge_comparator.utility(new.prompts, new.responses)
+        if self._judge_comparator is not None and utilities is not None:
             best = self._judge_comparator.best(new.prompts)
             metrics["utility"] = float(utilities.mean())
             metrics["simple_regret"] = float((best - utilities[rows, arms]).mean())
@@ -329,15 +336,20 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         return (np.arange(count)[:, np.newaxis] + following) % count
 
     def _wins(
-        self, judge: Oracle, prompts: Strings, new: Strings, old: Strings, rivals: NDArray[np.int64]
+        self,
+        judge: Oracle,
+        prompts: Strings,
+        new: Strings,
+        old: Strings,
+        rivals: NDArray[np.int64],
+        values: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     ) -> NDArray[np.float64]:
         """Return P(new > old) of responses [P, M] against columns `rivals` [P, M, J] of `old` [P, K], as [P, M, J].
 
-        NaN where the judge declined.
+        NaN where the judge declined. Where it is a utility, `values` are those of the new and the old responses.
         """
-        if isinstance(judge, UtilityOracle) and self._judge_comparator is not None:  # asked once for each text
-            values = self._judge_comparator.utility(prompts, np.concatenate([new, old], axis=1))
-            own, others = np.split(values, [new.shape[1]], axis=1)
+        if isinstance(judge, UtilityOracle) and values is not None:
+            own, others = values
             against = others[np.arange(len(old))[:, np.newaxis, np.newaxis], rivals]
             return np.asarray(link(judge.link)(own[:, :, np.newaxis] - against), np.float64)
         asked = np.broadcast_to(prompts[:, np.newaxis, np.newaxis], rivals.shape).ravel()
@@ -349,6 +361,13 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             triples = (asked[differ].tolist(), mine[differ].tolist(), theirs[differ].tolist())
             wins[differ] = self._labels.judge(judge, self._number, triples, costs=self._judge_costs).expected_label
         return wins.reshape(rivals.shape)
+
+    def _start_utility(self, split: str, prompts: Strings, old: Strings) -> NDArray[np.float64]:
+        """Return the judge's utility of the start policy's responses, [P, K]; it never changes."""
+        if split not in self._start_utilities:
+            assert self._judge_comparator is not None
+            self._start_utilities[split] = self._judge_comparator.utility(prompts, old)
+        return self._start_utilities[split]
 
     @property
     def _judge_costs(self) -> bool:

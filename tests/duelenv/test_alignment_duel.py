@@ -297,6 +297,30 @@ def test_a_judge_with_another_utility_has_a_comparator_of_its_own():
     assert figures[0] == figures[1] > 0
 
 
+def test_an_evaluation_asks_a_utility_once_for_each_text():
+    """However many pairs they make; and what the start policy says only at the first one."""
+    asked = []
+
+    class Counted(WordCount):
+        def utility(self, prompts, responses):
+            asked.extend(responses)
+            return super().utility(prompts, responses)
+
+    env = make_vector(WORLD, 2, oracle=Counted(), num_candidates=4)
+    nudge(env.view().policy)
+    env.reset(seed=0)
+    env.evaluate(Greedy())
+    count = len(TEST_PROMPTS) * 4
+    known = len(asked) - 2 * count  # for the comparator, where the maximum is not known
+    asked.clear()
+    env.evaluate(Greedy())
+    assert len(asked) == count and known >= 0
+    env.reset(seed=1)
+    before = len(asked)
+    env.evaluate(Greedy())
+    assert len(asked) - before == 2 * count + known
+
+
 def test_a_seeded_reset_draws_the_comparator_anew():
     env = make_vector(WORLD, 2, oracle=Brevity())
     best = []
