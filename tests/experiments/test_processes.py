@@ -256,8 +256,14 @@ def start_slow(folder, jobs, seconds=0.4):
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored, and stays so
+        preexec_fn=take_signals,
     )
+
+
+def take_signals():
+    """What is ignored stays so, and some who start a suite ignore them: nohup, a shell in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def lines_of(path):
