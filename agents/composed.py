@@ -196,6 +196,20 @@ class ComposedAgent(Agent):
         figures = learner.teach(observation, imagined)
         return {f"model_{name}": value for name, value in figures.items()} | {"model_labels": len(imagined)}
 
+    def believed(self, features: NDArray[Any], num_samples: int) -> NDArray[Any] | None:
+        """See `Agent.believed`."""
+        if self.belief is None:
+            return None
+        state, count, rows = self.belief.state_dict(), len(features), self.view.num_envs
+        try:
+            drawn = [
+                self.belief.sample(features[np.arange(start, start + rows) % count], num_samples)
+                for start in range(0, count, rows)
+            ]
+        finally:
+            self.belief.load_state_dict(state)
+        return np.concatenate(drawn, axis=1)[:, :count]
+
     def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
         return self._learn_pieces([self._current_piece(observation, actions, labels)])
 

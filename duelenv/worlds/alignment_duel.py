@@ -6,13 +6,14 @@ The policy that is sampled is the one that the agent trains; this world never tr
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.calibration import calibration
 from duelenv.core import AgentView, Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 SAMPLING = ("fresh", "ahead")
 
 _HOLD_OUT_EVERY = 5
+#: Of an agent's belief, to compare with the truth.
+_BELIEF_DRAWS = 100
 
 
 class AlignmentDuelVectorEnv(TextDuelVectorEnv):
@@ -163,7 +166,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         )
         self._contexts: RowStreams
         self._current: Context
-        self._start_responses: dict[str, Strings] = {}
+        self._start_candidates: dict[str, Candidates] = {}
         self._start_utilities: dict[str, NDArray[np.float64]] = {}
 
     def view(self) -> AgentView:
@@ -187,7 +190,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         for comparator in (self._comparator, self._judge_comparator):
             if comparator is not None:
                 comparator.redraw(root)
-        self._start_responses.clear()
+        self._start_candidates.clear()
         self._start_utilities.clear()
 
     def _context_streams(self) -> dict[str, RowStreams]:
@@ -259,7 +262,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             asked since the last seeded reset, beside `queries`; `kl`, KL(policy || start) per response in nats,
             as the mean log-ratio over responses drawn at temperature 1, whatever the world's temperature;
             `response_tokens`; and where the oracle has a utility, the mean `utility` and the `simple_regret` of the
-            recommended response.
+            recommended response, and of an agent with a belief its `belief_calibration` and `belief_log_loss` about the
+            policy's own responses, and with `_off` about the start policy's, see `duelenv.calibration`.
         """
         new, old = self._evaluation_responses(split)
         plain = new if self._sampled_at == 1 else self._draw_own(split, temperature=1.0)
@@ -286,6 +290,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
                 metrics["evaluation_queries"] = float(self._labels.evaluation_queries)
         metrics |= {"kl": self._kl(plain), "response_tokens": float(new.mask.sum(axis=2).mean())}
         if self._judge_comparator is not None and utilities is not None:
+            metrics |= self._belief_metrics(agent, split, shown, utilities)
             best = self._judge_comparator.best(new.prompts)
             metrics["utility"] = float(utilities.mean())
             metrics["simple_regret"] = float((best - utilities[rows, arms]).mean())
@@ -305,12 +310,11 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         """Return K responses of the policy and of the start policy to each of P prompts, under the same draws."""
         if split not in self._prompts:
             raise UserError(f"split {split!r} is unknown; choose one of {', '.join(self._prompts)}")
-        if split not in self._start_responses:  # it never changes
+        if split not in self._start_candidates:  # it never changes
             prompts, uniforms = self._evaluation_draws(split)
-            self._start_responses[split] = self._policy.sample(
-                list(prompts), self.num_candidates, uniforms=uniforms, source="start", temperature=self._temperature
-            ).texts
-        return self._draw_own(split, self._temperature), self._start_responses[split]
+            sources = {"start": self.num_candidates}
+            self._start_candidates[split] = draw_candidates(self._policy, prompts, uniforms, sources, self._temperature)
+        return self._draw_own(split, self._temperature), self._start_candidates[split].responses
 
     def _draw_own(self, split: str, temperature: float | None) -> Candidates:
         """Return K responses of the policy to each prompt of an evaluation."""
@@ -361,6 +365,32 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             triples = (asked[differ].tolist(), mine[differ].tolist(), theirs[differ].tolist())
             wins[differ] = self._labels.judge(judge, self._number, triples, costs=self._judge_costs).expected_label
         return wins.reshape(rivals.shape)
+
+    def _belief_metrics(
+        self, agent: Recommender, split: str, shown: LazyObservation, utilities: NDArray[np.float64]
+    ) -> dict[str, float]:
+        """How sure an agent's belief is, on what its duels show and off it; nothing where it has none."""
+        draw = getattr(agent, "believed", None)
+        if draw is None or self.num_candidates < 2:
+            return {}
+        assert self._judge_comparator is not None
+        metrics: dict[str, float] = {}
+        to_logits = _logits(link(self._judge_comparator.truth.link))
+        for name, observation, values in (("", shown, lambda: utilities), ("_off", *self._start_shown(split))):
+            draws = draw(observation["features"], _BELIEF_DRAWS)
+            if draws is None:
+                return {}
+            found = calibration(draws, to_logits(values()))
+            metrics |= {f"belief_calibration{name}": found.error, f"belief_log_loss{name}": found.log_loss}
+        return metrics
+
+    def _start_shown(self, split: str) -> tuple[LazyObservation, Callable[[], NDArray[np.float64]]]:
+        """Return the start policy's responses of an evaluation as an observation, and what makes their utilities."""
+        drawn = self._start_candidates[split]
+        return (
+            observe(Context.of(drawn), self._policy, self._features),
+            lambda: self._start_utility(split, drawn.prompts, drawn.responses),
+        )
 
     def _start_utility(self, split: str, prompts: Strings, old: Strings) -> NDArray[np.float64]:
         """Return the judge's utility of the start policy's responses, [P, K]; it never changes."""
@@ -420,6 +450,19 @@ class AlignmentDuelEnv(DuelEnv):
         vector = self.vector
         assert isinstance(vector, AlignmentDuelVectorEnv)
         return vector.examples(split, count)
+
+
+def _logits(probability: Callable[..., Any]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return what turns utilities [N, K] into logits of a preference over each row's first candidate.
+
+    Their differences are the logits of all pairs where the link is logistic, and near them for the others.
+    """
+
+    def to_logits(utilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        share = np.clip(np.asarray(probability(utilities - utilities[:, :1]), np.float64), 1e-12, 1.0 - 1e-12)
+        return np.asarray(np.log(share) - np.log1p(-share))
+
+    return to_logits
 
 
 def _judge_of(oracle: Oracle | Source, evaluation_oracle: Oracle | None) -> Oracle | None:

@@ -160,6 +160,19 @@ def test_comparisons_are_counted_apart_by_the_round_of_their_first_asking(tmp_pa
     assert not ledger.is_closed(0)
     assert ledger.came_in(5) == []
     ledger.close()
+    with closing(Ledger(tmp_path)) as again:  # nor does the file say that a round was played
+        assert not again.is_closed(0)
+
+
+def test_an_answer_to_what_was_never_asked_in_a_round_that_was_played_is_not_taken(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.put(0, [request(0, 0)])
+    ledger.answer(0, [Answer(request(0, 0).id, 1.0)])
+    never, later = request(0, 5), request(1, 5)
+    assert ledger.take_in([(never, Answer(never.id, 1.0)), (later, Answer(later.id, 0.0))]) == 1
+    assert ledger.among([never, later]) == {later.id}
+    assert ledger.counts.asked == 2
+    ledger.close()
 
 
 def test_what_refuses_to_spend_leaves_nothing_written(tmp_path):

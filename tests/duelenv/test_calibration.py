@@ -1,0 +1,104 @@
+"""How wrong a belief is in its own deviations, and what its probabilities lose."""
+
+import numpy as np
+import pytest
+from worlds import make_vector, tiny_policy
+
+import duelenv.agents
+from duelenv.calibration import calibration
+
+
+def draws_about(mean, deviation, count=4000, seed=0):
+    return mean + deviation * np.random.default_rng(seed).normal(size=(count, *np.shape(mean)))
+
+
+def test_a_belief_that_is_as_wrong_as_it_says_has_error_one():
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(300, 5))
+    mean = truth + 0.7 * rng.normal(size=truth.shape)
+    for factor in (0.25, 1.0, 4.0):  # too sure, right, not sure enough
+        found = calibration(draws_about(mean, 0.7 * factor, 400), truth)
+        assert found.error == pytest.approx(1 / factor, rel=0.05)
+
+
+def test_the_loss_is_that_of_probabilities_over_all_pairs():
+    truth, mean = np.array([[0.0, 1.0, 3.0]]), np.array([[0.0, 0.0, 1.0]])
+    draws = draws_about(mean, 0.5)
+    expected = []
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        p = 1 / (1 + np.exp(truth[0, j] - truth[0, i]))
+        q = np.mean(1 / (1 + np.exp(draws[:, 0, j] - draws[:, 0, i])))
+        expected.append(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+    assert calibration(draws, truth).log_loss == pytest.approx(np.mean(expected))
+    assert calibration(draws_about(truth, 1e-6), truth).log_loss == pytest.approx(0.0, abs=1e-9)
+
+
+def test_equal_candidates_that_are_known_to_be_equal_do_not_count():
+    truth = np.array([[1.0, 1.0, 2.0]])
+    draws = draws_about(np.array([[0.0, 0.0, 0.0]]), 1.0)
+    draws[:, :, 1] = draws[:, :, 0]
+    gaps = draws[:, 0, 0] - draws[:, 0, 2]
+    assert calibration(draws, truth).error == pytest.approx(abs((gaps.mean() + 1.0) / gaps.std(ddof=1)))
+    assert np.isnan(calibration(np.zeros((3, 2, 2)), np.zeros((2, 2)))).all()
+
+
+class Knows:
+    """Believes in a utility that is the truth times a factor, with a deviation."""
+
+    def __init__(self, factor, deviation=0.3):
+        self.factor, self.deviation = factor, deviation
+
+    def recommend(self, observation):
+        self.shown = observation
+        return np.zeros(len(observation["responses"]), np.int64)
+
+    def believed(self, features, num_samples):
+        return draws_about(self.factor * features[..., 0].astype(np.float64), self.deviation, num_samples)
+
+
+def lengths(prompts, responses):
+    """Features that hold the utility of the oracle below."""
+    return np.array([[len(text.split()), 0.0] for text in responses], np.float32)
+
+
+def test_a_world_measures_it_on_and_off_the_data():
+    from duelenv.oracles import UtilityOracle
+
+    class Words(UtilityOracle):
+        def utility(self, prompts, responses):
+            return np.array([float(len(text.split())) for text in responses])
+
+    policy = tiny_policy(max_new_tokens=8)
+    env = make_vector("duelenv/AlignmentDuel-v0", 3, policy=policy, oracle=Words(), features=lengths, num_candidates=6)
+    env.reset(seed=0)
+    right, wrong = (env.evaluate(Knows(factor)) for factor in (1.0, 3.0))
+    for where in ("", "_off"):
+        assert right[f"belief_calibration{where}"][0] < 0.6  # its mean is the truth, but for chance
+        assert wrong[f"belief_calibration{where}"][0] > 1.5
+        assert right[f"belief_log_loss{where}"][0] < wrong[f"belief_log_loss{where}"][0]
+    assert "belief_calibration" not in env.evaluate(duelenv.agents.make("passive", env))
+    nudged = env.evaluate(Knows(1.0))
+    policy.model.gpt_neox.embed_in.weight.data.mul_(0.3)
+    moved = env.evaluate(Knows(3.0))
+    assert moved["belief_log_loss_off"] == wrong["belief_log_loss_off"]  # the start policy says what it said
+    assert moved["belief_log_loss"] != wrong["belief_log_loss"]
+    assert nudged["belief_calibration"] == right["belief_calibration"]
+
+
+def test_asking_what_is_believed_changes_nothing():
+    plays = []
+    for asked in (False, True):
+        env = make_vector("duelenv/AlignmentDuel-v0", 4, policy=tiny_policy(), horizon=5)
+        agent = duelenv.agents.make("thompson", env, seed=1)
+        observation, _ = env.reset(seed=0)
+        for _ in range(4):
+            if asked:
+                drawn = agent.believed(np.concatenate([observation["features"]] * 2)[:7], 9)
+                assert drawn.shape == (9, 7, 4)
+            actions = agent.act(observation)
+            following, labels, *_, info = env.step(actions)
+            agent.update(observation, actions, labels, info["late"])
+            observation = following
+        plays.append(actions.tolist())
+    assert plays[0] == plays[1]
+    assert duelenv.agents.make("passive", env).believed(observation["features"], 3) is None
