@@ -198,6 +198,29 @@ def test_evaluate_puts_the_same_comparison_only_once(tmp_path, known):
     assert sum(len(batch) for batch in paid.asked) == (1 if known else 2) * count
 
 
+def test_an_evaluation_before_the_first_round_does_not_close_it(tmp_path):
+    """Else a process that dies in that round's call would seem to have asked it for certain."""
+    paid = Paid()
+
+    class First:
+        def recommend(self, observation):
+            return np.zeros(len(observation["prompt"]), np.int64)
+
+    env = make_vector("duelenv/AlignmentDuel-v0", 2, oracle=paid, horizon=5)
+    ledger = Ledger(tmp_path)
+    env.keep_ledger(ledger)
+    env.reset(seed=0)
+    with torch.no_grad():
+        next(env.view().policy.model.parameters()).add_(0.5)
+    env.evaluate(First())
+    assert ledger.counts.evaluations > 0
+    assert not ledger.is_closed(0)
+    ledger.close()
+    again = Ledger(tmp_path)
+    assert not again.is_closed(0)
+    again.close()
+
+
 # Budgets -------------------------------------------------------------------------------------------------------------
 
 

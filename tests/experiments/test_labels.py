@@ -355,6 +355,19 @@ def test_a_run_begins_with_a_file_and_pays_for_none_of_it(tmp_path):
         run(warmed, tmp_path / "warmed" / "run")
 
 
+@pytest.mark.parametrize("tie", [True, "true", 1])
+def test_a_pair_marked_as_a_tie_is_one(tmp_path, tie):
+    rows = [
+        {"prompt": "p", "chosen": "a", "rejected": "b", "tie": tie},
+        {"prompt": "p", "chosen": "c", "rejected": "d", "tie": False},
+        {"prompt": "q", "chosen": "e", "rejected": "f", "tie": None},
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = warm.read_labels(tmp_path / "pairs.jsonl")
+    assert given.labels.tolist() == [0.5, 1.0, 1.0]
+    assert given.first.tolist() == ["a", "c", "e"]
+
+
 def test_labels_of_a_run_warm_another(tmp_path):
     run(paid_run(tmp_path / "one"), tmp_path / "one" / "run")
     source = str(tmp_path / "one" / "run" / "labels.parquet")
