@@ -166,8 +166,8 @@ class Agent(ABC):
         arms = self._recommend(self._rows(observation))
         return int(arms[0]) if self.view.scalar else arms
 
-    def believed(self, features: NDArray[Any], num_samples: int) -> NDArray[Any] | None:
-        """Return joint posterior draws of the utility, [S, M, K], for features [M, K, d] of any M rows.
+    def believed(self, observation: Observation, num_samples: int) -> NDArray[Any] | None:
+        """Return joint posterior draws of the candidates' utility, [S, M, K], for an observation of any M rows.
 
         None where the agent holds no belief. Nothing changes: what is drawn later is what would have been drawn anyway.
         """

@@ -196,10 +196,11 @@ class ComposedAgent(Agent):
         figures = learner.teach(observation, imagined)
         return {f"model_{name}": value for name, value in figures.items()} | {"model_labels": len(imagined)}
 
-    def believed(self, features: NDArray[Any], num_samples: int) -> NDArray[Any] | None:
+    def believed(self, observation: Observation, num_samples: int) -> NDArray[Any] | None:
         """See `Agent.believed`."""
         if self.belief is None:
             return None
+        features = observation["features"]
         state, count, rows = self.belief.state_dict(), len(features), self.view.num_envs
         try:
             drawn = [

@@ -377,7 +377,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         metrics: dict[str, float] = {}
         to_logits = _logits(link(self._judge_comparator.truth.link))
         for name, observation, values in (("", shown, lambda: utilities), ("_off", *self._start_shown(split))):
-            draws = draw(observation["features"], _BELIEF_DRAWS)
+            draws = draw(observation, _BELIEF_DRAWS)
             if draws is None:
                 return {}
             found = calibration(draws, to_logits(values()))

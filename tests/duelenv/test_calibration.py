@@ -52,8 +52,10 @@ class Knows:
         self.shown = observation
         return np.zeros(len(observation["responses"]), np.int64)
 
-    def believed(self, features, num_samples):
-        return draws_about(self.factor * features[..., 0].astype(np.float64), self.deviation, num_samples)
+    def believed(self, observation, num_samples):
+        return draws_about(
+            self.factor * observation["features"][..., 0].astype(np.float64), self.deviation, num_samples
+        )
 
 
 def lengths(prompts, responses):
@@ -93,7 +95,7 @@ def test_asking_what_is_believed_changes_nothing():
         observation, _ = env.reset(seed=0)
         for _ in range(4):
             if asked:
-                drawn = agent.believed(np.concatenate([observation["features"]] * 2)[:7], 9)
+                drawn = agent.believed({"features": np.concatenate([observation["features"]] * 2)[:7]}, 9)
                 assert drawn.shape == (9, 7, 4)
             actions = agent.act(observation)
             following, labels, *_, info = env.step(actions)
@@ -101,4 +103,4 @@ def test_asking_what_is_believed_changes_nothing():
             observation = following
         plays.append(actions.tolist())
     assert plays[0] == plays[1]
-    assert duelenv.agents.make("passive", env).believed(observation["features"], 3) is None
+    assert duelenv.agents.make("passive", env).believed({}, 3) is None
