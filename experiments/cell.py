@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from duelenv.experiments import assembly, checkpoints, files
 from duelenv.experiments.config import RunConfig
-from duelenv.experiments.figures import Figures, arrow_field
+from duelenv.experiments.figures import Figures
 from duelenv.experiments.folder import CellFolder
 from duelenv.experiments.fuse import Fuse
 from duelenv.experiments.locks import hold_cell
 from duelenv.experiments.metrics import KEYS, check_name, is_measured
 from duelenv.experiments.processes import Stopped, stop_requested
+from duelenv.experiments.products import Measured, line_of, recommended_examples, write_products
 from duelenv.experiments.warm import read_labels, warm_up
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
@@ -297,7 +298,12 @@ class _Run:
         self._show_progress()
         if self.ledger is not None:
             self.ledger.flush()
-        self._write_results()
+        write_products(
+            self.folder,
+            Measured(self.cell.label, self.cell.seeds, self.records, self.measured, tuple(self.figures.names)),
+            references=self._references(),
+            examples=self._examples(),
+        )
         return CellReport(self.cell, self.seconds, self._figure(), tuple(self.notes))
 
     def scout(self) -> tuple[str, ...]:
@@ -363,7 +369,7 @@ class _Run:
                 **{name: np.asarray(values, dtype=np.float64) for name, values in measured.items()},
             }
         )
-        files.append(self.folder.records, _line(self.records[-1]))
+        files.append(self.folder.records, line_of(self.records[-1]))
 
     # Stopping and going on -------------------------------------------------------------------------
 
@@ -417,7 +423,7 @@ class _Run:
         self.records, self.measured = state["records"], tuple(state["measured"])
         self.figures.load_state_dict(state["figures"])
         with files.atomic(self.folder.records) as stream:  # what was measured later will be measured again
-            stream.writelines(_line(record) for record in self.records)
+            stream.writelines(line_of(record) for record in self.records)
         # The agent first, its learner restores the policy: the environment draws the next candidates from it.
         self.agent.load_state_dict(state["agent"])
         if self.policy is not None:
@@ -427,6 +433,23 @@ class _Run:
         return self.env.load_state_dict(state["env"])
 
     # Results ---------------------------------------------------------------------------------------
+
+    def _references(self) -> dict[str, Any] | None:
+        """What rules achieve that learn nothing, to hold agents against; None where the world knows none."""
+        if not hasattr(self.truth, "references"):
+            return None
+        references = self.truth.references(self.config.split)
+        return {name: np.asarray(values).tolist() for name, values in references.items()}
+
+    def _examples(self) -> list[dict[str, Any]]:
+        """Responses before and after learning, for the report; none in worlds without text."""
+        count = self.config.examples
+        spaces = self.truth.view().observation_space.spaces
+        if count == 0 or "responses" not in spaces:
+            return []
+        if hasattr(self.truth, "examples"):
+            return list(self.truth.examples(self.config.split, count))
+        return recommended_examples(self.agent, self.observation, count)
 
     def _figure(self) -> str:
         """The first metric that people look for, as the mean over replicates."""
@@ -445,65 +468,6 @@ class _Run:
         with suppress(OSError):  # nothing but the bar on the screen reads it, for which it need not be synced either
             temporary.write_text(json.dumps(progress), encoding="utf-8")
             temporary.replace(path)
-
-    def _write_results(self) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        products = [self.folder.examples, self.folder.result]
-        files.write_json(self.folder.examples, self._examples())
-        if hasattr(self.truth, "references"):
-            # What rules achieve that learn nothing, to hold agents against.
-            references = self.truth.references(self.config.split)
-            plain = {name: np.asarray(values).tolist() for name, values in references.items()}
-            files.write_json(self.folder.references, plain)
-            products.append(self.folder.references)
-        names = dict.fromkeys(name for record in self.records for name in record)
-        columns: dict[str, Any] = {
-            "agent": pa.array([self.cell.label] * (len(self.records) * self.replicates), pa.string()),
-            "seed": pa.array(np.tile(self.cell.seeds, len(self.records)), pa.int64()),
-        }
-        fields = [pa.field("agent", pa.string()), pa.field("seed", pa.int64())]
-        for name in names:
-            values = [np.broadcast_to(record.get(name, np.nan), (self.replicates,)) for record in self.records]
-            kind = pa.int64() if name in ("step", "queries", "gradient_steps") else pa.float64()
-            columns[name] = pa.array(np.concatenate(values), kind, from_pandas=True)
-            fields.append(arrow_field(name, kind, from_agent=name in self.figures.names and name not in self.measured))
-        with files.atomic(self.folder.result) as stream:
-            pq.write_table(pa.table(columns, schema=pa.schema(fields)), stream)
-        self.folder.seal([path.name for path in products])
-
-    def _examples(self) -> list[dict[str, Any]]:
-        """Responses before and after learning, for the report; none in worlds without text."""
-        count = self.config.examples
-        spaces = self.truth.view().observation_space.spaces
-        if count == 0 or "responses" not in spaces:
-            return []
-        if hasattr(self.truth, "examples"):
-            return list(self.truth.examples(self.config.split, count))
-        return _recommended(self.agent, self.observation, count)
-
-
-def _recommended(agent: Any, observation: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """For distinct prompts of the last round: a candidate at random, and the one that the agent recommends."""
-    arms = np.asarray(agent.recommend(observation))
-    examples: dict[str, dict[str, Any]] = {}
-    for row, prompt in enumerate(observation["prompt"]):
-        if len(examples) < count and prompt not in examples:
-            responses = observation["responses"][row]
-            # Candidates stand in random order, so the first is any.
-            examples[prompt] = {"prompt": str(prompt), "before": str(responses[0]), "after": str(responses[arms[row]])}
-    return list(examples.values())
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    """A record as a line of JSON; a number that is missing is null."""
-
-    def plain(value: Any) -> Any:
-        listed = np.asarray(value, dtype=object).tolist()
-        return [plain(item) for item in listed] if isinstance(listed, list) else None if listed != listed else listed
-
-    return json.dumps({name: plain(value) for name, value in record.items()}, default=float).encode() + b"\n"
 
 
 def _torch_rng() -> Any:
