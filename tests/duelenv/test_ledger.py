@@ -168,10 +168,13 @@ def test_an_answer_to_what_was_never_asked_in_a_round_that_was_played_is_not_tak
     ledger = Ledger(tmp_path)
     ledger.put(0, [request(0, 0)])
     ledger.answer(0, [Answer(request(0, 0).id, 1.0)])
+    ledger.put(1, [request(1, 0, first="asked here")])  # and not answered: its process died
+    elsewhere = request(1, 0, first="asked elsewhere")
+    assert ledger.take_in([(elsewhere, Answer(elsewhere.id, 1.0))]) == 0  # another question stands in its place
     never, later = request(0, 5), request(1, 5)
     assert ledger.take_in([(never, Answer(never.id, 1.0)), (later, Answer(later.id, 0.0))]) == 1
-    assert ledger.among([never, later]) == {later.id}
-    assert ledger.counts.asked == 2
+    assert ledger.among([never, later, elsewhere]) == {later.id}
+    assert ledger.counts.asked == 3
     ledger.close()
 
 

@@ -355,10 +355,11 @@ def test_workers_end_with_their_parent_and_a_restart_waits_for_them(tmp_path):
             end_all(again)
         started.wait()
         assert not processes_of(started.pid)
-        begun = [float(line) for line in lines_of(tmp_path / "begun")]
+        begun, ended = ([float(line) for line in lines_of(tmp_path / name)] for name in ("begun", "ended"))
         # What was being asked was answered, and its answers kept: nothing is asked twice.
-        assert len(begun) == len(lines_of(tmp_path / "ended")) == 12
-        assert not [moment for moment in begun[:4] if died + 0.7 < moment < died + 1.4]
+        assert len(begun) == len(ended) == 12
+        # Nobody began before both of the dead run's workers were through with their questions.
+        assert not [moment for moment in begun if died + 0.7 < moment < ended[1]]
         assert {
             held.asked_again for held in counts_by_cell(RunFolder(tmp_path / "run"), paid_run(tmp_path)).values()
         } == {0}
