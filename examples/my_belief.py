@@ -6,6 +6,7 @@ regression). Run it: `python examples/my_belief.py`
 
 import gymnasium
 import numpy as np
+from scipy.special import ndtri
 
 import duelenv
 from duelenv.agents.parts import BELIEFS
@@ -33,7 +34,7 @@ class Measured:
         """Return joint draws of the utility, [S, N, K]."""
         rows, dim = len(features), features.shape[-1]
         root = np.linalg.inv(np.linalg.cholesky(self.precision))  # root' root is the covariance
-        normal = np.sqrt(2) * _inverse_error(2 * self.streams.uniform(num_samples, dim) - 1)  # (N, S, d)
+        normal = ndtri(np.clip(self.streams.uniform(num_samples, dim), 1e-12, 1 - 1e-12))  # (N, S, d)
         deviation = np.einsum("nsd,nde->nse", normal, root.repeat(self.batch, axis=0))
         weights = self._mean_weights().repeat(self.batch, axis=0)[:, np.newaxis] + deviation
         return np.einsum("nkd,nsd->snk", features, weights).reshape(num_samples, rows, -1)
@@ -57,12 +58,6 @@ class Measured:
         """Continue from `state_dict`."""
         self.precision, self.moment = np.array(state["precision"]), np.array(state["moment"])
         self.streams.load_state_dict(state["streams"])
-
-
-def _inverse_error(values):
-    from scipy.special import erfinv
-
-    return erfinv(np.clip(values, -1 + 1e-12, 1 - 1e-12))
 
 
 @BELIEFS.register("measured")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from duelenv.calibration import calibration
 from duelenv.core import AgentView, Recommender, StageLike
@@ -460,7 +461,7 @@ def _logits(probability: Callable[..., Any]) -> Callable[[NDArray[np.float64]], 
 
     def to_logits(utilities: NDArray[np.float64]) -> NDArray[np.float64]:
         share = np.clip(np.asarray(probability(utilities - utilities[:, :1]), np.float64), 1e-12, 1.0 - 1e-12)
-        return np.asarray(np.log(share) - np.log1p(-share))
+        return np.asarray(logit(share), np.float64)
 
     return to_logits
 
