@@ -3,7 +3,19 @@
 `make(name, env, seed)` builds an agent by the literature's name, `names()` lists them, and `register(name)` adds one.
 """
 
-from duelenv.agents import contextual, custom, karmed, passive, real, sb3, selm, thompson  # registers them
+from duelenv.agents import (  # registers them
+    contextual,
+    custom,
+    d2po,
+    efficient_exploration,
+    karmed,
+    passive,
+    real,
+    sb3,
+    selm,
+    teaching_sets,
+    thompson,
+)
 from duelenv.agents.base import Agent, make, names, register
 from duelenv.agents.composed import ComposedAgent
 
@@ -12,6 +24,8 @@ __all__ = [
     "ComposedAgent",
     "contextual",
     "custom",
+    "d2po",
+    "efficient_exploration",
     "karmed",
     "make",
     "names",
@@ -20,5 +34,6 @@ __all__ = [
     "register",
     "sb3",
     "selm",
+    "teaching_sets",
     "thompson",
 ]

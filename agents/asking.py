@@ -89,6 +89,21 @@ ASK: Registry[AskRule] = Registry("ask rule")
 
 
 @dataclass(frozen=True)
+class AskSettings:
+    """How often a selective world is asked.
+
+    Attributes:
+        ask_share: Probability that a row asks for its label, SEA's gamma; a row that does not is labelled by the
+            belief.
+    """
+
+    ask_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.number("ask_share", self.ask_share, low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
 class DrawSettings:
     """How many draws of the belief a round looks at.
 

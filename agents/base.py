@@ -256,7 +256,12 @@ class SettingsReader:
     def __init__(self, owner: str, values: Mapping[str, Any]) -> None:
         self._owner = owner
         self._left = dict(values)
+        self._preferred: dict[str, Any] = {}
         self._known: list[str] = []
+
+    def prefer(self, **defaults: Any) -> None:
+        """State an agent's own defaults for whatever part will read them; one that nobody reads is no mistake."""
+        self._preferred |= defaults
 
     def take(self, kind: type[Settings], /, *, yields: Sequence[str] = (), **defaults: Any) -> Settings:
         """Make a settings dataclass from the values that carry its fields' names.
@@ -264,7 +269,7 @@ class SettingsReader:
         Args:
             kind: A frozen dataclass that validates itself.
             yields: Fields that keep their default where a part that came first has a setting of that name.
-            **defaults: The agent's own defaults where they differ from the dataclass's.
+            **defaults: The caller's own defaults where they differ from the dataclass's; `prefer` outdoes them.
 
         Raises:
             ValueError: Another part has a setting of the same name.
@@ -276,7 +281,7 @@ class SettingsReader:
             raise ValueError(f"two parts of agent {self._owner!r} have settings called {', '.join(shared)}")
         self._known += names
         given = {name: self._left.pop(name) for name in names if name in self._left}
-        return kind(**(defaults | given))
+        return kind(**(defaults | {name: self._preferred[name] for name in names if name in self._preferred} | given))
 
     def close(self) -> None:
         """Raise `UserError` if a setting was read by no part."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from duelenv.core import AgentView, Labels, Observation, Pairs
 
 if TYPE_CHECKING:
     from duelenv.agents.beliefs.base import Belief
+    from duelenv.agents.set_losses import SetLoss
 
 
 class Select(Protocol):
@@ -53,6 +54,51 @@ class Duels:
         return Duels(self.rows[kept], self.pairs[kept], self.labels[kept])
 
 
+@dataclasses.dataclass(frozen=True)
+class Sets:
+    """M sets of J candidates of one observation with a number for each, and the loss that reads them.
+
+    Attributes:
+        rows: Row of the observation, int64 [M].
+        arms: The candidates, int64 [M, J].
+        values: float64 [M, J].
+        loss: What the policy is to minimise on them.
+    """
+
+    rows: NDArray[np.int64]
+    arms: NDArray[np.int64]
+    values: NDArray[np.float64]
+    loss: SetLoss
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Played(NamedTuple):
+    """The round that was just played.
+
+    Attributes:
+        observation: What was shown.
+        groups: int64 [N, K], in which candidates with the same text share a number.
+        duels: What duelled, as the oracle left it, one a row.
+        unasked: Rows that did not ask, bool [N]; a row that still waits for its label has asked.
+    """
+
+    observation: Observation
+    groups: NDArray[np.int64] | None
+    duels: Duels
+    unasked: NDArray[np.bool_]
+
+
+class Teach(Protocol):
+    """What the policy is taught about a round besides the oracle's labels, or instead of them.
+
+    It goes to the learner only, marked as the model's; no query is made, and no belief hears of it.
+    """
+
+    def __call__(self, played: Played) -> Duels | Sets: ...
+
+
 class Learner(Protocol):
     """Moves the policy by labels."""
 
@@ -78,17 +124,13 @@ class Learner(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-class Imagine(Protocol):
-    """Labels duels of the round without the oracle (mixed preference learning, SEA section 2).
+@runtime_checkable
+class SetLearner(Learner, Protocol):
+    """A learner that also follows objectives other than its own."""
 
-    It gets the observation, the groups, the round's duels as the oracle left them, and which rows did not ask (a row
-    that still waits for its label has asked); it returns duels with labels of its own. They go to the learner only,
-    marked as the model's; they are no queries.
-    """
-
-    def __call__(
-        self, observation: Observation, groups: NDArray[np.int64] | None, duels: Duels, unasked: NDArray[np.bool_]
-    ) -> Duels: ...
+    def teach_sets(self, observation: Observation, sets: Sets) -> Metrics:
+        """Take a round's steps on sets of responses."""
+        ...
 
 
 class Stateful(Protocol):
@@ -119,7 +161,8 @@ class ComposedAgent(Agent):
         select: The selection rule.
         belief: What is known of the utility; learns from every label. None where only the policy learns.
         learner: What moves the policy, in worlds with one.
-        imagine: Labels further pairs for the learner.
+        teach: What the learner is taught besides labels.
+        teach_labels: Whether the learner is taught the labels.
         ask: In selective worlds, which rows ask for a label, bool [N]; None asks in all.
         streams: Random streams and other state of the rules, by name, for checkpoints.
     """
@@ -131,7 +174,8 @@ class ComposedAgent(Agent):
         select: Select,
         belief: Belief | None = None,
         learner: Learner | None = None,
-        imagine: Imagine | None = None,
+        teach: Teach | None = None,
+        teach_labels: bool = True,
         ask: Callable[[], NDArray[np.bool_]] | None = None,
         streams: Mapping[str, Stateful] | None = None,
     ) -> None:
@@ -141,7 +185,8 @@ class ComposedAgent(Agent):
         self.belief = belief
         self.learner = learner
         self._select = select
-        self._imagine = imagine
+        self._teach = teach
+        self._teach_labels = teach_labels
         self._ask = ask
         self._streams = dict(streams or {})
         self._any_label = False
@@ -156,8 +201,8 @@ class ComposedAgent(Agent):
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
         metrics = self._learn_given(pieces)
         # Before the first label a belief has nothing to say, and one round is imagined about once.
-        if self.learner is not None and self._imagine is not None and self._any_label:
-            metrics |= self._teach_imagined(self.learner, self._imagine, pieces[-1])
+        if self.learner is not None and self._teach is not None and self._any_label:
+            metrics |= self._teach_imagined(self.learner, self._teach, pieces[-1])
             self.gradient_steps = self.learner.gradient_steps
         return metrics
 
@@ -166,7 +211,7 @@ class ComposedAgent(Agent):
         if self.belief is not None:
             metrics |= self._believe(self.belief, pieces)
         self._any_label = self._any_label or any(not np.isnan(piece.labels).all() for piece in pieces)
-        if self.learner is not None:
+        if self.learner is not None and self._teach_labels:
             metrics |= self.learner.learn(pieces)
             self.gradient_steps = self.learner.gradient_steps
         return metrics
@@ -187,14 +232,18 @@ class ComposedAgent(Agent):
         split = (self.view.replicates, self.view.batch, *values[0].shape[1:])
         return np.concatenate([value.reshape(split) for value in values], axis=1).reshape(-1, *values[0].shape[1:])
 
-    def _teach_imagined(self, learner: Learner, imagine: Imagine, piece: Piece) -> Metrics:
+    def _teach_imagined(self, learner: Learner, teach: Teach, piece: Piece) -> Metrics:
         """Let the learner learn what is imagined about the current round."""
         observation, pairs = piece.observation, piece.actions[:, :2]
         duels = Duels(np.arange(len(pairs)), pairs, piece.labels)
         unasked = piece.actions[:, 2] == 0 if self.view.selective else np.zeros(len(pairs), np.bool_)
-        imagined = imagine(observation, equal_texts(self.view, observation), duels, unasked)
-        figures = learner.teach(observation, imagined)
-        return {f"model_{name}": value for name, value in figures.items()} | {"model_labels": len(imagined)}
+        taught = teach(Played(observation, equal_texts(self.view, observation), duels, unasked))
+        if isinstance(taught, Sets):
+            assert isinstance(learner, SetLearner)
+            figures = learner.teach_sets(observation, taught)
+        else:
+            figures = learner.teach(observation, taught)
+        return {f"model_{name}": value for name, value in figures.items()} | {"model_labels": len(taught)}
 
     def believed(self, observation: Observation, num_samples: int) -> NDArray[Any] | None:
         """See `Agent.believed`."""

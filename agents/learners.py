@@ -7,10 +7,10 @@ again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,84 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duelenv.agents.base import Metrics, SettingsReader, merged
-from duelenv.agents.bonuses import BONUSES, Bonus, gradient_ratio, make_bonus
-from duelenv.agents.composed import Duels
-from duelenv.agents.lessons import Lesson, WaitingLessons
-from duelenv.agents.losses import LOSSES, PreferenceBatch, PreferenceLoss, make_loss
+from duelenv.agents.bonuses import Bonus, gradient_ratio
+from duelenv.agents.composed import Duels, Sets
+from duelenv.agents.lessons import Lesson, OldLessons, ReplaySettings, WaitingLessons
+from duelenv.agents.losses import PreferenceBatch, PreferenceLoss
+from duelenv.agents.objective import ObjectiveSettings
 from duelenv.agents.pieces import Piece
+from duelenv.agents.reference_draws import ReferenceDraws
+from duelenv.agents.set_training import train_on_sets
+from duelenv.agents.shown import ShownLesson, other_prompts
 from duelenv.agents.trainer import Trainer, TrainerSettings
 from duelenv.core import AgentView, Observation
-from duelenv.ground import checks
-from duelenv.ground.errors import UserError
-from duelenv.ground.randomness import RowStreams
 from duelenv.policies.causal_lm import CausalLMPolicy
-
-#: Whose responses the bonuses push down.
-_PUSHED_AGAINST: Final = "reference"
-
-
-@dataclass(frozen=True)
-class ObjectiveSettings:
-    """What is minimised.
-
-    Attributes:
-        loss: Name of a preference loss, one of `duelenv.agents.losses.LOSSES`.
-        beta: The loss's beta, for DPO the strength of the implied KL penalty; None takes the loss's own default.
-        loss_settings: Further settings of the loss by name.
-        bonus: Name of an optimist's term beside the loss, one of `duelenv.agents.bonuses.BONUSES`; None for none.
-        bonus_settings: Its settings by name; its beta is the loss's.
-    """
-
-    loss: str = "dpo"
-    beta: float | None = None
-    loss_settings: Mapping[str, Any] = field(default_factory=dict)
-    bonus: str | None = None
-    bonus_settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("loss_settings", "bonus_settings"):
-            checks.mapping(name, getattr(self, name))
-        if self.bonus is None and self.bonus_settings:
-            raise UserError(
-                f"bonus_settings is {dict(self.bonus_settings)!r} without a bonus; name one, or leave it out"
-            )
-
-    def make_loss(self) -> PreferenceLoss:
-        """Make the loss.
-
-        Raises:
-            UserError: An unknown name or setting, a value out of range, or a beta that the loss does not have.
-        """
-        settings = dict(self.loss_settings)
-        if self.beta is None:
-            return make_loss(self.loss, **settings)
-        if "beta" in settings:
-            raise UserError(f"beta is {self.beta!r}, and loss_settings has {settings['beta']!r} too; give one of them")
-        if not _has_beta(LOSSES[self.loss]):
-            raise UserError(f"beta is {self.beta!r}, and loss {self.loss!r} has none; leave it out")
-        return make_loss(self.loss, beta=self.beta, **settings)
-
-    def make_bonus(self, loss: PreferenceLoss) -> Bonus | None:
-        """Make the bonus that stands beside a loss; None for none.
-
-        Raises:
-            UserError: An unknown name or setting, a value out of range, or a bonus without a beta to share.
-        """
-        if self.bonus is None:
-            return None
-        settings = dict(self.bonus_settings)
-        if _has_beta(BONUSES[self.bonus]) and "beta" not in settings:
-            if not hasattr(loss, "beta"):
-                raise UserError(
-                    f"bonus {self.bonus!r} needs a beta, and loss {self.loss!r} has none to share; give "
-                    "bonus_settings={'beta': ...}"
-                )
-            settings["beta"] = loss.beta
-        return make_bonus(self.bonus, **settings)
-
-
-def _has_beta(kind: type) -> bool:
-    return "beta" in getattr(kind, "__dataclass_fields__", {})
 
 
 class PreferenceLearner:
@@ -106,6 +40,7 @@ class PreferenceLearner:
         loss: The preference loss.
         bonus: A term added to the loss, for the optimistic family.
         draws: What the bonus is taken over; needed with a bonus.
+        old: Duels that were taught before and are taught again beside new ones; None teaches each once.
 
     Attributes:
         trainer: As given.
@@ -118,33 +53,41 @@ class PreferenceLearner:
         loss: PreferenceLoss,
         bonus: Bonus | None = None,
         draws: ReferenceDraws | None = None,
+        old: OldLessons | None = None,
     ) -> None:
         self.trainer = trainer
         self.loss = loss
         self._bonus = bonus
         self._draws = draws
+        self._old = old
         self._waiting = WaitingLessons()
 
     @classmethod
-    def of(cls, view: AgentView, seed: int, settings: SettingsReader, **defaults: Any) -> PreferenceLearner:
+    def of(cls, view: AgentView, seed: int, settings: SettingsReader) -> PreferenceLearner:
         """Make the learner of a view's policy.
 
         Args:
             view: Of a world with a policy.
             seed: Root of its streams.
-            settings: Read for `ObjectiveSettings` and `TrainerSettings`.
-            **defaults: The agent's own defaults of `ObjectiveSettings`.
+            settings: Read for `ObjectiveSettings`, `TrainerSettings` and `ReplaySettings`.
 
         Raises:
             UserError: A setting out of range, or a bonus in a world without candidates of the reference.
         """
         assert view.policy is not None
         # The widths of the contextual rules have a beta too; the loss's is then one of its `loss_settings`.
-        objective = settings.take(ObjectiveSettings, yields=("beta",), **defaults)
+        objective = settings.take(ObjectiveSettings, yields=("beta",))
         trainer = Trainer(view.policy, settings.take(TrainerSettings))
         loss = objective.make_loss()
         bonus = objective.make_bonus(loss)
-        return cls(trainer, loss, bonus, None if bonus is None else ReferenceDraws(view, seed))
+        replay = settings.take(ReplaySettings).replay
+        return cls(
+            trainer,
+            loss,
+            bonus,
+            None if bonus is None else ReferenceDraws(view, seed),
+            OldLessons(replay, seed) if replay else None,
+        )
 
     @property
     def policy(self) -> CausalLMPolicy:
@@ -178,7 +121,8 @@ class PreferenceLearner:
             shares = [Fraction(self.settings.gradient_steps, asked) for asked in piece.asked[rows].tolist()]
             self._waiting.add(lesson, piece.rounds[rows], rows, shares)
         taught = [
-            self._train(lesson, steps) for steps, lesson in self._waiting.whole_steps(self.settings.gradient_steps)
+            self._train(lesson if self._old is None else self._old.beside(lesson), steps)
+            for steps, lesson in self._waiting.whole_steps(self.settings.gradient_steps)
         ]
         return merged(taught) if taught else {}
 
@@ -200,6 +144,10 @@ class PreferenceLearner:
             return {}
         return self._train(self._lesson(observation, duels), self.settings.gradient_steps)
 
+    def teach_sets(self, observation: Observation, sets: Sets) -> Metrics:
+        """Take `gradient_steps` steps on sets of candidates by the loss that they bring; see `train_on_sets`."""
+        return train_on_sets(self.trainer, observation, sets)
+
     def implicit_reward(self, observation: Observation) -> NDArray[np.float32]:
         """Return what the current policy stands for as the utility of every candidate, [N, K]; see `loss.reward`."""
         prompts = list(observation["prompt"])
@@ -213,7 +161,8 @@ class PreferenceLearner:
     def state_dict(self) -> dict[str, Any]:
         """Return the trainer's state and what waits; tensors in nested dicts and lists."""
         draws = {} if self._draws is None else {"draws": self._draws.state_dict()}
-        return {"trainer": self.trainer.state_dict(), "waiting": self._waiting.state_dict()} | draws
+        old = {} if self._old is None else {"old": self._old.state_dict()}
+        return {"trainer": self.trainer.state_dict(), "waiting": self._waiting.state_dict()} | draws | old
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; restores the policy's weights as well."""
@@ -221,6 +170,8 @@ class PreferenceLearner:
         self._waiting.load_state_dict(state["waiting"])
         if self._draws is not None:
             self._draws.load_state_dict(state["draws"])
+        if self._old is not None:
+            self._old.load_state_dict(state["old"])
 
     # From duels to terms ---------------------------------------------------------------------------------------------
 
@@ -237,10 +188,10 @@ class PreferenceLearner:
         """Take some steps on the same lesson."""
         others = None
         if self.loss.needs_mismatched:
-            others = _other_prompts(lesson.prompts)
+            others = other_prompts(lesson.prompts)
             if others is None:
                 return {"skipped": float(len(lesson))}
-        shown = _Shown.of(lesson, self.trainer, needs_reference=self._needs_reference, others=others)
+        shown = ShownLesson.of(lesson, self.trainer, needs_reference=self._needs_reference, others=others)
         taken: list[_Figures] = []
         norms = self.trainer.train(partial(self._terms, shown, taken), steps)
         metrics = {"loss": taken[-1].loss, "gradient_norm": norms[-1], "accuracy": taken[0].accuracy}
@@ -253,7 +204,7 @@ class PreferenceLearner:
     def _needs_reference(self) -> bool:
         return self.loss.needs_reference or (self._bonus is not None and self._bonus.needs_reference)
 
-    def _terms(self, shown: _Shown, taken: list[_Figures]) -> Iterator[Tensor]:
+    def _terms(self, shown: ShownLesson, taken: list[_Figures]) -> Iterator[Tensor]:
         """Make the terms of one step, piece by piece."""
         figures = _Figures()
         taken.append(figures)
@@ -290,142 +241,8 @@ class _Figures:
     bonus_pull: float = 0.0
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """M labelled duels, with what does not change from one gradient step to the next."""
-
-    lesson: Lesson
-    reference: Tensor | None  # [M, J], log ref of the pair and of what the bonus looks at
-    others: NDArray[np.int64] | None  # [M], rows whose prompts are others
-    mismatched_reference: Tensor | None  # [M, 2], log ref of the pair given those prompts
-
-    @classmethod
-    def of(cls, lesson: Lesson, trainer: Trainer, *, needs_reference: bool, others: NDArray[np.int64] | None) -> _Shown:
-        """Score a lesson under the reference, in the same pieces and precision as it will be under the policy.
-
-        Then both round alike, and a policy that is its reference has log-ratio 0.
-        """
-        policy, reference, mismatched = trainer.policy, None, None
-        with trainer.precise():
-            if needs_reference:
-                reference = torch.cat(
-                    [
-                        policy.reference_log_prob(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part])
-                        for part in trainer.pieces(len(lesson))
-                    ]
-                )
-            if others is not None:
-                score = policy.reference_log_prob
-                mismatched = _given_other_prompts(score, lesson, others, trainer)
-        return cls(lesson, reference, others, mismatched)
-
-    def __len__(self) -> int:
-        return len(self.lesson)
-
-    def log_prob(self, policy: CausalLMPolicy, part: slice) -> Tensor:
-        """log pi of a piece's pairs and of what the bonus looks at, [m, J]; a prompt is run once for all of them."""
-        lesson = self.lesson
-        return policy.log_prob(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part])
-
-    def batch(self, log_prob: Tensor, part: slice, mismatched: Tensor | None) -> PreferenceBatch:
-        """What the loss sees of a piece."""
-        return PreferenceBatch(
-            log_prob=log_prob[:, :2],
-            label=torch.as_tensor(self.lesson.labels[part]).to(log_prob),
-            length=torch.as_tensor(self.lesson.mask[part, :2].sum(-1), device=log_prob.device),
-            reference_log_prob=None if self.reference is None else self.reference[part, :2],
-            mismatched_log_ratio=mismatched,
-        )
-
-    def mismatched_log_ratio(self, trainer: Trainer) -> Tensor:
-        """Mean of log pi - log ref over all responses given other prompts, as the policy stands now; a scalar."""
-        assert self.others is not None and self.mismatched_reference is not None
-        with torch.no_grad():
-            now = _given_other_prompts(trainer.policy.log_prob, self.lesson, self.others, trainer)
-        return (now - self.mismatched_reference).mean()
-
-
-def _given_other_prompts(score: Any, lesson: Lesson, others: NDArray[np.int64], trainer: Trainer) -> Tensor:
-    """Log-probs [M, 2] of a lesson's pairs given the prompts of other rows."""
-    prompts = lesson.prompts[others]
-    return torch.cat(
-        [
-            score(prompts[part].tolist(), lesson.tokens[part, :2], lesson.mask[part, :2])
-            for part in trainer.pieces(len(lesson))
-        ]
-    )
-
-
-def _other_prompts(prompts: NDArray[np.object_]) -> NDArray[np.int64] | None:
-    """For every row the next one, going round, that has another prompt, int64 [M]; None where all prompts are equal."""
-    count = len(prompts)
-    others = np.empty(count, np.int64)
-    for row in range(count):
-        following = (np.arange(1, count) + row) % count
-        differ = following[prompts[following] != prompts[row]]
-        if not len(differ):
-            return None
-        others[row] = differ[0]
-    return others
-
-
 def _agreement(loss: PreferenceLoss, batch: PreferenceBatch) -> float:
     """Share of decided labels that the implicit reward agrees with; 1/2 for undecided rewards and ties."""
     reward = loss.reward(batch.log_prob.detach(), batch.reference_log_prob, batch.length)
     decision = torch.sign(reward[:, 0] - reward[:, 1]) * torch.sign(batch.label - 0.5)
     return float((0.5 + 0.5 * decision).mean())
-
-
-# What a bonus is taken over ------------------------------------------------------------------------------------------
-
-
-class ReferenceDraws:
-    """Responses of the reference at temperature 1: those among the candidates, or own where the world's is another.
-
-    Args:
-        view: Of a world with candidates of the reference.
-        seed: Root of the streams of own draws.
-
-    Raises:
-        UserError: No candidates come from the reference.
-    """
-
-    def __init__(self, view: AgentView, seed: int) -> None:
-        assert view.policy is not None
-        if _PUSHED_AGAINST not in view.sources:
-            raise UserError(
-                f"a bonus pushes down what the reference says, and the candidates come from {', '.join(view.sources)} "
-                "only; set sources={'policy': ..., 'reference': ...}"
-            )
-        self._policy = view.policy
-        self._source = view.sources.index(_PUSHED_AGAINST)
-        self._count = view.source_counts[self._source]
-        self._shown_will_do = view.temperature == 1.0
-        self._streams = RowStreams(seed, "agents/bonus", view.num_envs)
-
-    def of(self, observation: Observation, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Return tokens and mask [M, B, L] of B draws in each of M rows of a round.
-
-        B is how many of the round's candidates come from the reference.
-        """
-        columns = np.flatnonzero(observation["source"][0] == self._source)  # the same in every row
-        if self._shown_will_do and len(columns) == self._count:  # texts from elsewhere come without any
-            places = rows[:, np.newaxis], columns
-            return observation["tokens"][places], observation["mask"][places]
-        uniforms = self._streams.uniform(self._count, self._policy.max_new_tokens)[rows]
-        drawn = self._policy.sample(
-            observation["prompt"][rows].tolist(),
-            self._count,
-            uniforms=uniforms,
-            source=_PUSHED_AGAINST,
-            temperature=1.0,
-        )
-        return drawn.tokens, drawn.mask
-
-    def state_dict(self) -> Any:
-        """Return the state of its streams."""
-        return self._streams.state_dict()
-
-    def load_state_dict(self, state: Any) -> None:
-        """Continue from `state_dict`."""
-        self._streams.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Labelled pairs as a policy is taught them, and how many optimiser steps they are worth; no optimiser here.
+"""Labelled pairs as a policy is taught them, how many steps they are worth, and old ones again; no optimiser here.
 
 Steps follow labels and not calls. A label carries `gradient_steps` / (labels asked for in its round) of a step,
 whenever it arrives; whole steps are taken as soon as there are any, and the rest waits. So the same labels make the
@@ -7,6 +7,7 @@ same number of steps under every delay, and a label that is lost takes its share
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from duelenv.ground import checks
+from duelenv.ground.randomness import stream
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,62 @@ class Lesson:
 
     def _values(self) -> tuple[NDArray[Any], ...]:
         return (self.prompts, self.tokens, self.mask, self.labels)
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """How often the oracle's labels are taught.
+
+    Attributes:
+        replay: Old duels that are taught again beside the new ones of each step, drawn anew for each of them from all
+            that were taught before; 0 teaches every label in its own round only. Steps stay as many.
+    """
+
+    replay: int = 0
+
+    def __post_init__(self) -> None:
+        checks.integer("replay", self.replay, low=0)
+
+
+class OldLessons:
+    """Everything that a learner was taught, drawn from uniformly; it grows with the labels.
+
+    Args:
+        count: Old pairs beside each new lesson, as far as there are so many.
+        root: Root of the stream that draws them.
+    """
+
+    def __init__(self, count: int, root: int) -> None:
+        self._count = count
+        self._generator = stream(root, "agents/replay")
+        self._lessons: list[Lesson] = []
+        self._ends: list[int] = []  # of each lesson, in pairs
+
+    def beside(self, lesson: Lesson) -> Lesson:
+        """Return a new lesson followed by old pairs, each at most once; it is an old one from now on."""
+        known = self._ends[-1] if self._ends else 0
+        drawn = np.sort(self._generator.choice(known, min(self._count, known), replace=False))
+        both = lesson
+        for number, pair in zip(np.searchsorted(self._ends, drawn, side="right").tolist(), drawn.tolist(), strict=True):
+            place = pair - (self._ends[number] - len(self._lessons[number]))
+            both = both.then(self._lessons[number].take(slice(place, place + 1)))
+        self._lessons.append(lesson)
+        self._ends.append(known + len(lesson))
+        return both
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all lessons as arrays, and the stream."""
+        return {
+            "lessons": [dict(vars(lesson)) for lesson in self._lessons],
+            "generator": copy.deepcopy(self._generator.bit_generator.state),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        saved = state["lessons"]
+        self._lessons = [Lesson(**{name: np.array(value) for name, value in one.items()}) for one in saved]
+        self._ends = np.cumsum([len(lesson) for lesson in self._lessons]).tolist()
+        self._generator.bit_generator.state = copy.deepcopy(state["generator"])
 
 
 class WaitingLessons:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from duelenv.agents.asking import ASK, AskResources
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.composed import ComposedAgent, Learner
-from duelenv.agents.teaching import NOTHING_ELSE, TeachingChoice, make_teaching
+from duelenv.agents.composed import ComposedAgent, Learner, SetLearner
+from duelenv.agents.teaching import NOTHING_ELSE, Objective, Resources, TeachingChoice, make_teaching
 from duelenv.core import AgentView
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -92,7 +92,6 @@ def compose(
     teach: str = NOTHING_ELSE,
     learner: Learner | None = None,
     ask_share: float | None = None,
-    **defaults: Any,
 ) -> ComposedAgent:
     """Make an agent of an ask rule: in a world of features it learns a belief, with a policy it teaches that.
 
@@ -104,8 +103,8 @@ def compose(
         ask: Which two candidates duel, one of `duelenv.agents.asking.ASK`.
         teach: What the policy is taught by default, one of `duelenv.agents.teaching.TEACHING`.
         learner: What moves the policy, in a world with one; None makes the preference learner.
-        ask_share: In selective worlds, the probability that a row asks for its label; None asks in all.
-        **defaults: The agent's own defaults of `duelenv.agents.learners.ObjectiveSettings`.
+        ask_share: In selective worlds, the probability that a row asks for its label, the others being taught as the
+            belief labels them; None asks in all.
 
     Raises:
         UserError: A name that nobody registered, or a setting that one of the parts refuses.
@@ -113,34 +112,47 @@ def compose(
     streams = RowStreams(seed, f"agents/{name}", view.num_envs)
     resources = AskResources(view, streams, lambda: make_belief(view, seed, settings))
     select = ASK[ask](resources, settings)
-    learner = learner or make_learner(view, seed, settings, **defaults)
-    imagine = None
+    learner = learner or make_learner(view, seed, settings)
+    teaching, teach_labels = None, True
     if learner is not None:
-        rule = settings.take(TeachingChoice).teach or teach
-        if rule != NOTHING_ELSE or resources.holds_belief:
-            imagine = make_teaching(rule, view, resources.belief, select, settings)
+        choice = settings.take(TeachingChoice)
+        rule = choice.teach or teach
+        if rule != NOTHING_ELSE or resources.holds_belief or ask_share is not None:
+            teaching = make_teaching(rule, Resources(view, resources.belief, select), settings)
+        own_objective = isinstance(teaching, Objective)
+        if own_objective and not isinstance(learner, SetLearner):
+            raise UserError(
+                f"teach={rule!r} brings an objective of its own, and so does the learner of agent {name!r}; choose a "
+                "rule that teaches pairs, such as best_worst"
+            )
+        teach_labels = not own_objective if choice.teach_labels is None else choice.teach_labels
+        if teaching is None and not teach_labels:
+            raise UserError(
+                f"teach_labels=False with teach={rule!r} leaves nothing to teach; choose another rule, such as "
+                "best_worst"
+            )
     return ComposedAgent(
         view,
         select=select,
         belief=resources.belief if learner is None or resources.holds_belief else None,
         learner=learner,
-        imagine=imagine,
+        teach=teaching,
+        teach_labels=teach_labels,
         ask=None if ask_share is None else lambda: streams.uniform() < ask_share,
         streams={"select": streams},
     )
 
 
-def make_learner(view: AgentView, seed: int, settings: SettingsReader, **defaults: Any) -> Learner | None:
+def make_learner(view: AgentView, seed: int, settings: SettingsReader) -> Learner | None:
     """Make the preference learner of the view's policy; None, and no settings read, in a world without one.
 
     Args:
         view: Of the agent's world.
         seed: Root of the learner's streams.
         settings: Read for what is minimised and how weights are trained.
-        **defaults: The agent's own defaults of `duelenv.agents.learners.ObjectiveSettings`.
     """
     if view.policy is None:
         return None
     from duelenv.agents.learners import PreferenceLearner
 
-    return PreferenceLearner.of(view, seed, settings, **defaults)
+    return PreferenceLearner.of(view, seed, settings)

@@ -13,7 +13,6 @@ In worlds of features the policy is a softmax over the candidates shown, and the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +66,8 @@ def selm(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     alpha = settings.take(SelmSettings).alpha
     if view.policy is None:
         return _on_features(view, seed, settings, alpha)
-    optimism: dict[str, Any] = {"bonus": "selm", "bonus_settings": {"alpha": alpha}}
-    return compose(view, seed, settings, name="selm", ask="against_reference", **optimism)
+    settings.prefer(bonus="selm", bonus_settings={"alpha": alpha})
+    return compose(view, seed, settings, name="selm", ask="against_reference")
 
 
 def _on_features(view: AgentView, seed: int, settings: SettingsReader, alpha: float) -> Agent:

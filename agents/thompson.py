@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from duelenv.agents.asking import AskSettings
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.parts import compose
 from duelenv.core import AgentView
@@ -34,21 +35,6 @@ class ThompsonSettings:
 
     def __post_init__(self) -> None:
         checks.one_of("objective", self.objective, OBJECTIVES)
-
-
-@dataclass(frozen=True)
-class AskSettings:
-    """How often a selective world is asked.
-
-    Attributes:
-        ask_share: Probability that a row asks for its label, SEA's gamma; a row that does not is labelled by a
-            posterior draw.
-    """
-
-    ask_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        checks.number("ask_share", self.ask_share, low=0.0, high=1.0)
 
 
 @register("thompson")

@@ -37,7 +37,8 @@ class TrainerSettings:
         gradient_steps: Optimiser steps that the labels asked for in a round are worth together, all on the same pairs;
             see `duelenv.agents.lessons` for labels that come late, or never.
         max_grad_norm: Gradients are clipped to this norm, above 0; None leaves them as they are.
-        micro_batch: Pairs in one forward pass; gradients add up to those of the whole batch. None takes all at once.
+        micro_batch: Pairs in one forward pass, or as many responses in larger sets; gradients add up to those of the
+            whole batch. None takes all at once.
         precision: "float32" computes in the model's own type; "bfloat16" lets matrix products run in that type, over
             weights and optimiser that stay as they are.
         reference: "fixed" keeps the start model as the reference; "moving" copies the policy into it.
@@ -90,9 +91,9 @@ class Trainer:
             policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
 
-    def pieces(self, count: int) -> Iterator[slice]:
-        """Cut `count` items into what goes through the model at once."""
-        size = self.settings.micro_batch or max(count, 1)
+    def pieces(self, count: int, width: int = 2) -> Iterator[slice]:
+        """Cut `count` items of `width` responses into what goes through the model at once, at least one item."""
+        size = max(1, 2 * self.settings.micro_batch // width) if self.settings.micro_batch else max(count, 1)
         for start in range(0, count, size):
             yield slice(start, min(start + size, count))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,14 +50,17 @@ def check_ask_rule(make: Callable[[Any, int], Select]) -> None:
 
 
 def check_teaching_rule(make: Callable[[Any, Select, Any], Any]) -> None:
-    """Check a rule that chooses what the policy is taught besides its labels.
+    """Check a rule that says what the policy is taught besides its labels, or instead of them.
 
-    Duels in range, labels in [0, 1] or NaN, no text against itself, labels on the side of what the belief knows for
-    certain, nothing written into what it is shown.
+    Of duels: in range, labels in [0, 1] or NaN, no text against itself, labels on the side of what the belief knows for
+    certain. Of sets: in range, a finite value each, a loss with one finite number a set, whose gradient raises what the
+    belief knows to be better. Nothing written into what it is shown.
 
     Args:
-        make: Makes the rule from a belief, the agent's own choice of pairs and a view with `num_envs` and
-            `num_candidates`; it is then called with an observation and groups and returns `rows`, `pairs` and `labels`.
+        make: Makes the rule from a belief, the agent's own choice of pairs and a view with `num_envs`,
+            `num_candidates` and candidates of policy and reference; it is then called with a round that was played
+            (`observation`, `groups`, `duels`, `unasked`) and returns `rows`, `pairs` and `labels`, or `rows`, `arms`,
+            `values` and the `loss` that reads them.
 
     Raises:
         CheckFailed: It breaks its contract.
@@ -79,8 +82,12 @@ def check_teaching_rule(make: Callable[[Any, Select, Any], Any]) -> None:
         return pairs
 
     teach = make(belief, select, _View())
-    for told in (groups, groups, groups):
-        taught = teach(observation, told)
+    utility = belief.mean(observation["features"])
+    for _ in range(3):
+        taught = teach(_Played(observation, groups, _Duels(select(observation, groups)), np.arange(_ROWS) % 3 == 0))
+        if hasattr(taught, "loss"):
+            _check_sets(taught, utility)
+            continue
         rows, pairs, labels = (np.asarray(value) for value in (taught.rows, taught.pairs, taught.labels))
         require(
             rows.ndim == 1 and pairs.shape == (len(rows), 2) and labels.shape == rows.shape,
@@ -96,8 +103,7 @@ def check_teaching_rule(make: Callable[[Any, Select, Any], Any]) -> None:
             ((labels[known] >= 0) & (labels[known] <= 1)).all(),
             f"labels go from {np.nanmin(labels):g} to {np.nanmax(labels):g}, expected values in [0, 1] or NaN",
         )
-        _check_apart(pairs, told[rows])
-        utility = belief.mean(observation["features"])
+        _check_apart(pairs, groups[rows])
         gap = utility[rows, pairs[:, 0]] - utility[rows, pairs[:, 1]]
         wrong = known & (np.sign(labels - 0.5) * np.sign(gap) < 0)
         require(
@@ -105,6 +111,33 @@ def check_teaching_rule(make: Callable[[Any, Select, Any], Any]) -> None:
             f"a pair whose first is better by {gap[wrong][:1]} for certain is taught with the label "
             f"{labels[wrong][:1]}: labels are the probability that the first is preferred",
         )
+
+
+def _check_sets(taught: Any, utility: NDArray[Any]) -> None:
+    import torch
+
+    rows, arms, values = (np.asarray(value) for value in (taught.rows, taught.arms, taught.values))
+    require(
+        rows.ndim == 1 and arms.ndim == 2 and len(arms) == len(rows) and values.shape == arms.shape,
+        f"rows, arms and values have shapes {rows.shape}, {arms.shape} and {values.shape}, expected [M], [M, J] and "
+        "[M, J]",
+    )
+    require(
+        ((rows >= 0) & (rows < _ROWS)).all() and ((arms >= 0) & (arms < _ARMS)).all(),
+        "a row or a candidate that is taught does not exist",
+    )
+    require(np.isfinite(values).all(), "a value of a set is not finite")
+    log_prob = torch.full(arms.shape, -3.0, requires_grad=True)
+    losses = taught.loss(log_prob, log_prob.detach().clone(), torch.as_tensor(values, dtype=torch.float32))
+    require(
+        tuple(losses.shape) == rows.shape and bool(torch.isfinite(losses).all()),
+        f"the loss of sets has shape {tuple(losses.shape)}, expected one finite number a set, {rows.shape}",
+    )
+    losses.sum().backward()
+    assert log_prob.grad is not None
+    shown = utility[rows[:, np.newaxis], arms]
+    rise = (-log_prob.grad.numpy() * (shown - shown.mean(axis=1, keepdims=True))).sum()
+    require(rise > 0, "a step along the sets' loss lowers what the belief knows to be better, or does nothing")
 
 
 def _check_apart(pairs: NDArray[Any], groups: NDArray[Any]) -> None:
@@ -121,11 +154,28 @@ def _observation() -> dict[str, Any]:
     rng = np.random.default_rng(4)
     features = rng.normal(size=(_ROWS, _ARMS, _DIM)).astype(np.float32)
     prompts = np.array([f"prompt {row}" for row in range(_ROWS)], dtype=object)
-    return frozen({"features": features, "prompt": prompts})
+    source = np.tile(np.array([0, 0, 0, 1, 1], np.int8), (_ROWS, 1))
+    return frozen({"features": features, "prompt": prompts, "source": source})
 
 
 class _View:
     num_envs, num_candidates, selective = _ROWS, _ARMS, False
+    sources, source_counts, temperature = ("policy", "reference"), (3, 2), 1.0
+
+
+class _Duels(NamedTuple):
+    """What was played, one duel a row; half of the labels came."""
+
+    pairs: NDArray[np.int64]
+    rows: NDArray[np.int64] = np.arange(_ROWS)
+    labels: NDArray[np.float64] = np.where(np.arange(_ROWS) % 2 == 0, 1.0, np.nan)
+
+
+class _Played(NamedTuple):
+    observation: dict[str, Any]
+    groups: NDArray[np.int64]
+    duels: _Duels
+    unasked: NDArray[np.bool_]
 
 
 class _Known:

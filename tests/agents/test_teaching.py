@@ -10,9 +10,9 @@ import duelenv.agents
 from duelenv import UserError
 from duelenv.agents.asking import ASK
 from duelenv.agents.base import SettingsReader
-from duelenv.agents.composed import Duels, equal_texts
+from duelenv.agents.composed import Duels, Played, equal_texts
 from duelenv.agents.selection import apart
-from duelenv.agents.teaching import TEACHING, make_teaching
+from duelenv.agents.teaching import TEACHING, Resources, make_teaching
 
 ALIGNMENT = "duelenv/AlignmentDuel-v0"
 ROWS = 4
@@ -43,14 +43,14 @@ class Stub:
 def teach_of(name, belief, select=None, **settings):
     env, observation = world()
     reader = SettingsReader("mine", settings)
-    imagine = make_teaching(name, env.unwrapped.view(), belief, select, reader)
+    teach = make_teaching(name, Resources(env.unwrapped.view(), belief, select), reader)
     reader.close()
 
-    def teach(groups=None):
+    def taught(groups=None):
         nothing = Duels(np.arange(ROWS), np.zeros((ROWS, 2), int), np.full(ROWS, np.nan))
-        return imagine(observation, groups, nothing, np.zeros(ROWS, bool))
+        return teach(Played(observation, groups, nothing, np.zeros(ROWS, bool)))
 
-    return teach
+    return taught
 
 
 DRAWS = np.random.default_rng(0).normal(size=(25, ROWS, 4)) * 2
@@ -109,9 +109,10 @@ def test_rows_that_were_not_asked_are_taught_whatever_the_rule():
     env = make_vector(ALIGNMENT, ROWS, policy=tiny_policy(), horizon=8, selective=True)
     observation = env.reset(seed=3)[0]
     for name, further in (("duel", 0), ("best_worst", ROWS)):
-        imagine = make_teaching(name, env.unwrapped.view(), Stub(DRAWS), None, SettingsReader("mine", {}))
+        resources = Resources(env.unwrapped.view(), Stub(DRAWS), None)
+        teach = make_teaching(name, resources, SettingsReader("mine", {}))
         duels = Duels(np.arange(ROWS), np.array([[0, 1], [2, 3], [1, 0], [3, 1]]), np.full(ROWS, np.nan))
-        taught = imagine(observation, None, duels, np.array([False, True, False, True]))
+        taught = teach(Played(observation, None, duels, np.array([False, True, False, True])))
         assert taught.rows[:2].tolist() == [1, 3]
         gaps = [DRAWS[0, 1, 2] - DRAWS[0, 1, 3], DRAWS[0, 3, 3] - DRAWS[0, 3, 1]]
         np.testing.assert_allclose(taught.labels[:2], expit(gaps))
@@ -148,8 +149,8 @@ def test_a_rule_of_ones_own_is_taught(monkeypatch):
 
     @TEACHING.register("first_two")
     def first_two(resources, settings):
-        def teach(observation, groups):
-            seen.append(resources.belief.mean(observation["features"]).shape)
+        def teach(played):
+            seen.append(resources.belief.mean(played.observation["features"]).shape)
             return Duels(np.arange(ROWS), np.tile([0, 1], (ROWS, 1)), np.full(ROWS, 0.8))
 
         return teach
@@ -263,16 +264,16 @@ def test_equal_texts_are_put_apart_by_the_best_other():
 
 
 @pytest.mark.parametrize("ask", ASK)
-@pytest.mark.parametrize("teach", ["duel", "best_worst"])
+@pytest.mark.parametrize("teach", TEACHING)
 def test_parts_combine_by_name(ask, teach):
     env, observation = world(sources={"policy": 2, "reference": 2}, num_candidates=None)
     belief = "linear_logistic" if ask == "extreme" else "ensemble"
-    settings = {"belief": belief} if teach == "best_worst" or ask in NEED_BELIEF else {}
+    settings = {"belief": belief} if teach != "duel" or ask in NEED_BELIEF else {}
     agent = duelenv.agents.make("composed", env, ask=ask, teach=teach, loss="ipo", **settings)
     actions = agent.act(observation)
     _, labels, *_, info = env.step(actions)
     figures = agent.update(observation, actions, labels, info["late"])
-    assert agent.gradient_steps == (1 if teach == "duel" else 2)
+    assert agent.gradient_steps == (2 if teach in ("best_worst", "mixed") else 1)
     assert ("model_labels" in figures) == (teach != "duel")
     assert (agent.belief is None) == (teach == "duel" and ask not in NEED_BELIEF)
     assert type(agent.learner.loss).__name__ == "IPO"

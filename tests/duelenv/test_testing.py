@@ -14,7 +14,7 @@ from duelenv.agents.asking import ASK
 from duelenv.agents.base import Agent, SettingsReader
 from duelenv.agents.beliefs.ensemble import DeepEnsemble
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
-from duelenv.agents.composed import Duels
+from duelenv.agents.composed import Duels, Sets
 from duelenv.agents.losses import DPO, LOSSES, make_loss
 from duelenv.agents.selection import best_arm_pair, extreme_pair, infomax_pair, thompson_pair, uniform_pair
 from duelenv.agents.teaching import TEACHING, Resources
@@ -333,6 +333,13 @@ def rule(name, **settings):
         ("mixed", {"taught_pairs": 3}),
         ("best_worst", {}),
         ("best_worst", {"target": "mean", "taught_pairs": 2, "only_sure": 0.9}),
+        ("reward_distillation", {"target": "draw"}),
+        ("boltzmann", {"taught_beta": 1.0}),
+        ("quantile_regression", {}),
+        ("quantile_regression", {"partition": "uniform", "taught_beta": 0.1}),
+        ("best_and_worst_of_n", {}),
+        ("policy_gradient", {}),
+        ("policy_gradient", {"anchor": 0.0}),
     ],
 )
 def test_teaching_rules_of_the_project_pass(name, settings):
@@ -341,7 +348,8 @@ def test_teaching_rules_of_the_project_pass(name, settings):
 
 def teaching(pairs=None, label=None):
     def make(belief, select, view):
-        def teach(observation, groups):
+        def teach(played):
+            observation, groups = played.observation, played.groups
             chosen = select(observation, groups) if pairs is None else np.array(pairs)
             rows = np.arange(6)
             utility = belief.mean(observation["features"])
@@ -353,6 +361,21 @@ def teaching(pairs=None, label=None):
     return make
 
 
+def sets(rows=(0,), values=None, loss=lambda log_prob, reference, values: -(values * log_prob).sum(1)):
+    def make(belief, select, view):
+        def teach(played):
+            utility = belief.mean(played.observation["features"])[:1, :2]
+            return Sets(np.array(rows), np.array([[0, 1]]), np.array(utility if values is None else values), loss)
+
+        return teach
+
+    return make
+
+
+def test_sets_of_ones_own_pass():
+    check_teaching_rule(sets())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -362,9 +385,14 @@ def teaching(pairs=None, label=None):
         (teaching([[0, 0]] * 6, lambda gap: np.full(6, 0.5)), "against itself"),
         (teaching([[0, 1]] * 6, lambda gap: np.full(6, 0.5)), "a text against itself"),
         (
-            lambda belief, select, view: lambda shown, groups: Duels(np.array([9]), np.array([[0, 1]]), np.ones(1)),
+            lambda belief, select, view: lambda played: Duels(np.array([9]), np.array([[0, 1]]), np.ones(1)),
             "exist",
         ),
+        (sets(rows=[7]), "exist"),
+        (sets(values=[[1.0, 2.0, 3.0]]), r"have shapes \(1,\), \(1, 2\) and \(1, 3\)"),
+        (sets(values=[[np.nan, 1.0]]), "not finite"),
+        (sets(loss=lambda log_prob, reference, values: (values - log_prob).sum()), "one finite number a set"),
+        (sets(loss=lambda log_prob, reference, values: (values * log_prob).sum(1)), "lowers what the belief knows"),
     ],
 )
 def test_wrong_teaching_rules_fail(make, message):

@@ -1,0 +1,24 @@
+"""Information-directed queries and a policy gradient (2603.17378, from excerpts, without its scale).
+
+The duel is the one whose outcome a hundred particles agree on least, and the policy follows what they say of it and of
+each prompt's extremes; the raw label teaches the particles alone.
+"""
+
+from __future__ import annotations
+
+from duelenv.agents.base import Agent, SettingsReader, register
+from duelenv.agents.parts import compose
+from duelenv.core import AgentView
+
+_PARTICLES = 100
+
+
+@register("efficient_exploration")
+def efficient_exploration(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
+    """Build the agent.
+
+    Raises:
+        UserError: The world has a policy model but no candidates of its reference to tie it to.
+    """
+    settings.prefer(heads=_PARTICLES, num_samples=_PARTICLES)
+    return compose(view, seed, settings, name="efficient_exploration", ask="infomax", teach="policy_gradient")

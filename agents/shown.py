@@ -1,0 +1,97 @@
+"""A lesson as the models see it: its log-probs under policy and reference, piece by piece; no loss is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from duelenv.agents.lessons import Lesson
+from duelenv.agents.losses import PreferenceBatch
+from duelenv.agents.trainer import Trainer
+from duelenv.policies.causal_lm import CausalLMPolicy
+
+
+@dataclass(frozen=True)
+class ShownLesson:
+    """M labelled duels, with what does not change from one gradient step to the next."""
+
+    lesson: Lesson
+    reference: Tensor | None  # [M, J], log ref of the pair and of what the bonus looks at
+    others: NDArray[np.int64] | None  # [M], rows whose prompts are others
+    mismatched_reference: Tensor | None  # [M, 2], log ref of the pair given those prompts
+
+    @classmethod
+    def of(
+        cls, lesson: Lesson, trainer: Trainer, *, needs_reference: bool, others: NDArray[np.int64] | None
+    ) -> ShownLesson:
+        """Score a lesson under the reference, in the same pieces and precision as it will be under the policy.
+
+        Then both round alike, and a policy that is its reference has log-ratio 0.
+        """
+        policy, reference, mismatched = trainer.policy, None, None
+        with trainer.precise():
+            if needs_reference:
+                reference = torch.cat(
+                    [
+                        policy.reference_log_prob(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part])
+                        for part in trainer.pieces(len(lesson))
+                    ]
+                )
+            if others is not None:
+                score = policy.reference_log_prob
+                mismatched = _given_other_prompts(score, lesson, others, trainer)
+        return cls(lesson, reference, others, mismatched)
+
+    def __len__(self) -> int:
+        return len(self.lesson)
+
+    def log_prob(self, policy: CausalLMPolicy, part: slice) -> Tensor:
+        """log pi of a piece's pairs and of what the bonus looks at, [m, J]; a prompt is run once for all of them."""
+        lesson = self.lesson
+        return policy.log_prob(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part])
+
+    def batch(self, log_prob: Tensor, part: slice, mismatched: Tensor | None) -> PreferenceBatch:
+        """What the loss sees of a piece."""
+        return PreferenceBatch(
+            log_prob=log_prob[:, :2],
+            label=torch.as_tensor(self.lesson.labels[part]).to(log_prob),
+            length=torch.as_tensor(self.lesson.mask[part, :2].sum(-1), device=log_prob.device),
+            reference_log_prob=None if self.reference is None else self.reference[part, :2],
+            mismatched_log_ratio=mismatched,
+        )
+
+    def mismatched_log_ratio(self, trainer: Trainer) -> Tensor:
+        """Mean of log pi - log ref over all responses given other prompts, as the policy stands now; a scalar."""
+        assert self.others is not None and self.mismatched_reference is not None
+        with torch.no_grad():
+            now = _given_other_prompts(trainer.policy.log_prob, self.lesson, self.others, trainer)
+        return (now - self.mismatched_reference).mean()
+
+
+def _given_other_prompts(score: Any, lesson: Lesson, others: NDArray[np.int64], trainer: Trainer) -> Tensor:
+    """Log-probs [M, 2] of a lesson's pairs given the prompts of other rows."""
+    prompts = lesson.prompts[others]
+    return torch.cat(
+        [
+            score(prompts[part].tolist(), lesson.tokens[part, :2], lesson.mask[part, :2])
+            for part in trainer.pieces(len(lesson))
+        ]
+    )
+
+
+def other_prompts(prompts: NDArray[np.object_]) -> NDArray[np.int64] | None:
+    """For every row the next one, going round, that has another prompt, int64 [M]; None where all prompts are equal."""
+    count = len(prompts)
+    others = np.empty(count, np.int64)
+    for row in range(count):
+        following = (np.arange(1, count) + row) % count
+        differ = following[prompts[following] != prompts[row]]
+        if not len(differ):
+            return None
+        others[row] = differ[0]
+    return others
