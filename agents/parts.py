@@ -68,11 +68,7 @@ def ensemble(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> 
     """Small networks side by side; loads torch."""
     from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
 
-    if view.replicates > 1:
-        raise UserError(
-            f"belief='ensemble' serves one replicate, and this world has {view.replicates}; "
-            "set batch=num_envs or choose linear_logistic"
-        )
+    _require_one_replicate("ensemble", view)
     return DeepEnsemble(
         dim,
         batch=view.num_envs,
@@ -80,6 +76,23 @@ def ensemble(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> 
         settings=settings.take(DeepEnsembleSettings),
         device="cpu" if view.policy is None else view.policy.device,
     )
+
+
+@BELIEFS.register("laplace")
+def laplace(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> Belief:
+    """A Gaussian over a last layer of features and random units of them, its prior fitted."""
+    from duelenv.agents.beliefs.laplace import LaplaceSettings, LastLayerLaplace
+
+    _require_one_replicate("laplace", view)
+    return LastLayerLaplace(dim, batch=view.num_envs, root=seed, settings=settings.take(LaplaceSettings))
+
+
+def _require_one_replicate(name: str, view: AgentView) -> None:
+    if view.replicates > 1:
+        raise UserError(
+            f"belief={name!r} serves one replicate, and this world has {view.replicates}; "
+            "set batch=num_envs or choose linear_logistic"
+        )
 
 
 def compose(

@@ -19,16 +19,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from duelenv.agents.beliefs.base import labelled
+from duelenv.agents.beliefs.standardiser import Standardiser
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
 
 Floats = NDArray[np.floating[Any]]
 Layers = list[Tensor]  # weight [E, in, out], bias [E, 1, out], weight, bias, ...
-
-# Feature vectors seen before their mean and deviation are fixed; later ones change nothing, so that a utility means
-# the same to the end.
-_NORMALISER_VECTORS = 256
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,8 @@ class DeepEnsemble:
         self._prior = self._random_layers(initial)
         self._layers = [layer.clone().requires_grad_() for layer in self._anchor]
         self._optimizer = torch.optim.Adam(self._layers, lr=self.settings.belief_learning_rate, fused=True)
-        self._normaliser = _Normaliser(dim, self.device)
+        self._standardiser = Standardiser(dim)
+        self._take_standards()
         self._replay = _Replay(dim, self.settings.heads, self.device)
 
     @property
@@ -175,7 +173,7 @@ class DeepEnsemble:
             "anchor": [_array(layer) for layer in self._anchor],
             "prior": [_array(layer) for layer in self._prior],
             "adam": {str(i): {key: _array(value) for key, value in adam[i].items()} for i in adam},
-            "normaliser": self._normaliser.state_dict(),
+            "standardiser": self._standardiser.state_dict(),
             "replay": self._replay.state_dict(),
             "streams": self._streams.state_dict(),
             "generator": _copied(self._generator.bit_generator.state),
@@ -200,7 +198,8 @@ class DeepEnsemble:
             for i, moments in state["adam"].items()
         }
         self._optimizer.load_state_dict(adam)
-        self._normaliser.load_state_dict(state["normaliser"])
+        self._standardiser.load_state_dict(state["standardiser"])
+        self._take_standards()
         self._replay = _Replay(self.dim, self.settings.heads, self.device)
         self._replay.load_state_dict(state["replay"])
         self._streams.load_state_dict(state["streams"])
@@ -229,21 +228,34 @@ class DeepEnsemble:
         ]
 
     def _observe(self, features: Tensor) -> None:
-        """Let the normaliser see features; while it still moves, so do the prior's outputs on the stored duels."""
-        if self._normaliser.observe(features.reshape(-1, self.dim)) and self._replay.size:
+        """Let the standardiser see features; while it still moves, so do the prior's outputs on the stored duels."""
+        if not self._standardiser.observe(features.reshape(-1, self.dim).cpu().numpy()):
+            return
+        self._take_standards()
+        if self._replay.size:
             self._replay.prior_gap[: self._replay.size] = self._prior_gap(self._replay.pairs[: self._replay.size])
+
+    def _take_standards(self) -> None:
+        self._shift, self._scale = (
+            torch.as_tensor(values, dtype=torch.float32, device=self.device)
+            for values in (self._standardiser.mean, self._standardiser.scale)
+        )
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        """Standardise features [..., d] into [M, d]."""
+        return (features.reshape(-1, self.dim) - self._shift) * self._scale
 
     @torch.no_grad()
     def _prior_gap(self, pairs: Tensor) -> Tensor:
         """Difference of the scaled prior utilities of pairs [B, 2, d]: [B, E]. Kept, as it never changes again."""
-        output = _forward(self._prior, self._normaliser(pairs.reshape(-1, self.dim)))  # (E, 2 B)
+        output = _forward(self._prior, self._standardised(pairs))  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         return self.settings.prior_scale * (output[..., 0] - output[..., 1]).T
 
     @torch.no_grad()
     def _utilities(self, features: Tensor) -> Tensor:
         """All heads on features [N, K, d]: [E, N, K]."""
-        x = self._normaliser(features.reshape(-1, self.dim))
+        x = self._standardised(features)
         output = _forward(self._layers, x) + self.settings.prior_scale * _forward(self._prior, x)
         return output.reshape(self.settings.heads, *features.shape[:2])
 
@@ -263,7 +275,7 @@ class DeepEnsemble:
 
     def _log_loss(self, pairs: Tensor, labels: Tensor, weights: Tensor, prior_gap: Tensor) -> Tensor:
         """Weighted Bradley-Terry loss per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B]."""
-        output = _forward(self._layers, self._normaliser(pairs.reshape(-1, self.dim)))  # (E, 2 B)
+        output = _forward(self._layers, self._standardised(pairs))  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         gap = output[..., 0] - output[..., 1] + prior_gap  # (E, B)
         assert gap.shape == weights.shape == prior_gap.shape == (self.settings.heads, len(labels))
@@ -277,51 +289,6 @@ class DeepEnsemble:
         for layer, anchor, variance in zip(self._layers, self._anchor, variances, strict=True):
             distance = distance + ((layer - anchor) ** 2).sum((1, 2)) / variance
         return self.settings.prior_precision / 2 * distance
-
-
-class _Normaliser:
-    """Standardises features by the moments of the first vectors seen; the identity before any."""
-
-    def __init__(self, dim: int, device: torch.device) -> None:
-        self._count = 0
-        self._mean = torch.zeros(dim, device=device)
-        self._square = torch.zeros(dim, device=device)  # summed squared distance to the mean
-        self._scale = torch.ones(dim, device=device)
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Standardise [M, d]."""
-        return (features - self._mean) * self._scale
-
-    def observe(self, features: Tensor) -> bool:
-        """Take [M, d] into the moments, unless they are fixed already; tell whether anything changed."""
-        if self._count >= _NORMALISER_VECTORS:
-            return False
-        count = self._count + len(features)
-        mean = features.mean(0)
-        shift = mean - self._mean
-        self._square += ((features - mean) ** 2).sum(0) + shift**2 * (self._count * len(features) / count)
-        self._mean += shift * (len(features) / count)
-        self._count = count
-        deviation = (self._square / count).sqrt()
-        # A feature that does not vary is left at zero after centring, not blown up.
-        floor = 1e-6 * self._mean.abs() + 1e-12
-        self._scale = torch.where(deviation > floor, 1 / deviation.clamp_min(1e-12), 0.0)
-        return True
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "count": self._count,
-            "mean": _array(self._mean),
-            "square": _array(self._square),
-            "scale": _array(self._scale),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        device = self._mean.device
-        self._count = int(state["count"])
-        self._mean = torch.tensor(state["mean"], device=device)
-        self._square = torch.tensor(state["square"], device=device)
-        self._scale = torch.tensor(state["scale"], device=device)
 
 
 class _Replay:

@@ -219,7 +219,7 @@ def test_normalisation_is_that_of_the_first_vectors_and_then_fixed():
     for features in seen:
         belief.sample(features, 2)
     flat = seen.reshape(-1, DIM).astype(np.float32)
-    normalised = belief._normaliser(torch.from_numpy(flat))
+    normalised = belief._standardised(torch.from_numpy(flat))
     torch.testing.assert_close(normalised.mean(0), torch.zeros(DIM), atol=1e-4, rtol=0)
     torch.testing.assert_close(normalised.std(0, correction=0)[1:], torch.ones(DIM - 1), atol=1e-3, rtol=0)
     assert (normalised[:, 0] == 0).all()
