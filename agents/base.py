@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.pieces import Piece, late_pieces
-from duelenv.core import AgentView, DuelVectorEnv, Labels, Observation, Pairs
+from duelenv.core import AgentView, Labels, Observation, Pairs
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
 from duelenv.labels import Arrivals
 from duelenv.scalar import DuelEnv
+from duelenv.vector import DuelVectorEnv
 
 if TYPE_CHECKING:
     import gymnasium

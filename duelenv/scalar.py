@@ -10,9 +10,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import AgentView, DuelVectorEnv, Observation, Recommender
+from duelenv.core import AgentView, Observation, Recommender
 from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
+from duelenv.vector import DuelVectorEnv
 
 
 class DuelEnv(gymnasium.Env[Any, Any]):

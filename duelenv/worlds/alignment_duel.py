@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from duelenv.actions import recommended_arms
 from duelenv.calibration import calibration
 from duelenv.core import AgentView, Recommender, StageLike
 from duelenv.ground import checks
@@ -97,7 +98,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     within_set: Add the diagnostic regret; it asks for the utility of every candidate.
     evaluation_prompts: At most so many prompts are judged in `evaluate`.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
-    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
+    budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -269,7 +270,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         new, old = self._evaluation_responses(split)
         plain = new if self._sampled_at == 1 else self._draw_own(split, temperature=1.0)
         shown = observe(Context.of(new), self._policy, self._features)
-        arms = self._recommended(agent, shown, len(new.prompts))
+        arms = recommended_arms(agent, shown, len(new.prompts), self.num_candidates)
         rows = np.arange(len(new.prompts))
         recommended = new.responses[rows, arms]
         metrics: dict[str, float] = {}

@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv, Recommender, StageLike
+from duelenv.actions import recommended_arms
+from duelenv.core import Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -17,6 +18,7 @@ from duelenv.oracles.base import Preferences
 from duelenv.oracles.links import link as link_named
 from duelenv.regret import duel_regret
 from duelenv.scalar import DuelEnv
+from duelenv.vector import DuelVectorEnv
 from duelenv.worlds.motion import Motion, MovingUtility
 
 CANDIDATES = ("gaussian", "hypercube", "sphere", "uniform", "corners")
@@ -74,7 +76,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
     selective: Give the action a third entry, 1 to ask for the label and 0 not to.
     feedback: "bernoulli", labels drawn with the preference's probability; "argmax", always the likelier one.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
-    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
+    budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -225,7 +227,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         for _ in range(_EVALUATION_ROUNDS):
             features = self._features if self.fixed_candidates else self._draw_candidates(streams)
             utilities = self._utilities_of(features)
-            arms = self._recommended(agent, {"features": features}, self.num_envs)
+            arms = recommended_arms(agent, {"features": features}, self.num_envs, self.num_candidates)
             chosen = utilities[self._rows, arms]
             regret += utilities.max(axis=1) - chosen
             win_rate += self._link(chosen[:, np.newaxis] - utilities).mean(axis=1)

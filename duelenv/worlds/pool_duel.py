@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from duelenv.actions import recommended_arms
 from duelenv.core import Recommender, StageLike
 from duelenv.data import Pool
 from duelenv.ground import checks
@@ -75,7 +76,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         (prompts, first, second) -> P(first preferred), or a source that answers later.
     stages: Disturbances of labels on their way to the agent, in that order; see
         `duelenv.disturbances`.
-    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
+    budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -294,7 +295,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
             position = start + place
             prompt = members[self._replicate_of, position % counts[self._replicate_of]]
             candidates = self._draw_candidates(prompt, orders)
-            arms = self._recommended(agent, self._show(prompt, candidates), self.num_envs)
+            arms = recommended_arms(agent, self._show(prompt, candidates), self.num_envs, self.num_candidates)
             chosen = self._utilities[candidates[self._rows, arms]]
             against = self._link(chosen[:, np.newaxis] - self.pool.utilities[prompt])
             values = np.stack([self._best[prompt] - chosen, against.mean(axis=1), chosen])
