@@ -89,6 +89,12 @@ class _RowOfOne:
     def recommend(self, observation: Observation) -> NDArray[np.int64]:
         return np.asarray(self._agent.recommend(first_row(observation)), np.int64)[np.newaxis]
 
+    def believed(self, observation: Observation, num_samples: int) -> NDArray[Any] | None:
+        """Pass on, as it is: rows are asked about, whatever form the agent plays."""
+        believed = getattr(self._agent, "believed", None)
+        drawn: NDArray[Any] | None = None if believed is None else believed(observation, num_samples)
+        return drawn
+
 
 def first_row(observation: Any) -> Any:
     """Return row 0 of a vector observation, as lazily as it came."""
