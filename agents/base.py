@@ -6,6 +6,7 @@ A method is a function that builds an agent from an `AgentView` and its settings
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 from abc import ABC, abstractmethod
@@ -16,16 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.pieces import Piece, late_pieces
-from duelenv.core import AgentView, DuelVectorEnv, Labels, Observation, Pairs
+from duelenv.core import AgentView, Labels, Observation, Pairs
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
 from duelenv.labels import Arrivals
 from duelenv.scalar import DuelEnv
+from duelenv.vector import DuelVectorEnv
 
 if TYPE_CHECKING:
     import gymnasium
     from gymnasium.vector import VectorEnv
+
+    from duelenv.agents.beliefs.base import Belief
 
 
 Metrics = dict[str, float]
@@ -43,9 +47,11 @@ class Agent(ABC):
 
     Attributes:
         gradient_steps: Optimiser steps taken on the policy so far.
+        belief: What it knows of the candidates' utility; None where it keeps no such thing.
     """
 
     gradient_steps: int = 0
+    belief: Belief | None = None
     _recipe: _Recipe | None = None  # how `make` made it
 
     def __init__(self, view: AgentView) -> None:
@@ -171,7 +177,15 @@ class Agent(ABC):
 
         None where the agent holds no belief. Nothing changes: what is drawn later is what would have been drawn anyway.
         """
-        return None
+        if self.belief is None:
+            return None
+        features, rows = observation["features"], self.view.num_envs
+        count, asked = len(features), copy.deepcopy(self.belief)  # whose streams go on by themselves
+        drawn = [
+            asked.sample(features[np.arange(start, start + rows) % count], num_samples)
+            for start in range(0, count, rows)
+        ]
+        return np.concatenate(drawn, axis=1)[:, :count]
 
     @abstractmethod
     def _act(self, observation: Observation) -> NDArray[np.int64]: ...

@@ -7,9 +7,10 @@ policy model is used.
 from importlib import import_module
 from types import ModuleType
 
-from duelenv.core import AgentView, DuelVectorEnv
+from duelenv.core import AgentView
 from duelenv.ground.errors import UserError
 from duelenv.scalar import DuelEnv
+from duelenv.vector import DuelVectorEnv
 from duelenv.worlds import WORLDS, register_worlds
 
 register_worlds()

@@ -14,9 +14,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv
 from duelenv.ground.errors import UserError
 from duelenv.scalar import DuelEnv
+from duelenv.vector import DuelVectorEnv
 
 
 class RegretReward(VectorWrapper[Any, Any, Any, Any, Any]):

@@ -10,9 +10,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import AgentView, DuelVectorEnv, Observation, Recommender
+from duelenv.core import AgentView, Observation, Recommender
 from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
+from duelenv.vector import DuelVectorEnv
 
 
 class DuelEnv(gymnasium.Env[Any, Any]):
@@ -87,6 +88,12 @@ class _RowOfOne:
 
     def recommend(self, observation: Observation) -> NDArray[np.int64]:
         return np.asarray(self._agent.recommend(first_row(observation)), np.int64)[np.newaxis]
+
+    def believed(self, observation: Observation, num_samples: int) -> NDArray[Any] | None:
+        """Pass on, as it is: rows are asked about, whatever form the agent plays."""
+        believed = getattr(self._agent, "believed", None)
+        drawn: NDArray[Any] | None = None if believed is None else believed(observation, num_samples)
+        return drawn
 
 
 def first_row(observation: Any) -> Any:

@@ -1,8 +1,7 @@
-"""What decides a run: the settings of a `RunConfig`, and the checks that make one of plain containers.
+"""What decides a run: the settings of a `RunConfig`, and how they hang together.
 
 Not for reading files (`duelenv.experiments.loading`) nor for building anything: what the settings describe is made by
-`duelenv.experiments.assembly`. Settings that belong to a world, an oracle, a policy or an agent are passed on as they
-stand and checked by whoever receives them.
+`duelenv.experiments.assembly`. How a single setting is read is in `duelenv.experiments.settings`.
 """
 
 from __future__ import annotations
@@ -10,28 +9,35 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from duelenv.experiments.paths import anchor_paths
+from duelenv.experiments.settings import (
+    POLICY_SOURCES,
+    PROMPT_SOURCES,
+    AgentConfig,
+    BudgetConfig,
+    EnvConfig,
+    NamedConfig,
+    in_variants,
+    read_agents,
+    read_budget,
+    read_data,
+    read_env,
+    read_modules,
+    read_name,
+    read_named,
+    read_seeds,
+    read_source,
+)
 from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = [
-    "EXECUTION_KEYS",
-    "SHORTHANDS",
-    "AgentConfig",
-    "BudgetConfig",
-    "EnvConfig",
-    "NamedConfig",
-    "RunConfig",
-    "distinct_labels",
-    "full_id",
-]
+__all__ = ["EXECUTION_KEYS", "SHORTHANDS", "RunConfig"]
 
 #: Keys that change how a run is carried out or shown but not what it computes; they are no part of its identity.
 EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric", "better")
@@ -39,66 +45,11 @@ EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric",
 #: Keys that are written out when a config is read: `seeds: 8` with `first_seed`, and agents in several worlds.
 SHORTHANDS = ("first_seed", "variants")
 
-#: Where a policy and prompts may come from.
-_POLICY_SOURCES = ("toy", "path")
-_PROMPT_SOURCES = ("toy", "path", "list")
-
 #: Contexts that `evaluate` knows.
 _SPLITS = ("test", "train")
 
 #: Which way a metric may be better.
 _BETTER = ("lower", "higher")
-
-#: World settings that all agents of a comparison must share.
-_SHARED_ENV = ("id", "num_envs", "batch", "horizon")
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """Which world, how many rows, and the world's own settings."""
-
-    id: str
-    """Gymnasium id, such as `duelenv/FeatureDuel-v0`."""
-    num_envs: int | None = None
-    """Rows of a policy world (its batch); worlds with replicates have `seeds * batch` rows instead."""
-    batch: int | None = None
-    """Contexts per replicate and round, for worlds with replicates."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Everything else goes to the world: `horizon`, `num_candidates`, ..."""
-
-
-@dataclass(frozen=True)
-class NamedConfig:
-    """Something chosen by name, with its settings: an oracle, a policy or prompts."""
-
-    name: str
-    """Registered name or source."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that it is made with."""
-
-
-@dataclass(frozen=True)
-class BudgetConfig:
-    """How many labels may be asked for."""
-
-    labels: int | None = None
-    """By each agent with each seed: what agents are compared at."""
-    run: int | None = None
-    """By the whole run, with what `evaluate` asks and what is asked again after a death: a fuse that stops the run."""
-
-
-@dataclass(frozen=True)
-class AgentConfig:
-    """One line of the comparison."""
-
-    label: str
-    """Name in tables and figures; unique in a run."""
-    name: str
-    """Registered agent name."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that the agent is made with."""
-    env: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the world that this agent needs otherwise, such as where candidates come from."""
 
 
 @dataclass(frozen=True)
@@ -209,11 +160,11 @@ class RunConfig:
                 raise UserError(f"The config has no {key!r}: add it at the top level")
         raw = anchor_paths(raw, Path.cwd())
         values: dict[str, Any] = {
-            "name": _name(raw["name"]),
-            "env": _env(raw["env"]),
-            "agents": _in_variants(_agents(raw["agents"]), raw.get("variants")),
-            "seeds": _seeds(raw.get("seeds", 1), raw.get("first_seed")),
-            "modules": _modules(raw.get("modules")),
+            "name": read_name(raw["name"]),
+            "env": read_env(raw["env"]),
+            "agents": in_variants(read_agents(raw["agents"]), raw.get("variants")),
+            "seeds": read_seeds(raw.get("seeds", 1), raw.get("first_seed")),
+            "modules": read_modules(raw.get("modules")),
         }
         for key, minimum in (("evaluate_every", 1), ("examples", 0), ("threads", 1)):
             if key in raw:
@@ -222,21 +173,21 @@ class RunConfig:
             values["checkpoint_seconds"] = checks.number("'checkpoint_seconds'", raw["checkpoint_seconds"], low=0)
         # Of these, null stands for the default.
         given = {key: value for key, value in raw.items() if value is not None}
-        for key, sources in (("policy", _POLICY_SOURCES), ("prompts", _PROMPT_SOURCES)):
+        for key, sources in (("policy", POLICY_SOURCES), ("prompts", PROMPT_SOURCES)):
             if key in given:
-                values[key] = _source(key, given[key], sources)
+                values[key] = read_source(key, given[key], sources)
         for key in ("oracle", "evaluation_oracle"):
             if key in given:
-                values[key] = _named(key, given[key])
+                values[key] = read_named(key, given[key])
         for key in ("baseline", "split", "backend", "metric", "labels"):
             if key in given:
                 values[key] = checks.text(f"'{key}'", given[key])
         if "better" in given:
             values["better"] = checks.one_of("better", given["better"], _BETTER)
         if "budget" in given:
-            values["budget"] = _budget(given["budget"])
+            values["budget"] = read_budget(given["budget"])
         if "data" in given:
-            values["data"] = _data(given["data"])
+            values["data"] = read_data(given["data"])
         if "jobs" in given:
             values["jobs"] = checks.integer("'jobs'", given["jobs"], low=1)
         if "label_log" in given:
@@ -289,166 +240,3 @@ class RunConfig:
     def agent(self, label: str) -> AgentConfig:
         """The agent with this label."""
         return next(agent for agent in self.agents if agent.label == label)
-
-
-def _name(raw: object) -> str:
-    name = checks.text("'name'", raw)
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise UserError(f"'name' is {raw!r}, expected letters, digits, '.', '_' and '-' only, and none of '.-' first")
-    return name
-
-
-def _env(raw: object) -> EnvConfig:
-    if isinstance(raw, str):
-        raw = {"id": raw}
-    given = checks.mapping("'env'", raw)
-    if "id" not in given:
-        raise UserError("'env' has no 'id': add one such as 'duelenv/FeatureDuel-v0'")
-    name = checks.text("'env.id'", given.pop("id"))
-    num_envs, batch = given.pop("num_envs", None), given.pop("batch", None)
-    return EnvConfig(
-        id=full_id(name),
-        num_envs=None if num_envs is None else checks.integer("'env.num_envs'", num_envs, low=1),
-        batch=None if batch is None else checks.integer("'env.batch'", batch, low=1),
-        settings=given,
-    )
-
-
-def full_id(name: str) -> str:
-    """The Gymnasium id for a world's short name: `FeatureDuel` -> `duelenv/FeatureDuel-v0`.
-
-    An id that has a namespace or a version already is kept.
-    """
-    if "/" in name:
-        return name
-    return f"duelenv/{name}" if re.search(r"-v\d+$", name) else f"duelenv/{name}-v0"
-
-
-def _agents(raw: object) -> tuple[AgentConfig, ...]:
-    if isinstance(raw, Sequence) and not isinstance(raw, str):
-        raw = dict.fromkeys(distinct_labels(raw), None)
-    given = checks.mapping("'agents'", raw)
-    if not given:
-        raise UserError("'agents' is empty: name at least one agent")
-    agents = []
-    for label, value in given.items():
-        settings = checks.mapping(f"'agents.{label}'", value)
-        if not re.fullmatch(r"[\w.+-]+", label):
-            raise UserError(f"The agent label {label!r} is not usable: use letters, digits, '.', '_', '+' and '-'")
-        name = checks.text(f"'agents.{label}.name'", settings.pop("name", label))
-        env = checks.mapping(f"'agents.{label}.env'", settings.pop("env", None))
-        for key in env:
-            if key in _SHARED_ENV:
-                raise UserError(f"'agents.{label}.env.{key}' would make the agents unequal: set 'env.{key}' for all")
-        agents.append(AgentConfig(label, name, settings, env))
-    return tuple(agents)
-
-
-def distinct_labels(listed: Sequence[object]) -> list[str]:
-    """The names of `agents: [passive, real]`.
-
-    Raises:
-        UserError: Not names, or one of them twice.
-    """
-    labels = [checks.text("'agents'", label) for label in listed]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise UserError(
-                f"'agents' names {label!r} {labels.count(label)} times: name it once, or give each a label of its own, "
-                f"such as {{{label}: {{}}, {label}_b: {{name: {label}}}}}"
-            )
-    return labels
-
-
-def _in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConfig, ...]:
-    """Every agent in every variant of the world: `{d10: {dim: 10}}` makes `maxinp` into `maxinp-d10`."""
-    variants = checks.mapping("'variants'", raw)
-    if not variants:
-        return agents
-    expanded = []
-    for variant, value in variants.items():
-        if not re.fullmatch(r"[\w.+]+", variant):
-            raise UserError(f"The variant {variant!r} is not usable: use letters, digits, '.', '_' and '+'")
-        settings = checks.mapping(f"'variants.{variant}'", value)
-        for key in settings:
-            if key in _SHARED_ENV:
-                raise UserError(f"'variants.{variant}.{key}' cannot differ within a run: set 'env.{key}' for all")
-        for agent in agents:
-            label = f"{agent.label}-{variant}"
-            expanded.append(dataclasses.replace(agent, label=label, env={**agent.env, **settings}))
-    return tuple(expanded)
-
-
-def _named(key: str, raw: object) -> NamedConfig:
-    given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
-    if "name" not in given:
-        raise UserError(f"{key!r} has no 'name': add the name of a registered oracle ('duelenv list' shows them)")
-    name = checks.text(f"'{key}.name'", given.pop("name"))
-    return NamedConfig(name, given)
-
-
-def _source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
-    """`{toy: {seed: 0}}`, `{path: DIR, ...}` or the bare word: one source and its settings."""
-    given: dict[str, Any] = {raw: {}} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
-    named = [name for name in known if name in given]
-    if len(named) != 1:
-        raise UserError(f"{key!r} is {raw!r}, expected exactly one of {', '.join(known)} in it")
-    name = named[0]
-    value = given.pop(name)
-    if name == "path" and not isinstance(value, Mapping):
-        return NamedConfig(name, {"path": checks.text(f"'{key}.path'", value), **given})
-    checks.refuse_unknown(key, given, [name])
-    settings = checks.mapping(f"'{key}.{name}'", value)
-    if name == "path":  # the form that `to_dict` writes
-        checks.text(f"'{key}.path'", settings.get("path"))
-    return NamedConfig(name, settings)
-
-
-def _seeds(raw: object, first: object) -> tuple[int, ...]:
-    if isinstance(raw, list):
-        if first is not None:
-            raise UserError("'first_seed' goes with a count: leave it out where 'seeds' is a list")
-        if not raw:
-            raise UserError("'seeds' is an empty list, expected at least one seed")
-        values = tuple(checks.integer("'seeds'", value, low=0) for value in raw)
-        if len(set(values)) != len(values):
-            raise UserError(f"'seeds' is {raw!r}, expected every seed once")
-        return values
-    if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1:
-        raise UserError(
-            f"'seeds' is {raw!r}, expected a count of at least 1 or a list of whole numbers; give for "
-            "example seeds=8 or seeds=[0,1,2]"
-        )
-    start = 0 if first is None else checks.integer("'first_seed'", first, low=0)
-    return tuple(range(start, start + raw))
-
-
-def _budget(raw: object) -> BudgetConfig:
-    if not isinstance(raw, int | Mapping):
-        raise UserError(f"'budget' is {raw!r}, expected a whole number of labels, or a mapping with 'labels' and 'run'")
-    given = {"labels": raw} if isinstance(raw, int) else checks.mapping("'budget'", raw)
-    names = [item.name for item in dataclasses.fields(BudgetConfig)]
-    checks.refuse_unknown("budget", given, names)
-    return BudgetConfig(
-        **{
-            name: checks.integer(f"'budget.{name}'", given[name], low=1)
-            for name in names
-            if given.get(name) is not None
-        }
-    )
-
-
-def _data(raw: object) -> dict[str, Any]:
-    given = {"path": raw} if isinstance(raw, str) else checks.mapping("'data'", raw)
-    if "path" not in given:
-        raise UserError("'data' has no 'path': give the table as data=FILE, or data.path=FILE beside its settings")
-    return {**given, "path": checks.text("'data.path'", given["path"])}
-
-
-def _modules(raw: object) -> tuple[str, ...]:
-    if raw is None:
-        return ()
-    listed = [raw] if isinstance(raw, str) else raw
-    if not isinstance(listed, list | tuple):
-        raise UserError(f"'modules' is {raw!r}, expected a list of Python files or modules")
-    return tuple(checks.text("'modules'", name) for name in listed)

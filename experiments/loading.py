@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
-from duelenv.experiments.config import SHORTHANDS, RunConfig, distinct_labels
+from duelenv.experiments.config import SHORTHANDS, RunConfig
 from duelenv.experiments.paths import anchor_paths
+from duelenv.experiments.settings import distinct_labels
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 

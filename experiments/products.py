@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from duelenv.experiments import files
+from duelenv.experiments.config import RunConfig
 from duelenv.experiments.figures import arrow_field
 from duelenv.experiments.folder import CellFolder
 
-__all__ = ["Measured", "line_of", "recommended_examples", "write_products"]
+__all__ = ["Measured", "examples_of", "line_of", "references_of", "write_products"]
 
 #: Columns that count; all others are numbers with a fraction.
 _COUNTS = ("step", "queries", "gradient_steps")
@@ -75,7 +76,23 @@ def _table(measured: Measured) -> Any:
     return pa.table(columns, schema=pa.schema(fields))
 
 
-def recommended_examples(agent: Any, observation: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+def references_of(world: Any, split: str) -> dict[str, Any] | None:
+    """What rules achieve that learn nothing, to hold agents against; None where the world knows none."""
+    if not hasattr(world, "references"):
+        return None
+    return {name: np.asarray(values).tolist() for name, values in world.references(split).items()}
+
+
+def examples_of(world: Any, agent: Any, observation: Mapping[str, Any], config: RunConfig) -> list[dict[str, Any]]:
+    """Responses before and after learning, for the report; none in worlds without text."""
+    if config.examples == 0 or "responses" not in world.view().observation_space.spaces:
+        return []
+    if hasattr(world, "examples"):
+        return list(world.examples(config.split, config.examples))
+    return _recommended_examples(agent, observation, config.examples)
+
+
+def _recommended_examples(agent: Any, observation: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """For distinct prompts of the last round: a candidate at random, and the one that the agent recommends."""
     arms = np.asarray(agent.recommend(observation))
     examples: dict[str, dict[str, Any]] = {}

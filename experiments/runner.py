@@ -1,6 +1,6 @@
 """Runs all cells of a config in a run folder, several at a time, and can be called again to go on.
 
-Not for what happens inside a cell (`duelenv.experiments.cell`), how processes end (`processes`) or where things lie
+Not for what happens inside a cell (`duelenv.experiments.play`), how processes end (`processes`) or where things lie
 (`folder`), nor for tables and figures.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from duelenv.experiments import assembly, files, labels
 from duelenv.experiments.answers import begin_with
-from duelenv.experiments.cell import Cell, CellTask, cells, run_cell, scout_cell, start_policy
+from duelenv.experiments.cell import Cell, CellTask, cells
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.environment import add_start, describe
 from duelenv.experiments.folder import RunFolder
@@ -32,6 +32,7 @@ from duelenv.experiments.identity import (
 )
 from duelenv.experiments.locks import RunLock, hold_run
 from duelenv.experiments.metrics import check_better, check_measured, is_measured, is_regret
+from duelenv.experiments.play import run_cell, scout_cell, start_policy
 from duelenv.experiments.processes import Ending, Outcome, Task, WorkerDied, outcomes
 from duelenv.experiments.progress import Progress
 from duelenv.experiments.warm import check_given, read_labels

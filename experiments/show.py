@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from duelenv.experiments import assembly
-from duelenv.experiments.config import RunConfig, full_id
+from duelenv.experiments.config import RunConfig
 from duelenv.experiments.loading import apply_override, load, suites
+from duelenv.experiments.settings import full_id
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable

@@ -112,6 +112,8 @@ class ContextualAgent(Agent):
         UserError: A world without features.
     """
 
+    belief: LinearLogistic
+
     def __init__(self, view: AgentView, seed: int, name: str, estimator: EstimatorSettings, width: str) -> None:
         super().__init__(view)
         self.name = name

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from duelenv.core import AgentView, DuelVectorEnv, Observation
+from duelenv.core import AgentView, Observation
 from duelenv.ground.errors import UserError
 from duelenv.rewards import RegretReward
+from duelenv.vector import DuelVectorEnv
 
 Arms = NDArray[np.int64]
 Rewards = NDArray[np.float64]

@@ -146,14 +146,19 @@ class _Blocks:
         self._kind, self._dtype, self._shape = draw
         self._generators = generators
         size = int(np.prod(self._shape, dtype=np.int64))
-        self._rounds = max(1, min(_MAX_BLOCK_ROUNDS, _MAX_BLOCK_VALUES // max(size, 1)))
-        self._place = self._rounds  # of the next round in the block: there is none yet
+        self._most_rounds = max(1, min(_MAX_BLOCK_ROUNDS, _MAX_BLOCK_VALUES // max(size, 1)))
+        # What is read once shall not pay for many rounds, where values do not depend on the size of blocks.
+        small = 1 if self._kind != "normal" or self._dtype != np.float32 else self._most_rounds
+        self._next_rounds = min(small, self._most_rounds)
+        self._rounds = self._place = 0  # in the block, and of the next one in it: there is none yet
         self._block: NDArray[Any]
         self.reads = 0
 
     def next(self) -> NDArray[Any]:
         place = self._place
         if place == self._rounds:
+            self._rounds = self._next_rounds
+            self._next_rounds = min(4 * self._rounds, self._most_rounds)
             # New each time, because observations keep views of it; a row's rounds lie together, so that its generator
             # writes them in place.
             self._block = np.empty((len(self._generators), self._rounds, *self._shape), self._dtype)

@@ -11,9 +11,9 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv
 from duelenv.scalar import DuelEnv
 from duelenv.testing.failure import frozen, require, same
+from duelenv.vector import DuelVectorEnv
 
 Make = Callable[[Any, int], Any]
 """From an environment and a seed to an agent: `lambda env, seed: duelenv.agents.make("mine", env, seed=seed)`."""

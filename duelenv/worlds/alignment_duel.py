@@ -5,34 +5,31 @@ The policy that is sampled is the one that the agent trains; this world never tr
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
-from duelenv.calibration import calibration
 from duelenv.core import AgentView, Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 from duelenv.labels.path import Texts
 from duelenv.observation import LazyObservation
-from duelenv.oracles.base import Oracle, UtilityOracle, utility_of
+from duelenv.oracles.base import Oracle, utility_of
 from duelenv.oracles.links import link
-from duelenv.oracles.sources import Source, answers_later, at_once_or_later
+from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.scalar import DuelEnv
+from duelenv.worlds.alignment_evaluation import AlignmentEvaluation, judge_of
 from duelenv.worlds.candidates import (
     Candidates,
     Context,
     Encoder,
     Strings,
     check_sources,
-    draw_candidates,
     observation_spaces,
     observe,
 )
@@ -45,8 +42,6 @@ if TYPE_CHECKING:
 SAMPLING = ("fresh", "ahead")
 
 _HOLD_OUT_EVERY = 5
-#: Of an agent's belief, to compare with the truth.
-_BELIEF_DRAWS = 100
 
 
 class AlignmentDuelVectorEnv(TextDuelVectorEnv):
@@ -97,7 +92,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     within_set: Add the diagnostic regret; it asks for the utility of every candidate.
     evaluation_prompts: At most so many prompts are judged in `evaluate`.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
-    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
+    budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -140,8 +135,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             policy.check_prompts(list(split_prompts))
         self._policy = policy
         truth = utility_of(oracle)
-        self._judge = _judge_of(oracle, evaluation_oracle)
-        judged = utility_of(self._judge)
+        judge = judge_of(oracle, evaluation_oracle)
+        judged = utility_of(judge)
         self._comparator = None if truth is None else Comparator(truth, policy, temperature)
         self._judge_comparator = self._comparator
         if judged is not truth:  # utilities of two oracles are not to be mixed
@@ -150,7 +145,6 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         self._temperature = temperature
         self._features = features
         self._within_set = checks.flag("within_set", within_set)
-        self._evaluation_prompts = evaluation_prompts
         self._rows = np.arange(num_envs)
         total = sum(self._sources.values())
         super().__init__(
@@ -167,8 +161,16 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         )
         self._contexts: RowStreams
         self._current: Context
-        self._start_candidates: dict[str, Candidates] = {}
-        self._start_utilities: dict[str, NDArray[np.float64]] = {}
+        self._evaluation = AlignmentEvaluation(
+            policy,
+            {split: split_prompts[:evaluation_prompts] for split, split_prompts in self._prompts.items()},
+            judge,
+            self._judge_comparator,
+            self._labels,
+            num_candidates=total,
+            temperature=temperature,
+            features=features,
+        )
 
     def view(self) -> AgentView:
         """Return what an agent may know of this environment, its policy included."""
@@ -177,12 +179,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             policy=self._policy,
             sources=tuple(self._sources),
             source_counts=tuple(self._sources.values()),
-            temperature=self._sampled_at,
+            temperature=self._policy.temperature if self._temperature is None else self._temperature,
         )
-
-    @property
-    def _sampled_at(self) -> float:
-        return self._policy.temperature if self._temperature is None else self._temperature
 
     # A round ---------------------------------------------------------------------------------------------------------
 
@@ -191,8 +189,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         for comparator in (self._comparator, self._judge_comparator):
             if comparator is not None:
                 comparator.redraw(root)
-        self._start_candidates.clear()
-        self._start_utilities.clear()
+        self._evaluation.redraw(root)
 
     def _context_streams(self) -> dict[str, RowStreams]:
         return {"context": self._contexts}
@@ -266,36 +263,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             recommended response, and of an agent with a belief its `belief_calibration` and `belief_log_loss` about the
             policy's own responses, and with `_off` about the start policy's, see `duelenv.calibration`.
         """
-        new, old = self._evaluation_responses(split)
-        plain = new if self._sampled_at == 1 else self._draw_own(split, temperature=1.0)
-        shown = observe(Context.of(new), self._policy, self._features)
-        arms = self._recommended(agent, shown, len(new.prompts))
-        rows = np.arange(len(new.prompts))
-        recommended = new.responses[rows, arms]
-        metrics: dict[str, float] = {}
-        utilities, values, best_values = None, None, None
-        if self._judge_comparator is not None:
-            utilities = self._judge_comparator.utility(new.prompts, new.responses)
-            if isinstance(self._judge, UtilityOracle):  # its preferences follow from utilities, and are not asked for
-                start = self._start_utility(split, new.prompts, old)
-                values, best_values = (utilities, start), (utilities[rows, arms][:, np.newaxis], start)
-        if self._judge is not None:
-            rivals = self._rivals(new.responses, old)
-            chosen = rivals[arms][:, np.newaxis]
-            rivals = np.broadcast_to(rivals, (len(rows), *rivals.shape))
-            wins = self._wins(self._judge, new.prompts, new.responses, old, rivals, values)
-            best_wins = self._wins(self._judge, new.prompts, recommended[:, np.newaxis], old, chosen, best_values)
-            metrics["win_rate"], metrics["win_rate_best_of_n"] = _mean(wins), _mean(best_wins)
-            if self._judge_costs:
-                metrics["unanswered"] = float(np.isnan(wins).sum() + np.isnan(best_wins).sum())
-                metrics["evaluation_queries"] = float(self._labels.evaluation_queries)
-        metrics |= {"kl": self._kl(plain), "response_tokens": float(new.mask.sum(axis=2).mean())}
-        if self._judge_comparator is not None and utilities is not None:
-            metrics |= self._belief_metrics(agent, split, shown, utilities)
-            best = self._judge_comparator.best(new.prompts)
-            metrics["utility"] = float(utilities.mean())
-            metrics["simple_regret"] = float((best - utilities[rows, arms]).mean())
-        return {name: np.array([value]) for name, value in metrics.items()}
+        return self._evaluation.evaluate(agent, split, self._number)
 
     def examples(self, split: str = "test", count: int = 8) -> list[dict[str, str]]:
         """Return prompts with a response before and after training, for people to read.
@@ -303,112 +271,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         Returns:
             `count` dicts of `prompt`, `before` (start policy) and `after` (current policy), under the same token draws.
         """
-        new, old = self._evaluation_responses(split)
-        columns = zip(new.prompts, old[:, 0], new.responses[:, 0], strict=True)
-        return [{"prompt": prompt, "before": before, "after": after} for prompt, before, after in list(columns)[:count]]
-
-    def _evaluation_responses(self, split: str) -> tuple[Candidates, Strings]:
-        """Return K responses of the policy and of the start policy to each of P prompts, under the same draws."""
-        if split not in self._prompts:
-            raise UserError(f"split {split!r} is unknown; choose one of {', '.join(self._prompts)}")
-        if split not in self._start_candidates:  # it never changes
-            prompts, uniforms = self._evaluation_draws(split)
-            sources = {"start": self.num_candidates}
-            self._start_candidates[split] = draw_candidates(self._policy, prompts, uniforms, sources, self._temperature)
-        return self._draw_own(split, self._temperature), self._start_candidates[split].responses
-
-    def _draw_own(self, split: str, temperature: float | None) -> Candidates:
-        """Return K responses of the policy to each prompt of an evaluation."""
-        prompts, uniforms = self._evaluation_draws(split)
-        return draw_candidates(self._policy, prompts, uniforms, {"policy": self.num_candidates}, temperature)
-
-    def _evaluation_draws(self, split: str) -> tuple[Strings, NDArray[np.float64]]:
-        """Return the prompts [P] that a split is judged on, and the uniforms [P, K, L] that decide their tokens."""
-        prompts = self._prompts[split][: self._evaluation_prompts]
-        streams = RowStreams(self.root, f"evaluate/{split}", len(prompts))
-        return prompts, streams.uniform(self.num_candidates, self._policy.max_new_tokens)
-
-    def _rivals(self, new: Strings, old: Strings) -> NDArray[np.int64]:
-        """Return which responses of the start policy the new ones of each column are compared with, columns [K, J].
-
-        New and old responses of one column share their token draws, and say the same where little was learnt: what
-        counts is how two independent ones compare. Where nothing was learnt at all that is half, and not asked.
-        """
-        count = self.num_candidates
-        if not self._judge_costs:
-            return np.broadcast_to(np.arange(count), (count, count))
-        following = 0 if np.array_equal(new, old) else 1
-        return (np.arange(count)[:, np.newaxis] + following) % count
-
-    def _wins(
-        self,
-        judge: Oracle,
-        prompts: Strings,
-        new: Strings,
-        old: Strings,
-        rivals: NDArray[np.int64],
-        values: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
-    ) -> NDArray[np.float64]:
-        """Return P(new > old) of responses [P, M] against columns `rivals` [P, M, J] of `old` [P, K], as [P, M, J].
-
-        NaN where the judge declined. Where it is a utility, `values` are those of the new and the old responses.
-        """
-        if isinstance(judge, UtilityOracle) and values is not None:
-            own, others = values
-            against = others[np.arange(len(old))[:, np.newaxis, np.newaxis], rivals]
-            return np.asarray(link(judge.link)(own[:, :, np.newaxis] - against), np.float64)
-        asked = np.broadcast_to(prompts[:, np.newaxis, np.newaxis], rivals.shape).ravel()
-        mine = np.broadcast_to(new[:, :, np.newaxis], rivals.shape).ravel()
-        theirs = old[np.arange(len(old))[:, np.newaxis, np.newaxis], rivals].ravel()
-        wins = np.full(rivals.size, 0.5)
-        differ = np.flatnonzero(mine != theirs)
-        if len(differ):
-            triples = (asked[differ].tolist(), mine[differ].tolist(), theirs[differ].tolist())
-            wins[differ] = self._labels.judge(judge, self._number, triples, costs=self._judge_costs).expected_label
-        return wins.reshape(rivals.shape)
-
-    def _belief_metrics(
-        self, agent: Recommender, split: str, shown: LazyObservation, utilities: NDArray[np.float64]
-    ) -> dict[str, float]:
-        """How sure an agent's belief is, on what its duels show and off it; nothing where it has none."""
-        draw = getattr(agent, "believed", None)
-        if draw is None or self.num_candidates < 2:
-            return {}
-        assert self._judge_comparator is not None
-        metrics: dict[str, float] = {}
-        to_logits = _logits(link(self._judge_comparator.truth.link))
-        for name, observation, values in (("", shown, lambda: utilities), ("_off", *self._start_shown(split))):
-            draws = draw(observation, _BELIEF_DRAWS)
-            if draws is None:
-                return {}
-            found = calibration(draws, to_logits(values()))
-            metrics |= {f"belief_calibration{name}": found.error, f"belief_log_loss{name}": found.log_loss}
-        return metrics
-
-    def _start_shown(self, split: str) -> tuple[LazyObservation, Callable[[], NDArray[np.float64]]]:
-        """Return the start policy's responses of an evaluation as an observation, and what makes their utilities."""
-        drawn = self._start_candidates[split]
-        return (
-            observe(Context.of(drawn), self._policy, self._features),
-            lambda: self._start_utility(split, drawn.prompts, drawn.responses),
-        )
-
-    def _start_utility(self, split: str, prompts: Strings, old: Strings) -> NDArray[np.float64]:
-        """Return the judge's utility of the start policy's responses, [P, K]; it never changes."""
-        if split not in self._start_utilities:
-            assert self._judge_comparator is not None
-            self._start_utilities[split] = self._judge_comparator.utility(prompts, old)
-        return self._start_utilities[split]
-
-    @property
-    def _judge_costs(self) -> bool:
-        """Whether the judge's answers are counted: a utility can be computed again, anything else may be paid for."""
-        return utility_of(self._judge) is None
-
-    def _kl(self, drawn: Candidates) -> float:
-        """Return the mean of log policy - log start over the responses that the policy drew."""
-        start = self._policy.score(list(drawn.prompts), drawn.tokens, drawn.mask, source="start")
-        return float((drawn.log_prob - start).mean(dtype=np.float64))
+        return self._evaluation.examples(split, count)
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
@@ -451,45 +314,6 @@ class AlignmentDuelEnv(DuelEnv):
         vector = self.vector
         assert isinstance(vector, AlignmentDuelVectorEnv)
         return vector.examples(split, count)
-
-
-def _logits(probability: Callable[..., Any]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return what turns utilities [N, K] into logits of a preference over each row's first candidate.
-
-    Their differences are the logits of all pairs where the link is logistic, and near them for the others.
-    """
-
-    def to_logits(utilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        share = np.clip(np.asarray(probability(utilities - utilities[:, :1]), np.float64), 1e-12, 1.0 - 1e-12)
-        return np.asarray(logit(share), np.float64)
-
-    return to_logits
-
-
-def _judge_of(oracle: Oracle | Source, evaluation_oracle: Oracle | None) -> Oracle | None:
-    """Return who judges in `evaluate`; None, with a warning, where there is nobody who answers at once."""
-    if evaluation_oracle is not None:
-        if answers_later(evaluation_oracle):
-            raise UserError(
-                f"evaluation_oracle is {str(evaluation_oracle)[:60]!r}, which answers later, and evaluate needs "
-                "answers at once; give a function (prompts, first, second) -> probabilities"
-            )
-        return evaluation_oracle
-    truth, (at_once, _) = utility_of(oracle), at_once_or_later(oracle)
-    if truth is not None or at_once is not None:
-        return truth or at_once
-    warnings.warn(
-        "the oracle answers later and has no utility: evaluate leaves out win_rate and win_rate_best_of_n, unless "
-        "evaluation_oracle is given",
-        stacklevel=3,
-    )
-    return None
-
-
-def _mean(wins: NDArray[np.float64]) -> float:
-    """Return the mean over what was answered; NaN where nothing was."""
-    answered = wins[~np.isnan(wins)]
-    return float(answered.mean()) if len(answered) else float("nan")
 
 
 def _split_prompts(prompts: Sequence[str], test_prompts: Sequence[str] | None) -> dict[str, Strings]:

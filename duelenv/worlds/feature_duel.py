@@ -9,7 +9,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv, Recommender, StageLike
+from duelenv.actions import recommended_arms
+from duelenv.calibration import BeliefCheck
+from duelenv.core import Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -17,12 +19,15 @@ from duelenv.oracles.base import Preferences
 from duelenv.oracles.links import link as link_named
 from duelenv.regret import duel_regret
 from duelenv.scalar import DuelEnv
+from duelenv.vector import DuelVectorEnv
 from duelenv.worlds.motion import Motion, MovingUtility
 
 CANDIDATES = ("gaussian", "hypercube", "sphere", "uniform", "corners")
 
 _CORNER_NOISE = 0.1
 _EVALUATION_ROUNDS = 64
+#: Of these, the ones in which an agent's belief is held against the truth.
+_BELIEF_ROUNDS = 2
 
 
 class FeatureDuelVectorEnv(DuelVectorEnv):
@@ -74,7 +79,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
     selective: Give the action a third entry, 1 to ask for the label and 0 not to.
     feedback: "bernoulli", labels drawn with the preference's probability; "argmax", always the likelier one.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
-    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
+    budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -217,22 +222,28 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         """Return, per replicate over 64 fresh contexts a row, how good the recommended candidate is.
 
         `simple_regret` is in utility; `win_rate_best_of_n` is its mean win probability against a random candidate of
-        its set. Contexts are drawn afresh from one distribution, so "train" differs from "test" only in the draws.
+        its set. Of an agent with a belief also `belief_calibration` and `belief_log_loss` on the first two of them, see
+        `duelenv.calibration`. Contexts are drawn afresh from one distribution, so "train" differs from "test" only in
+        the draws.
         """
         streams = RowStreams(self.root, f"evaluate/{split}", self.num_envs)
         regret = np.zeros(self.num_envs)
         win_rate = np.zeros(self.num_envs)
-        for _ in range(_EVALUATION_ROUNDS):
+        belief = BeliefCheck(agent, self._link, self.replicates)
+        for number in range(_EVALUATION_ROUNDS):
             features = self._features if self.fixed_candidates else self._draw_candidates(streams)
             utilities = self._utilities_of(features)
-            arms = self._recommended(agent, {"features": features}, self.num_envs)
+            arms = recommended_arms(agent, {"features": features}, self.num_envs, self.num_candidates)
             chosen = utilities[self._rows, arms]
             regret += utilities.max(axis=1) - chosen
             win_rate += self._link(chosen[:, np.newaxis] - utilities).mean(axis=1)
+            if number < (1 if self.fixed_candidates else _BELIEF_ROUNDS):
+                belief.add({"features": features}, utilities)
         shape = (self.replicates, self.batch)
         return {
             "simple_regret": regret.reshape(shape).mean(axis=1) / _EVALUATION_ROUNDS,
             "win_rate_best_of_n": win_rate.reshape(shape).mean(axis=1) / _EVALUATION_ROUNDS,
+            **belief.metrics(),
         }
 
 

@@ -9,12 +9,14 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from duelenv.core import DuelVectorEnv, Recommender, StageLike
+from duelenv.actions import recommended_arms
+from duelenv.core import Recommender, StageLike
 from duelenv.ground.randomness import RowStreams
 from duelenv.oracles.base import Preferences
 from duelenv.oracles.matrices import borda_scores, condorcet_winner, load_matrix
 from duelenv.regret import arm_losses, mean_loss, probability_regret
 from duelenv.scalar import DuelEnv
+from duelenv.vector import DuelVectorEnv
 from duelenv.worlds.motion import MatrixTruth, Motion, MovingMatrix
 
 
@@ -56,7 +58,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         that the Condorcet winner is another arm (or, without one, the matrix another). Rounds are counted from 0 at the
         seeded reset and go on over later episodes: `reset()` leaves the truth where it is.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
-    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
+    budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
     drift: Largest change of a preference in a round, in [0, 1], such as 0.001, of a single matrix. All preferences fade
         to 1/2 at this speed, come back with the arms relabelled in the same way as at changes, and fade again.
 
@@ -176,7 +178,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         There are no contexts, so both splits are the same. `simple_regret` is P(winner beats arm) - 1/2 where a
         Condorcet winner exists, and otherwise the loss in Copeland score; both by the truth of the coming round.
         """
-        arms = self._recommended(agent, self._observe(), self.num_envs)
+        arms = recommended_arms(agent, self._observe(), self.num_envs, self.num_candidates)
         regret = self._regret(arms, arms)
         win_rate = 0.5 + self._contrast * (self._borda[self._parts(arms)] - 0.5)
         shape = (self.replicates, self.batch)

@@ -10,6 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from duelenv.actions import recommended_arms
+from duelenv.calibration import BeliefCheck
 from duelenv.core import Recommender, StageLike
 from duelenv.data import Pool
 from duelenv.ground import checks
@@ -27,6 +29,9 @@ from duelenv.worlds.pool_inputs import features_of, pool_of
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
 SPLITS = ("train", "test")
+
+#: Contexts of each row in which an agent's belief is held against the truth.
+_BELIEF_ROUNDS = 2
 
 
 class PoolDuelVectorEnv(TextDuelVectorEnv):
@@ -75,7 +80,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         (prompts, first, second) -> P(first preferred), or a source that answers later.
     stages: Disturbances of labels on their way to the agent, in that order; see
         `duelenv.disturbances`.
-    budget: Labels that each replicate may ask for, see `duelenv.core.DuelVectorEnv`.
+    budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
 
     ## Version History
     v0: first version.
@@ -283,25 +288,32 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
             of the best recorded response minus that of the recommended one; `win_rate_best_of_n`,
             the probability link(u(recommended) - u(y)) that it beats a response y drawn uniformly
             from all that are recorded for the prompt, itself among them with 1/2; `utility`, the
-            recommended response's.
+            recommended response's. Of an agent with a belief also `belief_calibration` and
+            `belief_log_loss` against the recorded utilities, on the first two prompts of each row, see
+            `duelenv.calibration`.
         """
         members, counts = self._members(split)
         orders = RowStreams(self.root, f"evaluate/{split}", self.num_envs)
         place = self._rows % self.batch
         totals = np.zeros((3, self.replicates))
+        belief = BeliefCheck(agent, self._link, self.replicates)
         for start in range(0, members.shape[1], self.batch):
             # Replicates with fewer prompts meet some twice; the second time counts nothing.
             position = start + place
             prompt = members[self._replicate_of, position % counts[self._replicate_of]]
             candidates = self._draw_candidates(prompt, orders)
-            arms = self._recommended(agent, self._show(prompt, candidates), self.num_envs)
+            shown, counted = self._show(prompt, candidates), position < counts[self._replicate_of]
+            arms = recommended_arms(agent, shown, self.num_envs, self.num_candidates)
+            if start < _BELIEF_ROUNDS * self.batch:
+                belief.add(shown, self._utilities[candidates], counted)
             chosen = self._utilities[candidates[self._rows, arms]]
             against = self._link(chosen[:, np.newaxis] - self.pool.utilities[prompt])
             values = np.stack([self._best[prompt] - chosen, against.mean(axis=1), chosen])
-            values *= position < counts[self._replicate_of]
+            values *= counted
             totals += values.reshape(3, self.replicates, self.batch).sum(axis=2)
         regret, win_rate, utility = totals / counts
-        return {"simple_regret": regret, "win_rate_best_of_n": win_rate, "utility": utility}
+        means = {"simple_regret": regret, "win_rate_best_of_n": win_rate, "utility": utility}
+        return means | belief.metrics()
 
     def references(self, split: str = "test") -> dict[str, NDArray[np.float64]]:
         """Return the simple regret of rules that learn from no duel, to hold agents against.

@@ -10,12 +10,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from duelenv.core import DuelVectorEnv, StageLike
+from duelenv.core import StageLike
 from duelenv.ground.errors import UserError
 from duelenv.labels.path import Round, Texts, Told
 from duelenv.observation import LazyObservation
 from duelenv.oracles.base import Oracle, Preferences, ask
 from duelenv.oracles.sources import Source, at_once_or_later
+from duelenv.vector import DuelVectorEnv
 
 
 class TextDuelVectorEnv(DuelVectorEnv):

@@ -1,6 +1,7 @@
 """Kills, cuts and starves small paid runs and counts what becomes of their labels; `duelenv bench faults`. Linux only.
 
-What is done to a run and how it is judged is in `duelenv.experiments.faults.lab`; here is what is tried, and the table.
+What is done to a run is in `kills` and `damages`, how it is started and judged in `lab`; here is what is tried, and the
+table.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from duelenv.experiments.faults.damages import calls_of, damaged, files_of, left_behind, starved
 from duelenv.experiments.faults.injection import DAMAGES, WRITES
-from duelenv.experiments.faults.lab import SIGNALS, TARGETS, FaultLab, Tally
+from duelenv.experiments.faults.kills import SIGNALS, TARGETS, killed
+from duelenv.experiments.faults.lab import FaultLab
+from duelenv.experiments.faults.record import Tally
 from duelenv.ground.errors import UserError
 
 __all__ = ["FaultLine", "bench_faults", "fault_table"]
@@ -100,7 +104,8 @@ def _kill_lines(
         while done < wanted:
             generator = np.random.default_rng([seed, jobs, trial])
             number, target = kinds[trial % len(kinds)]
-            tally = lab.killed(
+            tally = killed(
+                lab,
                 generator,
                 number=number,
                 target=target,
@@ -147,26 +152,26 @@ def _damage_lines(lab: FaultLab, seed: int, damages: int | None, show: Callable[
         return
     generator = np.random.default_rng([seed, 3])
     left = {
-        state: lab.left_behind(share, checkpoint_seconds=pause, draw=share == 1.0 and damages is None)
+        state: left_behind(lab, share, checkpoint_seconds=pause, draw=share == 1.0 and damages is None)
         for state, (share, pause) in _STATES.items()
     }
     cases: list[tuple[str, list[str], str]] = [
         (state, [name], damage)
         for state, place in left.items()
-        for name in lab.files(place)
+        for name in files_of(place)
         if not _is_shown(name)
         for damage in (*DAMAGES, *["one bit flipped"] * 2)
     ]
     if damages is not None:
         cases = [cases[index] for index in sorted(generator.permutation(len(cases))[:damages])]
-    shown = [name for name in lab.files(left["finished"]) if _is_shown(name)]
+    shown = [name for name in files_of(left["finished"]) if _is_shown(name)]
     # These are written anew by every start, so that one case for each kind of damage tells as much as one for each.
     cases += [("finished", shown, damage) for damage in (DAMAGES if damages is None else DAMAGES[:1])]
     tallies = {damage: Tally() for damage in DAMAGES}
     for done, (state, names, damage) in enumerate(cases):
         show(f"{done:,} of {len(cases):,} damages")
         drawn = names is shown and damages is None
-        tally = lab.damaged(left[state], names, damage, generator, checkpoint_seconds=_STATES[state][1], draw=drawn)
+        tally = damaged(lab, left[state], names, damage, generator, checkpoint_seconds=_STATES[state][1], draw=drawn)
         tally.wrong = [f"{state} run, {sentence}" for sentence in tally.wrong]
         tallies[damage].add(tally)
     for damage, tally in tallies.items():
@@ -181,12 +186,12 @@ def _write_lines(lab: FaultLab, seed: int, writes: int | None, show: Callable[[s
         for kind, name in WRITES.items():
             if deadly and kind == "size":
                 continue
-            calls = lab.calls(kind, checkpoint_seconds=0.0)
-            chosen = generator.permutation(calls)[:writes]
+            count = calls_of(lab, kind, checkpoint_seconds=0.0)
+            chosen = generator.permutation(count)[:writes]
             tally = Tally()
             for number in sorted(int(number) + 1 for number in chosen):
-                show(f"{name}: {number:,} of {calls:,}{', deadly' if deadly else ''}")
-                one = lab.starved(kind, number, checkpoint_seconds=0.0, deadly=deadly)
+                show(f"{name}: {number:,} of {count:,}{', deadly' if deadly else ''}")
+                one = starved(lab, kind, number, checkpoint_seconds=0.0, deadly=deadly)
                 if one is not None:
                     tally.add(one)
             if tally.faults:

@@ -250,7 +250,7 @@ def test_no_response_is_compared_with_what_shares_its_draws_alone(costs):
     env = make_vector(WORLD, 2, num_candidates=4, evaluation_oracle=judge if costs else Noise(WordCount(), 0.2))
     nudge(env.view().policy)
     env.reset(seed=0)
-    new, old = env._evaluation_responses("test")
+    new, old = env._evaluation.responses("test")
     metrics = env.evaluate(Greedy())
     if costs:
         pairs = [

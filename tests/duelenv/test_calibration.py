@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from worlds import make_vector, tiny_policy
+from scipy.special import logit, ndtr
+from worlds import make_scalar, make_vector, pool, tiny_policy
 
 import duelenv.agents
 from duelenv.calibration import calibration
@@ -85,6 +86,107 @@ def test_a_world_measures_it_on_and_off_the_data():
     assert moved["belief_log_loss_off"] == wrong["belief_log_loss_off"]  # the start policy says what it said
     assert moved["belief_log_loss"] != wrong["belief_log_loss"]
     assert nudged["belief_calibration"] == right["belief_calibration"]
+
+
+class Told:
+    """Believes what it is told about the features that are shown, times a few factors."""
+
+    factors = np.linspace(0.4, 1.2, 100)
+
+    def __init__(self, utility):
+        self.utility, self.shown = utility, []
+
+    def recommend(self, observation):
+        return np.zeros(len(observation["features"]), np.int64)
+
+    def believed(self, observation, num_samples):
+        self.shown.append(observation["features"])
+        return self.factors[:num_samples, None, None] * self.utility(observation["features"])
+
+
+def test_a_world_of_features_measures_each_replicate_by_its_own_truth():
+    env = make_vector("duelenv/FeatureDuel-v0", 6, batch=2, num_candidates=5, link="probit")
+    env.reset(seed=0)
+
+    def logits(features):
+        utility = env._utilities_of(features)
+        return logit(ndtr(utility - utility[:, :1]))
+
+    agent = Told(logits)
+    found = env.evaluate(agent)
+    assert len(agent.shown) == 2
+    for replicate in range(3):
+        rows = slice(2 * replicate, 2 * replicate + 2)
+        truth = np.concatenate([logits(shown)[rows] for shown in agent.shown])
+        expected = calibration(Told.factors[:, None, None] * truth, truth)
+        assert found["belief_calibration"][replicate] == pytest.approx(expected.error)
+        assert found["belief_log_loss"][replicate] == pytest.approx(expected.log_loss)
+    swapped = env.evaluate(Told(lambda features: logits(features)[::-1]))
+    assert (swapped["belief_log_loss"] > found["belief_log_loss"]).all()
+
+
+def test_a_pool_measures_every_prompt_once():
+    """Six prompts are held out, and sixteen rows meet them: those that meet one for the second time do not count."""
+    data = pool()
+    env = make_vector("duelenv/PoolDuel-v0", 16, batch=16, data=data, features=data.utilities[..., None])
+    env.reset(seed=0)
+    agent = Told(lambda features: features[..., 0].astype(np.float64))
+    found = env.evaluate(agent)
+    truth = np.unique(np.sort(agent.shown[0][..., 0], axis=1), axis=0).astype(np.float64)
+    assert len(truth) == 6
+    expected = calibration(Told.factors[:, None, None] * truth, truth)
+    assert found["belief_calibration"] == pytest.approx([expected.error], rel=1e-5)
+    assert found["belief_log_loss"] == pytest.approx([expected.log_loss], rel=1e-5)
+
+
+def test_rows_are_compared_some_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    draws, truth = rng.normal(size=(20, 7, 4)), rng.normal(size=(7, 4))
+    whole = calibration(draws, truth)
+    monkeypatch.setattr("duelenv.calibration._MOST_GAPS", 20 * 6 * 2)
+    assert calibration(draws, truth) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("name", ["thompson", "passive", "colstim", "vids", "rcdb", "fgts"])
+def test_agents_with_a_belief_are_measured_and_learn_in_every_world_of_features(name):
+    for make in (make_vector, lambda world, _, **settings: make_scalar(world, **settings)):
+        env = make("duelenv/FeatureDuel-v0", 8, num_candidates=4, dim=3)
+        agent = duelenv.agents.make(name, env)
+        observation, _ = env.reset(seed=0)
+        before = env.evaluate(agent)
+        for _ in range(60):
+            actions = agent.act(observation)
+            following, labels, *_, info = env.step(actions)
+            agent.update(observation, actions, labels, info["late"])
+            observation = following
+        after = env.evaluate(agent)
+        assert np.mean(after["belief_log_loss"]) < np.mean(before["belief_log_loss"])
+        assert 0.2 < np.mean(after["belief_calibration"]) < 3.0
+
+
+def test_agents_without_a_belief_are_not():
+    env = make_vector("duelenv/FeatureDuel-v0", 4)
+    env.reset(seed=0)
+    assert not [name for name in env.evaluate(duelenv.agents.make("random", env)) if name.startswith("belief")]
+
+
+@pytest.mark.parametrize("name", ["thompson", "maxinp", "vids", "colstim"])
+def test_asking_what_is_believed_changes_nothing_over_features(name):
+    plays = []
+    for asked in (False, True):
+        env = make_vector("duelenv/FeatureDuel-v0", 4, num_candidates=4, horizon=8)
+        agent = duelenv.agents.make(name, env, seed=1)
+        observation, _ = env.reset(seed=0)
+        for _ in range(6):
+            if asked:
+                first, second = (agent.believed(observation, 9) for _ in range(2))
+                assert first.shape == (9, 4, 4) and np.array_equal(first, second)
+            actions = agent.act(observation)
+            following, labels, *_, info = env.step(actions)
+            agent.update(observation, actions, labels, info["late"])
+            observation = following
+        plays.append(actions.tolist())
+    assert plays[0] == plays[1]
 
 
 def test_asking_what_is_believed_changes_nothing():

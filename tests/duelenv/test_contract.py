@@ -305,7 +305,8 @@ def test_the_scalar_form_evaluates_scalar_agents():
     env = make_scalar("duelenv/FeatureDuel-v0")
     env.reset(seed=0)
     agent = duelenv.agents.make("passive", env)
-    assert set(env.evaluate(agent)) == {"simple_regret", "win_rate_best_of_n"}
+    beliefs = {"belief_calibration", "belief_log_loss"}
+    assert set(env.evaluate(agent)) == {"simple_regret", "win_rate_best_of_n"} | beliefs
 
 
 @pytest.mark.parametrize("world", EVERY)

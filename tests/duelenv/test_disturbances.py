@@ -110,7 +110,8 @@ def test_a_plain_wrapper_leaves_agents_and_evaluation_working():
     actions = agent.act(observation)
     _, labels, _, _, info = env.step(actions)
     agent.update(observation, actions, labels, info["late"])
-    assert set(env.unwrapped.evaluate(agent)) == {"simple_regret", "win_rate_best_of_n"}
+    beliefs = {"belief_calibration", "belief_log_loss"}
+    assert set(env.unwrapped.evaluate(agent)) == {"simple_regret", "win_rate_best_of_n"} | beliefs
 
 
 def test_only_stages_that_hold_labels_back_make_a_world_late():

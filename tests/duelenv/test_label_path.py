@@ -449,7 +449,7 @@ def test_a_win_rate_is_the_mean_over_what_was_answered():
     env._policy.model.gpt_neox.embed_in.weight.data.mul_(0.5)
     env._policy.updated()
     metrics = env.evaluate(Third())
-    new, old = env._evaluation_responses("test")
+    new, old = env._evaluation.responses("test")
     old = np.roll(old, -1, axis=1)  # the rivals that share no draws
     pairs = list(zip(new.responses.ravel(), old.ravel(), strict=True))
     values = [0.5 if a == b else np.nan if len(a) % 2 else 0.75 for a, b in pairs]
@@ -467,7 +467,7 @@ def test_a_seeded_reset_draws_the_start_policys_responses_anew():
     drawn = []
     for seed in (0, 1, 0):
         env.reset(seed=seed)
-        drawn.append(env._evaluation_responses("test")[1].tolist())
+        drawn.append(env._evaluation.responses("test")[1].tolist())
     assert drawn[0] == drawn[2] != drawn[1]
 
 

@@ -121,12 +121,12 @@ def test_overrides_may_follow_options(config, capsys):
 
 
 def test_interrupts_exit_with_130(config, capsys, monkeypatch):
-    from duelenv.experiments import cell
+    from duelenv.experiments import play
 
     def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cell._Run, "_round", interrupted)
+    monkeypatch.setattr(play._Run, "_round", interrupted)
     assert main(["run", config]) == 130
     error = capsys.readouterr().err
     assert "0 of 2 cells finished; the same command continues" in error

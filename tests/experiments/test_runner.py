@@ -11,7 +11,7 @@ import pytest
 from interrupts import stop_after
 
 from duelenv import UserError
-from duelenv.experiments import cell as cell_module
+from duelenv.experiments import play
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.runner import Interrupted, assemble, open_run, run
 
@@ -309,13 +309,13 @@ def test_a_change_that_only_one_agent_would_meet_too_late_is_refused(tmp_path):
 def count_rounds(monkeypatch):
     """The rounds played from now on, by agent."""
     played = []
-    original = cell_module._Run._round
+    original = play._Run._round
 
     def counted(self):
         played.append(self.cell.label)
         original(self)
 
-    monkeypatch.setattr(cell_module._Run, "_round", counted)
+    monkeypatch.setattr(play._Run, "_round", counted)
     return played
 
 
@@ -417,8 +417,8 @@ def test_what_is_measured_reaches_the_disk_as_it_is_measured(tmp_path, monkeypat
 
 def test_no_checkpoint_is_taken_when_nothing_is_left_to_do(tmp_path, monkeypatch):
     steps = []
-    save = cell_module._Run._save
-    monkeypatch.setattr(cell_module._Run, "_save", lambda self: (steps.append(self.step), save(self)))
+    save = play._Run._save
+    monkeypatch.setattr(play._Run, "_save", lambda self: (steps.append(self.step), save(self)))
     run(made(FEATURES, agents=["passive"]), tmp_path)
     assert steps
     assert 9 not in steps

@@ -1,12 +1,12 @@
 """Ctrl-C at a chosen round of a run."""
 
-from duelenv.experiments import cell as cell_module
+from duelenv.experiments import play
 
 
 def stop_after(monkeypatch, rounds):
     """Ctrl-C after so many rounds, counted over all cells of this process."""
     count = 0
-    original = cell_module._Run._round
+    original = play._Run._round
 
     def counted(self):
         nonlocal count
@@ -15,4 +15,4 @@ def stop_after(monkeypatch, rounds):
         count += 1
         original(self)
 
-    monkeypatch.setattr(cell_module._Run, "_round", counted)
+    monkeypatch.setattr(play._Run, "_round", counted)

@@ -1,0 +1,263 @@
+"""The settings of a config one by one: what each of them holds, and how it is read from plain containers.
+
+Settings that belong to a world, an oracle, a policy or an agent are passed on as they stand and checked by whoever
+receives them. A setting that cannot be read is a `UserError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+
+__all__ = [
+    "POLICY_SOURCES",
+    "PROMPT_SOURCES",
+    "AgentConfig",
+    "BudgetConfig",
+    "EnvConfig",
+    "NamedConfig",
+    "distinct_labels",
+    "full_id",
+    "in_variants",
+    "read_agents",
+    "read_budget",
+    "read_data",
+    "read_env",
+    "read_modules",
+    "read_name",
+    "read_named",
+    "read_seeds",
+    "read_source",
+]
+
+#: Where a policy and prompts may come from.
+POLICY_SOURCES = ("toy", "path")
+PROMPT_SOURCES = ("toy", "path", "list")
+
+#: World settings that all agents of a comparison must share.
+_SHARED_ENV = ("id", "num_envs", "batch", "horizon")
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which world, how many rows, and the world's own settings."""
+
+    id: str
+    """Gymnasium id, such as `duelenv/FeatureDuel-v0`."""
+    num_envs: int | None = None
+    """Rows of a policy world (its batch); worlds with replicates have `seeds * batch` rows instead."""
+    batch: int | None = None
+    """Contexts per replicate and round, for worlds with replicates."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Everything else goes to the world: `horizon`, `num_candidates`, ..."""
+
+
+@dataclass(frozen=True)
+class NamedConfig:
+    """Something chosen by name, with its settings: an oracle, a policy or prompts."""
+
+    name: str
+    """Registered name or source."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that it is made with."""
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How many labels may be asked for."""
+
+    labels: int | None = None
+    """By each agent with each seed: what agents are compared at."""
+    run: int | None = None
+    """By the whole run, with what `evaluate` asks and what is asked again after a death: a fuse that stops the run."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """One line of the comparison."""
+
+    label: str
+    """Name in tables and figures; unique in a run."""
+    name: str
+    """Registered agent name."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that the agent is made with."""
+    env: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the world that this agent needs otherwise, such as where candidates come from."""
+
+
+def read_name(raw: object) -> str:
+    """The name of a run, which its folder may have."""
+    name = checks.text("'name'", raw)
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"'name' is {raw!r}, expected letters, digits, '.', '_' and '-' only, and none of '.-' first")
+    return name
+
+
+def read_env(raw: object) -> EnvConfig:
+    """`FeatureDuel`, or `{id: FeatureDuel, batch: 4, horizon: 500}`."""
+    if isinstance(raw, str):
+        raw = {"id": raw}
+    given = checks.mapping("'env'", raw)
+    if "id" not in given:
+        raise UserError("'env' has no 'id': add one such as 'duelenv/FeatureDuel-v0'")
+    name = checks.text("'env.id'", given.pop("id"))
+    num_envs, batch = given.pop("num_envs", None), given.pop("batch", None)
+    return EnvConfig(
+        id=full_id(name),
+        num_envs=None if num_envs is None else checks.integer("'env.num_envs'", num_envs, low=1),
+        batch=None if batch is None else checks.integer("'env.batch'", batch, low=1),
+        settings=given,
+    )
+
+
+def full_id(name: str) -> str:
+    """The Gymnasium id for a world's short name: `FeatureDuel` -> `duelenv/FeatureDuel-v0`.
+
+    An id that has a namespace or a version already is kept.
+    """
+    if "/" in name:
+        return name
+    return f"duelenv/{name}" if re.search(r"-v\d+$", name) else f"duelenv/{name}-v0"
+
+
+def read_agents(raw: object) -> tuple[AgentConfig, ...]:
+    """`[passive, real]`, or labels with settings: `{passive: {}, mine: {name: thompson, env: {...}}}`."""
+    if isinstance(raw, Sequence) and not isinstance(raw, str):
+        raw = dict.fromkeys(distinct_labels(raw), None)
+    given = checks.mapping("'agents'", raw)
+    if not given:
+        raise UserError("'agents' is empty: name at least one agent")
+    agents = []
+    for label, value in given.items():
+        settings = checks.mapping(f"'agents.{label}'", value)
+        if not re.fullmatch(r"[\w.+-]+", label):
+            raise UserError(f"The agent label {label!r} is not usable: use letters, digits, '.', '_', '+' and '-'")
+        name = checks.text(f"'agents.{label}.name'", settings.pop("name", label))
+        env = checks.mapping(f"'agents.{label}.env'", settings.pop("env", None))
+        for key in env:
+            if key in _SHARED_ENV:
+                raise UserError(f"'agents.{label}.env.{key}' would make the agents unequal: set 'env.{key}' for all")
+        agents.append(AgentConfig(label, name, settings, env))
+    return tuple(agents)
+
+
+def distinct_labels(listed: Sequence[object]) -> list[str]:
+    """The names of `agents: [passive, real]`.
+
+    Raises:
+        UserError: Not names, or one of them twice.
+    """
+    labels = [checks.text("'agents'", label) for label in listed]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(
+                f"'agents' names {label!r} {labels.count(label)} times: name it once, or give each a label of its own, "
+                f"such as {{{label}: {{}}, {label}_b: {{name: {label}}}}}"
+            )
+    return labels
+
+
+def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConfig, ...]:
+    """Every agent in every variant of the world: `{d10: {dim: 10}}` makes `maxinp` into `maxinp-d10`."""
+    variants = checks.mapping("'variants'", raw)
+    if not variants:
+        return agents
+    expanded = []
+    for variant, value in variants.items():
+        if not re.fullmatch(r"[\w.+]+", variant):
+            raise UserError(f"The variant {variant!r} is not usable: use letters, digits, '.', '_' and '+'")
+        settings = checks.mapping(f"'variants.{variant}'", value)
+        for key in settings:
+            if key in _SHARED_ENV:
+                raise UserError(f"'variants.{variant}.{key}' cannot differ within a run: set 'env.{key}' for all")
+        for agent in agents:
+            label = f"{agent.label}-{variant}"
+            expanded.append(dataclasses.replace(agent, label=label, env={**agent.env, **settings}))
+    return tuple(expanded)
+
+
+def read_named(key: str, raw: object) -> NamedConfig:
+    """`length`, or `{name: length, scale: 2}`."""
+    given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
+    if "name" not in given:
+        raise UserError(f"{key!r} has no 'name': add the name of a registered oracle ('duelenv list' shows them)")
+    name = checks.text(f"'{key}.name'", given.pop("name"))
+    return NamedConfig(name, given)
+
+
+def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
+    """`{toy: {seed: 0}}`, `{path: DIR, ...}` or the bare word: one source and its settings."""
+    given: dict[str, Any] = {raw: {}} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
+    named = [name for name in known if name in given]
+    if len(named) != 1:
+        raise UserError(f"{key!r} is {raw!r}, expected exactly one of {', '.join(known)} in it")
+    name = named[0]
+    value = given.pop(name)
+    if name == "path" and not isinstance(value, Mapping):
+        return NamedConfig(name, {"path": checks.text(f"'{key}.path'", value), **given})
+    checks.refuse_unknown(key, given, [name])
+    settings = checks.mapping(f"'{key}.{name}'", value)
+    if name == "path":  # the form that `to_dict` writes
+        checks.text(f"'{key}.path'", settings.get("path"))
+    return NamedConfig(name, settings)
+
+
+def read_seeds(raw: object, first: object) -> tuple[int, ...]:
+    """`8`, from `first` on, or `[0, 1, 2]`."""
+    if isinstance(raw, list):
+        if first is not None:
+            raise UserError("'first_seed' goes with a count: leave it out where 'seeds' is a list")
+        if not raw:
+            raise UserError("'seeds' is an empty list, expected at least one seed")
+        values = tuple(checks.integer("'seeds'", value, low=0) for value in raw)
+        if len(set(values)) != len(values):
+            raise UserError(f"'seeds' is {raw!r}, expected every seed once")
+        return values
+    if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1:
+        raise UserError(
+            f"'seeds' is {raw!r}, expected a count of at least 1 or a list of whole numbers; give for "
+            "example seeds=8 or seeds=[0,1,2]"
+        )
+    start = 0 if first is None else checks.integer("'first_seed'", first, low=0)
+    return tuple(range(start, start + raw))
+
+
+def read_budget(raw: object) -> BudgetConfig:
+    """`500`, or `{labels: 500, run: 10000}`."""
+    if not isinstance(raw, int | Mapping):
+        raise UserError(f"'budget' is {raw!r}, expected a whole number of labels, or a mapping with 'labels' and 'run'")
+    given = {"labels": raw} if isinstance(raw, int) else checks.mapping("'budget'", raw)
+    names = [item.name for item in dataclasses.fields(BudgetConfig)]
+    checks.refuse_unknown("budget", given, names)
+    return BudgetConfig(
+        **{
+            name: checks.integer(f"'budget.{name}'", given[name], low=1)
+            for name in names
+            if given.get(name) is not None
+        }
+    )
+
+
+def read_data(raw: object) -> dict[str, Any]:
+    """`pool.parquet`, or `{path: pool.parquet, score: rating}`."""
+    given = {"path": raw} if isinstance(raw, str) else checks.mapping("'data'", raw)
+    if "path" not in given:
+        raise UserError("'data' has no 'path': give the table as data=FILE, or data.path=FILE beside its settings")
+    return {**given, "path": checks.text("'data.path'", given["path"])}
+
+
+def read_modules(raw: object) -> tuple[str, ...]:
+    """`mine.py`, or `[mine.py, package.module]`."""
+    if raw is None:
+        return ()
+    listed = [raw] if isinstance(raw, str) else raw
+    if not isinstance(listed, list | tuple):
+        raise UserError(f"'modules' is {raw!r}, expected a list of Python files or modules")
+    return tuple(checks.text("'modules'", name) for name in listed)
