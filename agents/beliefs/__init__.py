@@ -1,4 +1,4 @@
 """Beliefs: what an agent holds about the hidden utility, with a joint posterior over the candidates.
 
-Light: `base` and `linear_logistic` need NumPy only; `ensemble` needs torch and is imported by whoever uses it.
+Light: `base`, `linear_logistic` and `laplace` need no torch; `ensemble` needs torch and is imported by whoever uses it.
 """

@@ -28,9 +28,11 @@ Floats = NDArray[np.floating[Any]]
 Float64 = NDArray[np.float64]
 
 _NEWTON_STEPS: Final = 50
-_CONVERGED: Final = 1e-8
-#: Rounds of mode and evidence in one update; the next update goes on from there.
-_EVIDENCE_STEPS: Final = 3
+_CONVERGED: Final = 1e-12
+#: Fixed-point steps of the evidence in one update; the next update goes on from there.
+_EVIDENCE_STEPS: Final = 5
+#: Of its logarithm, below which the precision stays as it is.
+_PRECISION_TOLERANCE: Final = 0.01
 _BIAS: Final = 0.3
 _LEAST_PRECISION, _MOST_PRECISION = 1e-3, 1e4
 
@@ -225,18 +227,25 @@ class LastLayerLaplace:
         else:
             basis = np.eye(gaps.shape[1])
         weights = basis.T @ mode
-        strength, start = self.settings.prior_strength, self.settings.prior_precision
-        for _ in range(1 if strength is None else _EVIDENCE_STEPS):
+        for step in range(_EVIDENCE_STEPS + 1):
             weights = _mode(gaps, self._labels, precision, weights)
-            if strength is not None:
-                inverse = cho_solve(cho_factor(_hessian(gaps, precision, weights)), np.eye(len(weights)))
-                determined = len(weights) - precision * np.trace(inverse)
-                fitted = (determined + strength) / (weights @ weights + strength / start)
-                precision = float(np.clip(fitted, _LEAST_PRECISION, _MOST_PRECISION))
-        weights = _mode(gaps, self._labels, precision, weights)
-        root = np.linalg.cholesky(_hessian(gaps, precision, weights)).T
+            root = np.linalg.cholesky(_hessian(gaps, precision, weights)).T
+            fitted = precision if step == _EVIDENCE_STEPS else self._fitted_precision(weights, root, precision)
+            if abs(np.log(fitted / precision)) < _PRECISION_TOLERANCE:
+                break
+            precision = fitted
         self._posterior = _Posterior(basis @ weights, basis, root, precision)
         return float(_loss(gaps, self._labels, 0.0, weights) / len(gaps))
+
+    def _fitted_precision(self, weights: Float64, root: Float64, precision: float) -> float:
+        """The next of the fixed-point steps to the evidence's largest value (MacKay 1992), under the Gamma prior."""
+        strength = self.settings.prior_strength
+        if strength is None:
+            return precision
+        inverse_root = solve_triangular(root, np.eye(len(root)), check_finite=False)
+        determined = len(weights) - precision * float((inverse_root**2).sum())  # tr H^-1 = |U^-1|^2
+        fitted = (determined + strength) / (weights @ weights + strength / self.settings.prior_precision)
+        return float(np.clip(fitted, _LEAST_PRECISION, _MOST_PRECISION))
 
 
 def _loss(gaps: Float64, labels: Float64, precision: float, weights: Float64) -> float:

@@ -317,7 +317,7 @@ def test_an_agent_of_the_literature_is_a_preset(name, monkeypatch):
         ({"ask": "random", "num_samples": 3}, "reads no setting 'num_samples'"),
         ({"ask": "thompson", "num_samples": 1}, "num_samples is 1"),
         ({"ask": "dissimilar", "rule": "cos"}, "rule='cos' is unknown"),
-        ({"belief": "linear"}, "belief 'linear' is unknown: choose from ensemble, linear_logistic"),
+        ({"belief": "linear"}, "belief 'linear' is unknown: choose from ensemble, laplace, linear_logistic"),
     ],
 )
 def test_a_wrong_ask_is_one_sentence(settings, message):
