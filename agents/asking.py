@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.composed import Select
+from duelenv.agents.roles import Select
 from duelenv.agents.selection import (
     DissimilarityRule,
     best_arm_pair,

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from duelenv.agents.base import Metrics, SettingsReader, merged
 from duelenv.agents.bonuses import Bonus, gradient_ratio
-from duelenv.agents.composed import Duels, Sets
 from duelenv.agents.lessons import Lesson, OldLessons, ReplaySettings, WaitingLessons
 from duelenv.agents.losses import PreferenceBatch, PreferenceLoss
 from duelenv.agents.objective import ObjectiveSettings
 from duelenv.agents.pieces import Piece
 from duelenv.agents.reference_draws import ReferenceDraws
+from duelenv.agents.roles import Duels, Sets
 from duelenv.agents.set_training import train_on_sets
 from duelenv.agents.shown import ShownLesson, other_prompts
 from duelenv.agents.trainer import Trainer, TrainerSettings

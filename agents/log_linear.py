@@ -17,8 +17,8 @@ from scipy.special import softmax
 
 from duelenv.agents.base import Metrics, merged
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic
-from duelenv.agents.composed import Duels
 from duelenv.agents.pieces import Piece
+from duelenv.agents.roles import Duels
 from duelenv.core import Observation
 
 

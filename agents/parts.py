@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from duelenv.agents.asking import ASK, AskResources
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.composed import ComposedAgent, Learner, SetLearner
+from duelenv.agents.composed import ComposedAgent
+from duelenv.agents.roles import Learner, SetLearner
+from duelenv.agents.schooling import Schooling
 from duelenv.agents.teaching import NOTHING_ELSE, Objective, Resources, TeachingChoice, make_teaching
 from duelenv.core import AgentView
 from duelenv.ground.errors import UserError
@@ -125,47 +128,72 @@ def compose(
     streams = RowStreams(seed, f"agents/{name}", view.num_envs)
     resources = AskResources(view, streams, lambda: make_belief(view, seed, settings))
     select = ASK[ask](resources, settings)
-    learner = learner or make_learner(view, seed, settings)
-    teaching, teach_labels = None, True
-    if learner is not None:
-        choice = settings.take(TeachingChoice)
-        rule = choice.teach or teach
-        if rule != NOTHING_ELSE or resources.holds_belief or ask_share is not None:
-            teaching = make_teaching(rule, Resources(view, resources.belief, select), settings)
-        own_objective = isinstance(teaching, Objective)
-        if own_objective and not isinstance(learner, SetLearner):
-            raise UserError(
-                f"teach={rule!r} brings an objective of its own, and so does the learner of agent {name!r}; choose a "
-                "rule that teaches pairs, such as best_worst"
-            )
-        teach_labels = not own_objective if choice.teach_labels is None else choice.teach_labels
-        if teaching is None and not teach_labels:
-            raise UserError(
-                f"teach_labels=False with teach={rule!r} leaves nothing to teach; choose another rule, such as "
-                "best_worst"
-            )
+    schooling = make_schooling(
+        view,
+        seed,
+        settings,
+        name=name,
+        resources=lambda: Resources(view, resources.belief, select),
+        teach=teach,
+        learner=learner,
+        labels_unasked=ask_share is not None or resources.holds_belief,
+    )
     return ComposedAgent(
         view,
         select=select,
-        belief=resources.belief if learner is None or resources.holds_belief else None,
-        learner=learner,
-        teach=teaching,
-        teach_labels=teach_labels,
+        belief=resources.belief if schooling is None or resources.holds_belief else None,
+        schooling=schooling,
         ask=None if ask_share is None else lambda: streams.uniform() < ask_share,
         streams={"select": streams},
     )
 
 
-def make_learner(view: AgentView, seed: int, settings: SettingsReader) -> Learner | None:
-    """Make the preference learner of the view's policy; None, and no settings read, in a world without one.
+def make_schooling(
+    view: AgentView,
+    seed: int,
+    settings: SettingsReader,
+    *,
+    name: str,
+    resources: Callable[[], Resources],
+    teach: str = NOTHING_ELSE,
+    learner: Learner | None = None,
+    labels_unasked: bool = False,
+) -> Schooling | None:
+    """Make what moves the view's policy; None, and no settings read, in a world without one and without a learner.
 
     Args:
         view: Of the agent's world.
         seed: Root of the learner's streams.
-        settings: Read for what is minimised and how weights are trained.
-    """
-    if view.policy is None:
-        return None
-    from duelenv.agents.learners import PreferenceLearner
+        settings: Read for the teaching rule, for what is minimised and how weights are trained.
+        name: The agent's, for messages.
+        resources: Makes what a teaching rule may use; called where there is one.
+        teach: The agent's own default, one of `duelenv.agents.teaching.TEACHING`.
+        learner: The agent's own; None makes the preference learner.
+        labels_unasked: Whether the belief labels the rows of a selective world that were not asked.
 
-    return PreferenceLearner.of(view, seed, settings)
+    Raises:
+        UserError: A name that nobody registered, a setting that one of the parts refuses, or nothing to teach.
+    """
+    if learner is None:
+        if view.policy is None:
+            return None
+        from duelenv.agents.learners import PreferenceLearner
+
+        learner = PreferenceLearner.of(view, seed, settings)
+    choice = settings.take(TeachingChoice)
+    rule = choice.teach or teach
+    taught = None
+    if rule != NOTHING_ELSE or labels_unasked:
+        taught = make_teaching(rule, resources(), settings)
+    own_objective = isinstance(taught, Objective)
+    if own_objective and not isinstance(learner, SetLearner):
+        raise UserError(
+            f"teach={rule!r} brings an objective of its own, and so does the learner of agent {name!r}; choose a rule "
+            "that teaches pairs, such as best_worst"
+        )
+    teach_labels = not own_objective if choice.teach_labels is None else choice.teach_labels
+    if taught is None and not teach_labels:
+        raise UserError(
+            f"teach_labels=False with teach={rule!r} leaves nothing to teach; choose another rule, such as best_worst"
+        )
+    return Schooling(view, learner, taught, teach_labels=teach_labels)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.parts import compose
+from duelenv.agents.schooling import Schooling
 from duelenv.agents.selection import categorical, random_order
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground import checks
@@ -92,4 +93,4 @@ def _on_features(view: AgentView, seed: int, settings: SettingsReader, alpha: fl
         uniform = categorical(np.ones((view.num_envs, view.num_candidates)), streams)
         return random_order(np.stack([own, uniform], axis=1), streams)
 
-    return ComposedAgent(view, select=select, learner=learner, streams={"select": streams})
+    return ComposedAgent(view, select=select, schooling=Schooling(view, learner), streams={"select": streams})

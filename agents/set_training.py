@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from duelenv.agents.base import Metrics
-from duelenv.agents.composed import Sets
+from duelenv.agents.roles import Sets
 from duelenv.agents.trainer import Trainer
 from duelenv.core import Observation
 

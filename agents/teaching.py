@@ -30,7 +30,7 @@ from scipy.special import expit
 
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.composed import Duels, Played, Select, Sets, Teach
+from duelenv.agents.roles import Duels, Played, Select, Sets, Teach
 from duelenv.agents.selection import best_against_worst
 from duelenv.core import AgentView, Observation
 from duelenv.ground import checks

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from duelenv.agents.base import SettingsReader
-from duelenv.agents.composed import Played
+from duelenv.agents.roles import Played
 from duelenv.agents.selection import best_against_worst
 from duelenv.agents.teaching import TEACHING, Objective, Resources
 from duelenv.core import AgentView, Observation

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, qr, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, cholesky, qr, solve_triangular
 from scipy.special import expit
 
 from duelenv.agents.beliefs.base import labelled
@@ -130,7 +130,7 @@ class LastLayerLaplace:
         known = solve_triangular(root, flat, trans="T", check_finite=False) if len(flat) else flat
         unknown = (psi - inside @ basis.T) / np.sqrt(precision)  # (N, K, D)
         factor = np.concatenate([known.T.reshape(inside.shape), unknown], axis=2)  # covariance = factor factor'
-        lower = np.linalg.qr(factor.swapaxes(1, 2), mode="r").swapaxes(1, 2)  # (N, K, K or less)
+        lower = np.swapaxes(np.linalg.qr(factor.swapaxes(1, 2), mode="r"), 1, 2)  # (N, K, K or less)
         normal = self._streams.normal(num_samples, num_arms)[..., : lower.shape[2]]  # (N, S, K)
         draws = (psi @ mode)[:, np.newaxis] + np.einsum("nkj,nsj->nsk", lower, normal)
         return np.ascontiguousarray(draws.swapaxes(0, 1))
@@ -193,8 +193,8 @@ class LastLayerLaplace:
             )
         self._first, self._second = np.array(state["first"]), np.array(state["second"])
         self._labels = np.array(state["labels"])
-        arrays = (np.array(state[name]) for name in ("mode", "basis", "root"))
-        self._posterior = _Posterior(*arrays, float(state["precision"]))
+        mode, basis, root = (np.array(state[name]) for name in ("mode", "basis", "root"))
+        self._posterior = _Posterior(mode, basis, root, float(state["precision"]))
         self._standardiser.load_state_dict(state["standardiser"])
         self._streams.load_state_dict(state["streams"])
 
@@ -222,14 +222,14 @@ class LastLayerLaplace:
         gaps = self._layer(self._first) - self._layer(self._second)  # (n, D)
         mode, precision = self._posterior.mode, self._posterior.precision
         if len(gaps) < gaps.shape[1]:  # the mode and all that was learnt lie in the span of the duels
-            basis = qr(gaps.T, mode="economic", check_finite=False)[0]
+            basis: Float64 = np.asarray(qr(gaps.T, mode="economic", check_finite=False)[0], np.float64)
             gaps = gaps @ basis
         else:
             basis = np.eye(gaps.shape[1])
         weights = basis.T @ mode
         for step in range(_EVIDENCE_STEPS + 1):
             weights = _mode(gaps, self._labels, precision, weights)
-            root = np.linalg.cholesky(_hessian(gaps, precision, weights)).T
+            root: Float64 = cholesky(_hessian(gaps, precision, weights), check_finite=False)
             fitted = precision if step == _EVIDENCE_STEPS else self._fitted_precision(weights, root, precision)
             if abs(np.log(fitted / precision)) < _PRECISION_TOLERANCE:
                 break

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, Metrics, SettingsReader
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
-from duelenv.agents.composed import Learner, equal_texts
 from duelenv.agents.contextual.design import Arms, DesignMatrix, Float32, Float64, Geometry, WidthSettings, measure
-from duelenv.agents.parts import make_learner
+from duelenv.agents.parts import make_schooling
 from duelenv.agents.pieces import Piece
+from duelenv.agents.roles import Learner, equal_texts
+from duelenv.agents.schooling import Schooling
 from duelenv.agents.selection import apart
+from duelenv.agents.teaching import Resources
 from duelenv.core import AgentView, Labels, Observation, Pairs
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -93,7 +95,7 @@ def small_numbers(view: AgentView, seed: int, name: str) -> Float32:
 
 
 class ContextualAgent(Agent):
-    """Duels candidates by a linear estimate of their utility; with a policy, it also teaches that the duels' labels.
+    """Duels candidates by a linear estimate of their utility; with a policy, it also teaches that.
 
     Args:
         view: What the agent may know of its environment.
@@ -106,7 +108,7 @@ class ContextualAgent(Agent):
         belief: theta_hat and H^-1.
         design: V, or None where the rule takes H^-1.
         streams: The rule's own draws.
-        learner: What moves the policy, see `taught`; None in worlds without one.
+        schooling: What moves the policy, see `taught`; None in worlds without one.
 
     Raises:
         UserError: A world without features.
@@ -118,7 +120,7 @@ class ContextualAgent(Agent):
         super().__init__(view)
         self.name = name
         self.dim = feature_dim(view, name, teaches=True)
-        self.learner: Learner | None = None
+        self.schooling: Schooling | None = None
         self.belief = LinearLogistic(
             self.dim, replicates=view.replicates, batch=view.batch, root=seed, settings=estimator.belief()
         )
@@ -126,6 +128,11 @@ class ContextualAgent(Agent):
         self.streams = RowStreams(seed, f"agents/{name}", view.num_envs)
         self._ties = small_numbers(view, seed, name)
         self._all_rows = np.arange(view.num_envs)
+
+    @property
+    def learner(self) -> Learner | None:
+        """What moves the policy; None in worlds without one."""
+        return None if self.schooling is None else self.schooling.learner
 
     @abstractmethod
     def _choose(self, features: NDArray[Any]) -> tuple[Arms, Arms]:
@@ -159,9 +166,9 @@ class ContextualAgent(Agent):
 
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
         metrics = super()._learn_pieces(pieces)
-        if self.learner is not None:
-            metrics = metrics | self.learner.learn(pieces)
-            self.gradient_steps = self.learner.gradient_steps
+        if self.schooling is not None:
+            metrics = metrics | self.schooling.learn(pieces)
+            self.gradient_steps = self.schooling.gradient_steps
         return metrics
 
     def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
@@ -175,8 +182,8 @@ class ContextualAgent(Agent):
         state = {"belief": self.belief.state_dict(), "streams": self.streams.state_dict()}
         if self.design is not None:
             state["design"] = self.design.state_dict()
-        if self.learner is not None:
-            state["learner"] = self.learner.state_dict()
+        if self.schooling is not None:
+            state["schooling"] = self.schooling.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -184,9 +191,9 @@ class ContextualAgent(Agent):
         self.streams.load_state_dict(state["streams"])
         if self.design is not None:
             self.design.load_state_dict(state["design"])
-        if self.learner is not None:
-            self.learner.load_state_dict(state["learner"])
-            self.gradient_steps = self.learner.gradient_steps
+        if self.schooling is not None:
+            self.schooling.load_state_dict(state["schooling"])
+            self.gradient_steps = self.schooling.gradient_steps
 
 
 Contextual = TypeVar("Contextual", bound=ContextualAgent)
@@ -198,9 +205,19 @@ def taught(agent: Contextual, seed: int, settings: SettingsReader) -> Contextual
     Args:
         agent: A new one.
         seed: Root of the learner's streams.
-        settings: Read for the learner's.
+        settings: Read for what is taught and the learner's.
     """
-    agent.learner = make_learner(agent.view, seed, settings)
+
+    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
+        return agent._act(observation)[:, :2]
+
+    agent.schooling = make_schooling(
+        agent.view,
+        seed,
+        settings,
+        name=agent.name,
+        resources=lambda: Resources(agent.view, agent.belief, select),
+    )
     return agent
 
 

@@ -4,7 +4,7 @@ Each takes a factory, so that it can make the part as often as it needs, and rai
 what was expected and what was found instead. They know parts by their contract only and import none.
 """
 
-from duelenv.testing.agents import check_agent
+from duelenv.testing.agents import alignment_world, check_agent
 from duelenv.testing.beliefs import check_belief
 from duelenv.testing.failure import CheckFailed
 from duelenv.testing.losses import check_loss
@@ -14,6 +14,7 @@ from duelenv.testing.worlds import check_world
 
 __all__ = [
     "CheckFailed",
+    "alignment_world",
     "check_agent",
     "check_ask_rule",
     "check_belief",

@@ -1,4 +1,4 @@
-"""The check of agents, in small worlds of features."""
+"""The check of agents, in small worlds of features or with a small policy."""
 
 from __future__ import annotations
 
@@ -44,13 +44,15 @@ def check_agent(
     """Check an agent.
 
     Actions of the right shape and range in vector and scalar worlds and with one row; the same actions from the same
-    seed, and from what it was shown and told alone, whatever the truth behind it; nothing written into observations,
-    actions or labels; labels that are missing, tied or soft; a state taken in the middle that goes on exactly;
-    replicates that do not hear each other; the same knowledge from a duel told in either order.
+    seed, asked what it believes or not, and from what it was shown and told alone, whatever the truth behind it;
+    nothing written into observations, actions or labels; labels that are missing, tied or soft; a state taken in the
+    middle that goes on exactly; replicates that do not hear each other; the same knowledge from a duel told in either
+    order. Where a policy is trained: that labels move it, and nothing else does; that the one it started from stays.
 
     Args:
         make: Makes the agent for an environment and a seed.
         world: Makes a world for keyword arguments `num_envs` and `batch`; by default FeatureDuel with four candidates.
+            `alignment_world` has a policy to train, and one replicate.
         replicates: R; 1 for an agent that serves one.
         batch: Rows of a replicate; 1 for an agent that decides on each duel after the last one's label.
         symmetric: Whether (first, second, label) teaches what (second, first, 1 - label) does; false for agents whose
@@ -73,6 +75,8 @@ def check_agent(
     _check_labels(make, env, steps, symmetric=symmetric, rounds=rounds)
     if replicates > 1:
         _check_replicates(make, env, steps, batch)
+    if env().unwrapped.view().policy is not None:
+        _check_policy(make, env, steps)
     _play(make, world(num_envs=1, batch=1), "with one row")
     if world is _features:
         _play(
@@ -85,6 +89,26 @@ def check_agent(
 def _features(*, num_envs: int, batch: int) -> Any:
     return gymnasium.make_vec(
         "duelenv/FeatureDuel-v0", num_envs=num_envs, batch=batch, num_candidates=4, dim=3, horizon=_ROUNDS + 3
+    )
+
+
+def alignment_world(*, num_envs: int, batch: int) -> Any:
+    """A small AlignmentDuel with a new policy of random weights, two candidates of it and two of its reference.
+
+    Loads torch and transformers. Pass it to `check_agent` with `replicates=1`.
+    """
+    from duelenv import oracles
+    from duelenv.policies import CausalLMPolicy, tiny_model
+
+    return gymnasium.make_vec(
+        "duelenv/AlignmentDuel-v0",
+        num_envs=num_envs,
+        policy=CausalLMPolicy(*tiny_model("gpt_neox", 0), max_new_tokens=5),
+        oracle=oracles.make("length"),
+        prompts=["tell me about the garden", "tell me about the river", "how is the king"],
+        test_prompts=["tell me about the village"],
+        sources={"policy": 2, "reference": 2},
+        horizon=_ROUNDS + 3,
     )
 
 
@@ -161,6 +185,13 @@ def _check_actions(make: Make, env: Callable[[], Any], steps: list[_Step]) -> No
         same(arms, np.asarray(agent.recommend(steps[-1].observation))),
         "recommend named other candidates when it was asked again: it may not draw",
     )
+    asked = make(env(), 0)
+    if hasattr(asked, "believed"):
+        again = []
+        for step in steps:
+            asked.believed(step.observation, 3)
+            again += _told(asked, [step])
+        require(same(again, played), "an agent that was asked what it believes played otherwise afterwards")
     figures = agent.update(steps[-1].observation, played[-1], steps[-1].labels, steps[-1].late)
     require(
         isinstance(figures, dict)
@@ -275,6 +306,33 @@ def _check_replicates(make: Make, env: Callable[[], Any], steps: list[_Step], ba
     require(
         same([actions[:batch] for actions in one], [actions[:batch] for actions in other]),
         "the labels of one replicate changed what another one plays",
+    )
+
+
+def _check_policy(make: Make, env: Callable[[], Any], steps: list[_Step]) -> None:
+    def weights(policy: Any) -> list[NDArray[Any]]:
+        return [parameter.detach().cpu().numpy().copy() for parameter in policy.parameters()]
+
+    def said_by_the_start(policy: Any) -> NDArray[Any]:
+        shown = steps[0].observation
+        return np.asarray(policy.score(list(shown["prompt"]), shown["tokens"], shown["mask"], source="start"))
+
+    def same_weights(one: list[NDArray[Any]], other: list[NDArray[Any]]) -> bool:
+        return all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+
+    made = env()
+    policy, agent = made.unwrapped.view().policy, make(made, 0)
+    before, start = weights(policy), said_by_the_start(policy)
+    agent.act(steps[0].observation)
+    agent.recommend(steps[0].observation)
+    require(same_weights(before, weights(policy)), "act or recommend moved the policy: only update may")
+    _told(agent, steps, lambda labels, _: np.full_like(labels, np.nan))
+    require(same_weights(before, weights(policy)), "the policy moved without any label")
+    _told(agent, steps)
+    require(not same_weights(before, weights(policy)), "the policy did not move, whatever its agent was told")
+    require(
+        np.allclose(start, said_by_the_start(policy), atol=1e-5),
+        "the policy that the run started from changed: it is what everything is compared with",
     )
 
 

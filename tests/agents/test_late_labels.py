@@ -498,13 +498,13 @@ def test_a_piece_knows_what_each_replicate_asked():
 
 def test_thompson_imagines_about_the_round_that_was_just_played():
     env, agent = alignment("thompson", [Delay(1, "fixed")])
-    seen, teach = [], agent._teach
+    seen, teach = [], agent.schooling._teach
 
     def spy(played):
         seen.append(played.observation["prompt"].tolist())
         return teach(played)
 
-    agent._teach = spy
+    agent.schooling._teach = spy
     observation, _ = env.reset(seed=0)
     for number in range(4):
         actions = agent.act(observation)

@@ -12,9 +12,9 @@ from worlds import make_vector, tiny_policy
 
 import duelenv.agents
 from duelenv import UserError
-from duelenv.agents.composed import Duels
 from duelenv.agents.losses import LOSSES, make_loss
 from duelenv.agents.pieces import Piece
+from duelenv.agents.roles import Duels
 from duelenv.agents.trainer import Trainer, TrainerSettings
 
 ALIGNMENT = "duelenv/AlignmentDuel-v0"

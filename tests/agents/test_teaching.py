@@ -10,7 +10,7 @@ import duelenv.agents
 from duelenv import UserError
 from duelenv.agents.asking import ASK
 from duelenv.agents.base import SettingsReader
-from duelenv.agents.composed import Duels, Played, equal_texts
+from duelenv.agents.roles import Duels, Played, equal_texts
 from duelenv.agents.selection import apart
 from duelenv.agents.teaching import TEACHING, Resources, make_teaching
 
@@ -213,6 +213,20 @@ def test_a_rule_over_features_teaches_the_policy_its_labels(name):
     after = agent.learner.policy.state_dict()["model"]
     assert any(not torch.equal(before[key], value) for key, value in after.items())
     assert env.evaluate(agent)["win_rate"].shape == (1,)
+
+
+@pytest.mark.parametrize("teach", ["mixed", "best_worst", "boltzmann"])
+@pytest.mark.parametrize("name", ["deltaucb", "vids", "drts"])
+def test_such_a_rule_can_teach_what_it_believes(name, teach):
+    env, observation = world()
+    agent = duelenv.agents.make(name, env, seed=1, teach=teach)
+    actions = agent.act(observation)
+    _, labels, *_, info = env.step(actions)
+    figures = agent.update(observation, actions, labels, info["late"])
+    assert figures["model_labels"] == ROWS
+    assert agent.gradient_steps == (1 if teach == "boltzmann" else 2)
+    with pytest.raises(UserError, match="teaching rule 'mix' is unknown"):
+        duelenv.agents.make(name, env, teach="mix")
 
 
 def test_where_a_rule_has_a_beta_the_losss_is_among_its_settings():

@@ -9,7 +9,7 @@ from worlds import make_vector, tiny_policy
 import duelenv.agents
 from duelenv import UserError
 from duelenv.agents.base import SettingsReader
-from duelenv.agents.composed import Duels, Played, Sets
+from duelenv.agents.roles import Duels, Played, Sets
 from duelenv.agents.set_losses import PolicyGradient
 from duelenv.agents.set_training import train_on_sets
 from duelenv.agents.teaching import Resources, make_teaching

@@ -14,14 +14,15 @@ from duelenv.agents.asking import ASK
 from duelenv.agents.base import Agent, SettingsReader
 from duelenv.agents.beliefs.ensemble import DeepEnsemble
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
-from duelenv.agents.composed import Duels, Sets
 from duelenv.agents.losses import DPO, LOSSES, make_loss
+from duelenv.agents.roles import Duels, Sets
 from duelenv.agents.selection import best_arm_pair, extreme_pair, infomax_pair, thompson_pair, uniform_pair
 from duelenv.agents.teaching import TEACHING, Resources
 from duelenv.ground.randomness import RowStreams
 from duelenv.oracles import UtilityOracle
 from duelenv.testing import (
     CheckFailed,
+    alignment_world,
     check_agent,
     check_ask_rule,
     check_belief,
@@ -499,6 +500,25 @@ def test_agents_over_features_pass(name):
     check_agent(lambda env, seed: duelenv.agents.make(name, env, seed=seed, **settings))
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("passive", {"replay": 2}),
+        ("thompson", {}),
+        ("selm", {}),
+        ("vids", {"teach": "best_worst"}),
+        ("d2po", {}),
+        ("composed", {"ask": "best_arm", "teach": "boltzmann"}),
+    ],
+)
+def test_agents_that_train_a_policy_pass(name, settings):
+    check_agent(
+        lambda env, seed: duelenv.agents.make(name, env, seed=seed, learning_rate=0.01, **settings),
+        world=alignment_world,
+        replicates=1,
+    )
+
+
 def matrix_world(num_envs, batch):
     matrix = 0.5 + 0.1 * (np.arange(4)[np.newaxis] - np.arange(4)[:, np.newaxis])
     return gymnasium.make_vec("duelenv/MatrixDuel-v0", num_envs=num_envs, batch=batch, matrix=matrix, horizon=500)
@@ -636,9 +656,15 @@ class Silent(Simple):
         return {"wins": self.wins}
 
 
+class ForgetsToRestore(Simple):
+    def believed(self, observation, num_samples):
+        uniform_pair(self.view.num_candidates, self.streams)
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
+        (ForgetsToRestore, "asked what it believes played otherwise"),
         (WritesObservations, "wrote into an observation"),
         (OutOfRange, "act named candidates|update got candidates"),
         (Floats, "act returned float64|update got actions of float64"),
@@ -657,6 +683,54 @@ class Silent(Simple):
 def test_wrong_agents_fail(kind, message):
     with pytest.raises((CheckFailed, duelenv.UserError), match=message):
         check_agent(kind)
+
+
+def with_policy(kind):
+    """The passive agent, with a fault in how it handles its policy."""
+
+    def make(env, seed):
+        agent = duelenv.agents.make("passive", env, seed=seed, learning_rate=0.0 if kind == "still" else 0.02)
+        weights = agent.learner.policy.parameters
+
+        def nudge():
+            with torch.no_grad():
+                next(iter(weights())).add_(0.01)
+
+        if kind == "acts":
+            act = agent._act
+            agent._act = lambda observation: (nudge(), act(observation))[1]
+        elif kind == "recommends":
+            recommend = agent._recommend
+            agent._recommend = lambda observation: (recommend(observation), nudge())[0]
+        elif kind == "unlabelled":
+            learn = agent.schooling.learn
+            agent.schooling.learn = lambda pieces: (nudge(), learn(pieces))[1]
+        elif kind == "start":
+            learn = agent.schooling.learn
+            score = agent.learner.policy.score
+            moved = []
+            agent.schooling.learn = lambda pieces: (moved.append(0.1), learn(pieces))[1]
+            agent.learner.policy.score = lambda *given, source="policy", **settings: (
+                score(*given, source=source, **settings) + (sum(moved) if source == "start" else 0.0)
+            )
+        return agent
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("acts", "only update may|plays otherwise|played differently"),
+        ("recommends", "only update may|named other candidates"),
+        ("unlabelled", "moved without any label"),
+        ("still", "did not move|learns nothing"),
+        ("start", "the policy that the run started from changed"),
+    ],
+)
+def test_agents_that_mishandle_their_policy_fail(kind, message):
+    with pytest.raises(CheckFailed, match=message):
+        check_agent(with_policy(kind), world=alignment_world, replicates=1)
 
 
 def test_an_agent_that_looks_at_the_truth_fails():
