@@ -20,7 +20,5 @@ def efficient_exploration(view: AgentView, seed: int, settings: SettingsReader) 
     Raises:
         UserError: The world has a policy model but no candidates of its reference to tie it to.
     """
-    if view.policy is not None:
-        settings.prefer(belief="ensemble")
     settings.prefer(heads=_PARTICLES, num_samples=_PARTICLES)
     return compose(view, seed, settings, name="efficient_exploration", ask="infomax", teach="policy_gradient")

@@ -33,7 +33,7 @@ class BeliefChoice:
     """Which belief an agent holds.
 
     Attributes:
-        belief: One of `BELIEFS`; None takes "linear_logistic" in worlds of features and "laplace" where a policy model
+        belief: One of `BELIEFS`; None takes "linear_logistic" in worlds of features and "ensemble" where a policy model
             is trained.
     """
 
@@ -48,7 +48,7 @@ def make_belief(view: AgentView, seed: int, settings: SettingsReader) -> Belief:
     """
     features = view.observation_space["features"]
     assert features.shape is not None
-    default = "linear_logistic" if view.policy is None else "laplace"
+    default = "linear_logistic" if view.policy is None else "ensemble"
     return BELIEFS[settings.take(BeliefChoice).belief or default](view, features.shape[-1], seed, settings)
 
 

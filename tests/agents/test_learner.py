@@ -455,3 +455,12 @@ def test_a_trainer_minimises_what_it_is_given():
     norms = trainer.train(lambda: [-policy.log_prob(*given)[0, 0]], 5)
     assert len(norms) == trainer.gradient_steps == policy.version == 5
     assert policy.score(*given)[0, 0] > before + 0.1
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "width", "sizes"),
+    [(None, 8, [10]), (4, 2, [4, 4, 2]), (4, 3, [2] * 5), (4, 8, [1] * 10), (4, 20, [1] * 10)],
+)
+def test_a_piece_holds_as_many_responses_as_so_many_pairs(micro_batch, width, sizes):
+    trainer = Trainer(tiny_policy(), TrainerSettings(micro_batch=micro_batch))
+    assert [part.stop - part.start for part in trainer.pieces(10, width)] == sizes

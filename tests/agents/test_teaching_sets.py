@@ -10,7 +10,7 @@ import duelenv.agents
 from duelenv import UserError
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.roles import Duels, Played, Sets
-from duelenv.agents.set_losses import PolicyGradient
+from duelenv.agents.set_losses import PolicyGradient, Regression
 from duelenv.agents.set_training import train_on_sets
 from duelenv.agents.teaching import Resources, make_teaching
 from duelenv.agents.teaching_sets import quantiles
@@ -157,7 +157,8 @@ def test_pairs_that_a_belief_labels_can_be_all_that_is_taught():
     assert steps == [2, 1]
 
 
-def test_sets_are_trained_in_pieces_as_at_once():
+@pytest.mark.parametrize("loss", [PolicyGradient(), Regression(0.5)])
+def test_sets_are_trained_in_pieces_as_at_once(loss):
     moved = []
     for micro_batch in (None, 1, 4):
         env, observation = world()
@@ -165,11 +166,11 @@ def test_sets_are_trained_in_pieces_as_at_once():
         trainer = Trainer(policy, TrainerSettings(micro_batch=micro_batch, learning_rate=1e-3, gradient_steps=2))
         arms = np.tile(np.arange(ARMS), (ROWS, 1))
         values = np.random.default_rng(1).normal(size=(ROWS, ARMS))
-        figures = train_on_sets(trainer, observation, Sets(np.arange(ROWS), arms, values, PolicyGradient()))
+        figures = train_on_sets(trainer, observation, Sets(np.arange(ROWS), arms, values, loss))
         assert trainer.gradient_steps == 2
         moved.append((figures["loss"], torch.cat([w.detach().flatten() for w in policy.parameters()])))
-    for loss, weights in moved[1:]:
-        assert loss == pytest.approx(moved[0][0], rel=1e-4)
+    for reached, weights in moved[1:]:
+        assert reached == pytest.approx(moved[0][0], rel=1e-4)
         torch.testing.assert_close(weights, moved[0][1], atol=1e-4, rtol=0)
 
 
