@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -89,7 +90,12 @@ def merge_adapter(folder: Path, into: Path) -> None:
     merged = model.merge_and_unload(safe_merge=True)
     generation = GenerationConfig.from_pretrained(folder)
     merged.generation_config = generation
-    merged.save_pretrained(into)
+    with _no_bars():
+        merged.save_pretrained(into)
+    for path in folder.iterdir():  # the tokenizer and whatever else is not of the adapter
+        if path.is_file() and not path.name.startswith("adapter_") and not (into / path.name).exists():
+            shutil.copy2(path, into / path.name)
+    _say_merged(into / CARD)
 
 
 def write_card(folder: Path, facts: Mapping[str, Any], *, chat: bool, title: str = "An aligned language model") -> None:
@@ -134,6 +140,13 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_t
 ```
 """
     (folder / CARD).write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _say_merged(card: Path) -> None:
+    """Take out of a card what it says of an adapter."""
+    if card.is_file():
+        text = card.read_text(encoding="utf-8").replace("library_name: peft", "library_name: transformers", 1)
+        card.write_text(text.replace("  # needs peft", "", 1), encoding="utf-8")
 
 
 _ASK_PLAIN: Final = 'inputs = tokenizer("your prompt", return_tensors="pt")'

@@ -126,11 +126,12 @@ def test_a_merged_adapter_is_a_whole_model_and_the_policy_stays(tmp_path, monkey
     policy.export(tmp_path / "adapter")
     merge_adapter(tmp_path / "adapter", tmp_path / "later")
     assert own_answers(policy) == before and policy.parameters()
-    AutoTokenizer.from_pretrained(tmp_path / "base").save_pretrained(tmp_path / "later")
     for folder in ("merged", "later"):
         assert not (tmp_path / folder / "adapter_config.json").exists()
         assert answers(tmp_path / folder) == before
         assert GenerationConfig.from_pretrained(tmp_path / folder).max_new_tokens == LENGTH
+        assert "peft" not in (tmp_path / folder / "README.md").read_text()
+    assert "peft" in (tmp_path / "adapter" / "README.md").read_text()
 
 
 def test_a_model_without_an_adapter_is_not_merged(tmp_path):
