@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, show, bench. Parses and prints; the work is done elsewhere.
+"""The `duelenv` command: list, run, report, labels, export, show, bench. Parses and prints; the work is done elsewhere.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
@@ -134,6 +134,18 @@ def _parser() -> argparse.ArgumentParser:
         help="take in answers: an export gives back what was asked, other labels answer open questions of equal texts",
     )
     labels.set_defaults(run=_labels)
+
+    export = commands.add_parser(
+        "export",
+        help="the model that an agent trained in a run, as a folder that transformers loads",
+        description="Copies the model of a finished cell, with tokenizer, generation config and model card.",
+    )
+    export.add_argument("directory", metavar="RUN_DIR", type=Path)
+    export.add_argument("agent", metavar="AGENT", help="its label in the run")
+    export.add_argument("seed", metavar="SEED", type=int)
+    export.add_argument("target", metavar="DIR", type=Path, help="made; must not exist, or be empty")
+    export.add_argument("--merge", action="store_true", help="of an adapter: the base model with it merged in")
+    export.set_defaults(run=_export)
 
     show = commands.add_parser("show", help="print one duel of a world as text")
     show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, or a config")
@@ -311,6 +323,14 @@ def _numbers(held: Counts) -> list[int]:
         held.evaluations,
         held.asked_again,
     ]
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments.export import export_model
+
+    export_model(arguments.directory, arguments.agent, arguments.seed, arguments.target, merge=arguments.merge)
+    print(f"model   {printable(str(arguments.target))}")
+    return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -40,13 +40,16 @@ from duelenv.ground.errors import UserError
 __all__ = ["EXECUTION_KEYS", "SHORTHANDS", "RunConfig"]
 
 #: Keys that change how a run is carried out or shown but not what it computes; they are no part of its identity.
-EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric", "better")
+EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric", "better", "save_models")
 
 #: Keys that are written out when a config is read: `seeds: 8` with `first_seed`, and agents in several worlds.
 SHORTHANDS = ("first_seed", "variants")
 
 #: Contexts that `evaluate` knows.
 _SPLITS = ("test", "train")
+
+#: Which model a cell may leave.
+_SAVED = ("last", "best", "none")
 
 #: Which way a metric may be better.
 _BETTER = ("lower", "higher")
@@ -105,6 +108,9 @@ class RunConfig:
     """Whether every duel with its label goes into the ledger and `labels.parquet`; if absent, in worlds with texts."""
     threads: int = 1
     """Threads of one cell; another number may change the last digits of a policy's results."""
+    save_models: str = "last"
+    """Which model each cell leaves of the policy that it trains: "last", as it stands at the end; "best", of those that
+    were judged the one with the highest win rate on training prompts; "none"."""
     modules: tuple[str, ...] = ()
     """Python files or modules imported first, which register agents, oracles or worlds of your own."""
 
@@ -184,6 +190,8 @@ class RunConfig:
                 values[key] = checks.text(f"'{key}'", given[key])
         if "better" in given:
             values["better"] = checks.one_of("better", given["better"], _BETTER)
+        if "save_models" in given:
+            values["save_models"] = checks.one_of("save_models", given["save_models"], _SAVED)
         if "budget" in given:
             values["budget"] = read_budget(given["budget"])
         if "data" in given:

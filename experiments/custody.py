@@ -26,7 +26,10 @@ def take_on(task: CellTask) -> None:
         UserError: It belongs to another cell.
     """
     for leftover in task.folder.path.glob(".*.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
     stamp = files.read_sealed(task.folder.owner)
     if stamp is None:
         files.write_sealed(task.folder.owner, {"cell": task.identity})

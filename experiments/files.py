@@ -10,9 +10,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from duelenv.ground.files import append, atomic
+from duelenv.ground.files import append, atomic, atomic_folder
 
-__all__ = ["append", "atomic", "digest_of", "read_sealed", "write_json", "write_sealed", "write_text"]
+__all__ = [
+    "append",
+    "atomic",
+    "atomic_folder",
+    "digest_of",
+    "digests_of",
+    "read_sealed",
+    "write_json",
+    "write_sealed",
+    "write_text",
+]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,6 +60,12 @@ def digest_of(path: Path) -> str | None:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return None
+
+
+def digests_of(folder: Path) -> dict[str, str | None]:
+    """Return the SHA-256 of every file below a folder, by its path from there."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): digest_of(path) for path in paths}
 
 
 def _seal(value: dict[str, Any]) -> str:

@@ -73,23 +73,55 @@ class CellFolder:
         return self.path / "references.json"
 
     @property
+    def model(self) -> Path:
+        """Folder of the trained policy, as transformers loads it."""
+        return self.path / "model"
+
+    def best(self, step: int) -> Path:
+        """Folder of the policy as it stood after a step, where the best one is looked for."""
+        return self.path / f"best-{step:06d}"
+
+    @property
     def done(self) -> Path:
         """Seals the products of a finished cell."""
         return self.path / "done.json"
 
     def seal(self, names: Sequence[str]) -> None:
-        """Mark the cell as finished, with products of these names."""
+        """Mark the cell as finished, with products of these names, and with its model where there is one."""
         digests = {name: files.digest_of(self.path / name) for name in names}
-        files.write_sealed(self.done, {"products": digests})
+        model = {
+            name: [(self.model / name).stat().st_size, digest] for name, digest in files.digests_of(self.model).items()
+        }
+        files.write_sealed(self.done, {"products": digests, "model": model})
 
     @property
     def finished(self) -> bool:
-        """Whether all of its products are there, as they were written."""
+        """Whether all of its products are there, as they were written.
+
+        Of a model, which may be large, only the files' sizes are looked at here; see `damaged_model`.
+        """
         sealed = files.read_sealed(self.done)
-        return sealed is not None and all(
+        if sealed is None:
+            return False
+        paths = {self.model / name: size for name, (size, _) in sealed.get("model", {}).items()}
+        return all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) and all(
             digest is not None and files.digest_of(self.path / name) == digest
             for name, digest in sealed["products"].items()
         )
+
+    @property
+    def model_files(self) -> list[str]:
+        """The files of the model of a finished cell; none where it left no model."""
+        sealed = files.read_sealed(self.done)
+        return [] if sealed is None else list(sealed.get("model", {}))
+
+    def damaged_model(self) -> str | None:
+        """The first file of a finished cell's model that is not as it was written; None where all are."""
+        sealed = files.read_sealed(self.done) or {}
+        for name, (_, digest) in sealed.get("model", {}).items():
+            if files.digest_of(self.model / name) != digest:
+                return str(name)
+        return None
 
 
 @dataclass(frozen=True)

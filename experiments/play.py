@@ -22,6 +22,7 @@ from duelenv.experiments.config import RunConfig
 from duelenv.experiments.figures import Figures
 from duelenv.experiments.locks import hold_cell
 from duelenv.experiments.metrics import KEYS, check_name, is_measured
+from duelenv.experiments.models import CellModels
 from duelenv.experiments.processes import Stopped, stop_requested
 from duelenv.experiments.products import Measured, examples_of, line_of, references_of, write_products
 from duelenv.experiments.warm import read_labels, warm_up
@@ -126,6 +127,7 @@ class _Run:
         self.ledger: Ledger | None = None
         custody.take_on(task)
         self.policy = start_policy(self.config)
+        self.models = CellModels(self.config, self.cell.label, self.cell.seeds[0], self.folder, self.policy)
         own = self.config.for_agent(self.cell.label)
         self.env: Any = assembly.make_environment(own, policy=self.policy)
         self.truth = self.env.unwrapped
@@ -187,6 +189,7 @@ class _Run:
         self._show_progress()
         if self.ledger is not None:
             self.ledger.flush()
+        self.models.leave(self.agent, self.records)
         write_products(
             self.folder,
             Measured(self.cell.label, self.cell.seeds, self.records, self.measured, tuple(self.figures.names)),
@@ -259,6 +262,9 @@ class _Run:
             }
         )
         files.append(self.folder.records, line_of(self.records[-1]))
+        if self.models.keep(self.step, self.truth, self.agent, measured):
+            self._save()  # from here on nothing names the one before
+            self.models.forget_others()
 
     # Stopping and going on -------------------------------------------------------------------------
 
@@ -276,6 +282,7 @@ class _Run:
             "figures": self.figures.state_dict(),
             "measured": list(self.measured),
             "records": self.records,
+            "best": self.models.state_dict(),
             "answers": None if self.ledger is None else self.ledger.answered_before(self.step),
             "env": self.env.state_dict(),
             "agent": self.agent.state_dict(),
@@ -296,6 +303,10 @@ class _Run:
             return None
         if state["cell"] != self._task.identity:
             raise custody.foreign(self._task, path)
+        lost = self.models.lost(state.get("best"))
+        if lost is not None:
+            self.notes.append(f"{str(lost)!r} was damaged: the cell is played again from its start, with its answers")
+            return None
         if self.ledger is not None and self.ledger.answered_before(state["step"]) < state["answers"]:
             lost = state["answers"] - self.ledger.answered_before(state["step"])
             raise UserError(
@@ -311,6 +322,7 @@ class _Run:
         self.queries, self.regret = state["queries"], state["regret"]
         self.records, self.measured = state["records"], tuple(state["measured"])
         self.figures.load_state_dict(state["figures"])
+        self.models.load_state_dict(state.get("best"))
         with files.atomic(self.folder.records) as stream:  # what was measured later will be measured again
             stream.writelines(line_of(record) for record in self.records)
         # The agent first, its learner restores the policy: the environment draws the next candidates from it.

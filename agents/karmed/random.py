@@ -6,10 +6,12 @@ the same and is as good a guess as any where they are fresh. It moves no policy;
 
 from __future__ import annotations
 
+import numpy as np
+
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.karmed.agent import KArmedAgent
 from duelenv.agents.karmed.counts import Arms
-from duelenv.core import AgentView
+from duelenv.core import AgentView, Observation
 
 
 class Random(KArmedAgent):
@@ -24,6 +26,12 @@ class Random(KArmedAgent):
     def _choose(self) -> tuple[Arms, Arms]:
         pairs = (self.streams.uniform(2) * self.num_arms).astype(int)
         return pairs[:, 0], pairs[:, 1]
+
+    def _recommend(self, observation: Observation) -> Arms:
+        if self.view.policy is None:
+            return super()._recommend(observation)
+        # A world with a policy is one replicate, and judges on as many prompts as it has.
+        return np.full(len(observation["responses"]), super()._recommend(observation)[0])
 
 
 @register("random")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,36 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Lend an empty folder beside `path` that replaces it, with all that it holds, when the block ends normally.
+
+    After the block its files are on the disk. Of one that was there before, nothing is left.
+
+    Raises:
+        UserError: The disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with refusals_said(path):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            for there in temporary.rglob("*"):
+                if there.is_dir():
+                    _sync_folder(there)
+                else:
+                    with there.open("rb") as stream:
+                        os.fsync(stream.fileno())
+            _sync_folder(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def append(path: Path, content: bytes) -> None:

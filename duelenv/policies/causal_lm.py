@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
-from duelenv.policies import scoring
+from duelenv.policies import export, scoring
 from duelenv.policies.codec import Codec, Prompts
 from duelenv.policies.decoding import Term, draw_responses, uniform_numbers
 from duelenv.policies.passes import base_model as without_adapter
@@ -31,7 +31,7 @@ from duelenv.policies.scoring import Array, Responses
 
 Source = Literal["policy", "reference", "start", "pilaf_plus", "pilaf_minus"]
 
-_FORMAT = 1
+_FORMAT = 2
 _SETTINGS = ("max_new_tokens", "temperature", "chat_template", "max_sequences")
 
 
@@ -373,14 +373,35 @@ class CausalLMPolicy:
         self._roles.load_weights({"model": state["model"], "reference": state["reference"]})
         self.version, self.reference_version = int(state["version"]), int(state["reference_version"])
 
-    def save(self, path: str | Path) -> None:
-        """Writes the policy, its start and its moved reference (safetensors), the tokenizer and the settings.
+    def export(self, path: str | Path, *, facts: Mapping[str, Any] | None = None, merge: bool = False) -> None:
+        """Writes the policy's model for others: plain `AutoModelForCausalLM.from_pretrained(path)` loads the folder.
 
-        Under PEFT the adapters are written and the base model is named, not copied.
+        It holds the weights (safetensors), the tokenizer, a generation config and a model card. Under PEFT it is the
+        adapter, which names its base model, or merged the whole model.
+
+        Args:
+            path: the folder; made if absent.
+            facts: what the card says besides the base model and the number of updates, by names that people read.
+            merge: under PEFT, write the base model with the adapter merged into it.
+
+        Raises:
+            UserError: there is no adapter to merge.
         """
         folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(folder / "tokenizer")
+        export.write_model(self.model, self._codec, folder, max_new_tokens=self.max_new_tokens, merge=merge)
+        base = getattr(without_adapter(self.model).config, "_name_or_path", None) or None
+        known = {"base model": base, "updates of the weights": self.version, "sampled at temperature": self.temperature}
+        export.write_card(folder, {**known, **(facts or {})}, chat=self.chat_template)
+
+    def save(self, path: str | Path, *, facts: Mapping[str, Any] | None = None) -> None:
+        """Writes what `export` writes, and beside it what `load` needs to go on: start, moved reference and settings.
+
+        Args:
+            path: the folder; made if absent.
+            facts: as of `export`.
+        """
+        folder = Path(path)
+        self.export(folder, facts=facts)
         self._roles.save(folder)
         record = {"format": _FORMAT, "version": self.version, **{name: getattr(self, name) for name in _SETTINGS}}
         record |= {"adapter": self._roles.adapter, "reference_moved": self._roles.moved}
@@ -409,21 +430,39 @@ class CausalLMPolicy:
         if not (folder / "policy.json").is_file():
             raise UserError(f"{str(folder)!r} holds no saved policy; expected a folder written by save()")
         record = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
-        if record["format"] != _FORMAT:
-            raise UserError(
-                f"{str(folder)!r} has the format {record['format']}; this version reads format {_FORMAT}: load it "
-                "with the version that wrote it"
-            )
+        places = _places(folder, record)
         policy = cls(
-            read_model(folder, record["adapter"], base_model),
-            AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False),
+            read_model(places.roles, places.policy, record["adapter"], base_model),
+            AutoTokenizer.from_pretrained(places.tokenizer, trust_remote_code=False),
             device=device,
             **{name: record[name] for name in _SETTINGS},
         )
-        policy._roles.load(folder, moved=record["reference_moved"])
+        policy._roles.load(places.roles, places.policy, moved=record["reference_moved"])
         # Files of version 0.1 do not say when their reference moved.
         policy.version, policy.reference_version = record["version"], record.get("reference_version", 0)
         return policy
+
+
+class _Places(NamedTuple):
+    """Where the parts of a saved policy lie."""
+
+    policy: Path
+    roles: Path
+    tokenizer: Path
+
+
+def _places(folder: Path, record: Mapping[str, Any]) -> _Places:
+    if record["format"] == _FORMAT:
+        return _Places(folder, folder, folder)
+    if record["format"] != 1:
+        raise UserError(
+            f"{str(folder)!r} has the format {record['format']}; this version reads formats 1 and {_FORMAT}: load it "
+            "with the version that wrote it"
+        )
+    # Version 0.1: PEFT had put every adapter that is not called "default" one folder deeper.
+    policy, adapter = folder / "policy", record["adapter"]
+    roles = folder if adapter is None else policy
+    return _Places(policy if adapter in (None, "default") else policy / adapter, roles, folder / "tokenizer")
 
 
 def _mixture(source: str, beta: float) -> list[tuple[Role, float]]:

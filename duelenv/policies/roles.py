@@ -68,11 +68,17 @@ class Roles(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Writes models (safetensors) below `folder`."""
+        """Writes below `folder` what is no part of the policy's own model: the start and a moved reference."""
         ...
 
-    def load(self, folder: Path, *, moved: bool) -> None:
-        """Reads what `save` wrote, into roles made of the model that `read_model` gives for the same folder."""
+    def load(self, folder: Path, policy: Path, *, moved: bool) -> None:
+        """Reads what `save` wrote, into roles made of the model that `read_model` gives for the same folders.
+
+        Args:
+            folder: As of `save`.
+            policy: Holds the policy's own model, as `duelenv.policies.export.write_model` writes it.
+            moved: Whether there is a moved reference.
+        """
         ...
 
 
@@ -81,13 +87,13 @@ def roles_of(model: PreTrainedModel) -> Roles:
     return Adapters(model) if hasattr(model, "peft_config") else FrozenCopies(model)
 
 
-def read_model(folder: Path, adapter: str | None, base_model: PreTrainedModel | None) -> Any:
+def read_model(folder: Path, policy: Path, adapter: str | None, base_model: PreTrainedModel | None) -> Any:
     """The model to make the roles of before they `load`: the saved start, or the base model with its adapter.
 
     Raises:
         UserError: an adapter that does not name its base model, and none given.
     """
-    return FrozenCopies.read(folder) if adapter is None else Adapters.read(folder, adapter, base_model)
+    return FrozenCopies.read(folder) if adapter is None else Adapters.read(policy, adapter, base_model)
 
 
 class FrozenCopies:
@@ -136,7 +142,6 @@ class FrozenCopies:
             self._reference.load_state_dict(weights["reference"])
 
     def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder / "policy")
         self._start.save_pretrained(folder / "start")
         if self._reference is not None:
             self._reference.save_pretrained(folder / "reference")
@@ -145,9 +150,9 @@ class FrozenCopies:
     def read(folder: Path) -> PreTrainedModel:
         return _pretrained(folder / "start")
 
-    def load(self, folder: Path, *, moved: bool) -> None:
+    def load(self, folder: Path, policy: Path, *, moved: bool) -> None:
         reference = _pretrained(folder / "reference").state_dict() if moved else None
-        self.load_weights({"model": _pretrained(folder / "policy").state_dict(), "reference": reference})
+        self.load_weights({"model": _pretrained(policy).state_dict(), "reference": reference})
 
 
 class Adapters:
@@ -209,15 +214,14 @@ class Adapters:
             self._set_reference(weights["reference"])
 
     def save(self, folder: Path) -> None:
-        """Writes the adapters; the base model is named, not copied."""
-        self.model.save_pretrained(folder / "policy")
+        """Writes the adapter of a moved reference; the start is the base model, which the policy's adapter names."""
+        if self._moved:
+            self.model.save_pretrained(folder, selected_adapters=[_REFERENCE])
 
     @staticmethod
-    def read(folder: Path, adapter: str, base_model: PreTrainedModel | None) -> Any:
+    def read(place: Path, adapter: str, base_model: PreTrainedModel | None) -> Any:
         from peft import PeftConfig, PeftModel
 
-        # PEFT writes the adapter called "default" into the folder itself and every other one below it.
-        place = folder / "policy" if adapter == "default" else folder / "policy" / adapter
         if base_model is None:
             name = PeftConfig.from_pretrained(str(place)).base_model_name_or_path
             if not name:
@@ -226,11 +230,11 @@ class Adapters:
         with _own_randomness():
             return PeftModel.from_pretrained(base_model, str(place), adapter_name=adapter, is_trainable=True)
 
-    def load(self, folder: Path, *, moved: bool) -> None:
+    def load(self, folder: Path, policy: Path, *, moved: bool) -> None:
         self._moved = moved
         if moved:
             with _own_randomness():
-                self.model.load_adapter(str(folder / "policy" / _REFERENCE), _REFERENCE, is_trainable=False)
+                self.model.load_adapter(str(folder / _REFERENCE), _REFERENCE, is_trainable=False)
 
     def _set_reference(self, weights: Weights) -> None:
         if _REFERENCE not in self.model.peft_config:

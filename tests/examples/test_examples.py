@@ -4,6 +4,10 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
+
 from duelenv.testing import check_belief
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -38,3 +42,49 @@ def test_the_example_teacher_moves_the_policy_by_its_belief_alone(capsys):
     win_rate, kl = re.search(r"start policy: ([\d.]+), KL ([\d.]+)", capsys.readouterr().out).groups()
     assert float(win_rate) > 0.7
     assert float(kl) > 0.1
+
+
+def reward_model(folder, tokenizer):
+    """A classifier of one label with random weights, as transformers writes it."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.3,  # so that it has opinions
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(0)
+        LlamaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("how", [[], ["--chat"], ["--reward-model", "judge"]])
+def test_a_real_model_is_loaded_aligned_watched_saved_and_loaded_by_transformers(how, tmp_path, monkeypatch, capsys):
+    from duelenv.policies import toy_policy, toy_prompts
+
+    policy = toy_policy()
+    if "--chat" in how:
+        policy.tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    policy.export(tmp_path / "model")
+    (tmp_path / "prompts.txt").write_text("\n".join(toy_prompts(30)))
+    words = [str(tmp_path / name) for name in ("model", "prompts.txt", "aligned")]
+    words += ["--rounds", "20", "--tokens", "16", "--learning-rate", "1e-3", *how]
+    reward_model(tmp_path / "judge", policy.tokenizer)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["real_model.py", *words])
+    runpy.run_path(str(EXAMPLES / "real_model.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    figures = [(int(labels), float(rate)) for labels, rate in re.findall(r"(\d+) labels, win rate ([\d.]+)", printed)]
+    assert [labels for labels, _ in figures] == [160, 320]
+    assert figures[-1][1] > (0.5 if "--reward-model" in how else 0.6)
+    assert printed.count("before:") == 3
+    answer = re.search(r"aligned says to '[^']+': (.+)", printed).group(1)
+    assert 0 < len(answer.split()) < 17
+    before, after = (AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("model", "aligned"))
+    moved = [(a != b).any() for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert any(moved)
+    assert "| agent | thompson |" in (tmp_path / "aligned" / "README.md").read_text()
