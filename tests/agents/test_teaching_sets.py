@@ -262,9 +262,12 @@ def test_d2po_asks_about_a_sixteenth_and_teaches_every_pair():
 def test_where_every_prompt_is_asked_d2po_labels_further_pairs_by_the_mean():
     env, observation = world()
     agent = duelenv.agents.make("d2po", env, seed=0, taught_pairs=3)
+    drawn, sample = [], agent.belief.sample
+    agent.belief.sample = lambda features, count: (drawn.append(count), sample(features, count))[1]
     actions = agent.act(observation)
     _, labels, *_, info = env.step(actions)
     assert agent.update(observation, actions, labels, info["late"])["model_labels"] == 3 * ROWS
+    assert drawn == [20]  # a mean over draws, and not one of them
 
 
 def test_efficient_exploration_asks_with_a_hundred_particles_and_never_teaches_a_raw_label():
