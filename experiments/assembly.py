@@ -184,65 +184,10 @@ def make_prompts(config: RunConfig) -> dict[str, list[str]]:
             if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
                 raise UserError(f"'prompts.list.{split}' is {texts!r}, expected a list of texts")
         return prompts  # type: ignore[return-value]
+    from duelenv.experiments.prompts import read_prompts
+
     refuse_unknown("prompts", settings, ("path", "column", "test_share", "limit"))
     return read_prompts(**settings)
-
-
-def read_prompts(
-    path: str, column: str = "prompt", test_share: float = 0.2, limit: int | None = None
-) -> dict[str, list[str]]:
-    """Reads distinct prompts from a text file (one a line), JSONL (`.gz` too) or Parquet.
-
-    Args:
-        path: The file.
-        column: Field that holds the prompt, in JSONL and Parquet.
-        test_share: Share held out, taken evenly over the file's order.
-        limit: Use at most this many prompts.
-
-    Raises:
-        UserError: No such file or column, or fewer than two prompts.
-    """
-    import gzip
-    import json
-
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"No prompts file {path!r}: correct 'prompts.path'")
-    if not isinstance(test_share, int | float) or not 0 < test_share < 1:
-        raise UserError(f"'prompts.test_share' is {test_share!r}, expected a share between 0 and 1")
-    suffixes = [suffix for suffix in file.suffixes if suffix != ".gz"]
-    if suffixes and suffixes[-1] == ".parquet":
-        import pyarrow.parquet as pq
-
-        known = pq.read_schema(file).names
-        if column not in known:
-            raise UserError(f"{path!r} has no column {column!r}: {choices(column, known)}")
-        texts = pq.read_table(file, columns=[column]).column(column).to_pylist()
-    else:
-        opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
-        with opened as stream:
-            lines = [line for line in stream if line.strip()]
-        if suffixes and suffixes[-1] in (".jsonl", ".json"):
-            texts = []
-            for number, line in enumerate(lines, 1):
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(f"Line {number} of {path!r} is not JSON: expected one object a line") from error
-                if not isinstance(record, dict) or column not in record:
-                    raise UserError(f"Line {number} of {path!r} has no field {column!r}: set 'prompts.column'")
-                texts.append(record[column])
-        else:
-            texts = [line.strip() for line in lines]
-    distinct = list(dict.fromkeys(str(text) for text in texts if text))[:limit]
-    if len(distinct) < 2:
-        raise UserError(f"{path!r} holds {len(distinct)} distinct prompts, expected at least 2")
-    held_out = max(1, round(len(distinct) * test_share))
-    chosen = {round(index * len(distinct) / held_out) for index in range(held_out)}
-    return {
-        "train": [text for index, text in enumerate(distinct) if index not in chosen],
-        "test": [text for index, text in enumerate(distinct) if index in chosen],
-    }
 
 
 def make_oracle(config: RunConfig, key: str = "oracle") -> Any:

@@ -190,7 +190,7 @@ def _difference(table: Table, first: str, second: str) -> list[float]:
     return margins
 
 
-def _signs(margins: Sequence[float]) -> list[float]:
+def _signs(margins: Sequence[float]) -> list[float | None]:
     return [0.5 + 0.5 * (margin > 0) - 0.5 * (margin < 0) for margin in margins]
 
 
@@ -308,7 +308,7 @@ def _by_number(
         return {value: 2.0 - value for value in distinct}, "1 for the first, 2 for the second, between for doubt"
     shown = ", ".join(_shown(value) for value in sorted(distinct)[:8])
     raise UserError(
-        f"{table.path} has {shown} in {name!r}, which could mean several things; recode it as A, B and tie, or 0 and 1, "
+        f"{table.path} has {shown} in {name!r}, which could mean several things; recode it as A, B and tie or 0 and 1, "
         "or as numbers below and above 0, or pass first_score= and second_score="
     )
 

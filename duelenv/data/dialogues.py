@@ -81,6 +81,8 @@ def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
     found: dict[str, list[Any]] = {}
     turns: dict[str, list[Any]] = {}
     for name in names:
+        if name not in table:  # a part of a column
+            continue
         cells = [None if is_blank(cell) else cell for cell in table[name]]
         if not all(cell is None or (isinstance(cell, str) and cell.lstrip()[:1] == "[") for cell in cells):
             continue
@@ -101,8 +103,8 @@ def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
 
 
 def _parsed(cell: str) -> Any:
-    for read in (json.loads, ast.literal_eval):
-        parse: Callable[[str], Any] = read  # type: ignore[assignment]
+    readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
+    for parse in readers:
         try:
             return parse(cell)
         except (ValueError, SyntaxError, RecursionError, MemoryError):

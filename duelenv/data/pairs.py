@@ -29,7 +29,7 @@ from duelenv.data.responses import load_responses
 from duelenv.data.scores import numbers
 from duelenv.data.tables import Place, Table, read_table
 from duelenv.ground.checks import one_of
-from duelenv.ground.dialogue import ASSISTANT, Message, prompt_text, response_text, to_messages
+from duelenv.ground.dialogue import ASSISTANT, Message, prompt_text, read_messages, response_text, to_messages
 from duelenv.ground.errors import UserError
 
 
@@ -354,10 +354,10 @@ def _split(
     prompt_name, chosen_name, rejected_name = names
     if len(prompts.columns) == 1:
         cell = prompts.cell(prompts.columns[0], row)
-        turns = [joined_turns(cell, side) for side in (chosen, rejected)]
+        turns = joined_turns(cell, chosen), joined_turns(cell, rejected)
         if turns[0] and turns[1]:
-            sides = [side_of(side, name, place) for side, name in zip(turns, names[1:], strict=True)]
-            return split_messages(None, *sides, (None, *names[1:]), place), False  # type: ignore[arg-type]
+            sides = read_messages(turns[0], chosen_name, place), read_messages(turns[1], rejected_name, place)
+            return split_messages(None, *sides, (None, chosen_name, rejected_name), place), False
     start = prompts[row]
     first, second = side_of(chosen, chosen_name, place), side_of(rejected, rejected_name, place)
     if isinstance(first, list) and isinstance(second, list):

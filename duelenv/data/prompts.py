@@ -80,7 +80,7 @@ class Prompts:
         if system in besides or (system is not None and all(map(is_blank, table[system]))):
             system = None
         together = [*([system] if system else []), *own]
-        if len(together) > 1:
+        if len(together) > 1 or together != found:
             self.notes.append(
                 f"the prompt is made of {', then '.join(together)}; prompt=.. names one column, or several with '+'"
             )

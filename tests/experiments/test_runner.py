@@ -362,27 +362,6 @@ def test_a_metric_that_only_the_last_agent_records_is_accepted(tmp_path, monkeyp
     assert "own" in results(tmp_path / "run").column_names
 
 
-def test_prompts_from_files(tmp_path):
-    from duelenv.experiments.assembly import read_prompts
-
-    texts = [f"prompt {number}" for number in range(10)]
-    plain = tmp_path / "prompts.txt"
-    plain.write_text("\n".join([*texts, texts[0], ""]))
-    split = read_prompts(str(plain))
-    assert sorted(split["train"] + split["test"]) == sorted(texts)
-    assert len(split["test"]) == 2
-    lines = tmp_path / "prompts.jsonl"
-    lines.write_text("".join(json.dumps({"q": text}) + "\n" for text in texts))
-    assert read_prompts(str(lines), column="q") == split
-    with pytest.raises(UserError, match=r"'prompts\.column'"):
-        read_prompts(str(lines))
-    with pytest.raises(UserError, match="No prompts file"):
-        read_prompts(str(tmp_path / "none.txt"))
-    plain.write_text("one")
-    with pytest.raises(UserError, match="at least 2"):
-        read_prompts(str(plain))
-
-
 def test_nothing_to_assemble(tmp_path):
     with pytest.raises(UserError, match="No cell is finished"):
         assemble(made(FEATURES), tmp_path)
