@@ -239,9 +239,7 @@ def _coded(table: Table, pair: tuple[str, str], name: str, first_wins: Any) -> t
 
 
 def _number_or_word(value: Any) -> float | str:
-    if isinstance(value, (bool, int, float)):
-        return float(value)
-    word = str(value).strip()
+    word = str(float(value) if isinstance(value, bool) else value).strip()
     try:
         return float(word) if math.isfinite(float(word)) else word
     except ValueError:

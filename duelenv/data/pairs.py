@@ -188,9 +188,7 @@ def _two_columns(table: Table, nested: str) -> Table:
     """A table with a list of two responses a row, as one with a column for each."""
     for row, cell in enumerate(table[nested]):
         if not isinstance(cell, list) or len(cell) != 2:
-            raise UserError(
-                f"{table.place(row)} has {len(cell or ())} responses in {nested!r}, expected two; remove it"
-            )
+            raise UserError(f"{table.place(row)} has {cell!r:.40} in {nested!r}, expected two responses; remove it")
     halves = {f"response_{number}": [cell[number] for cell in table[nested]] for number in (0, 1)}
     rest = {name: cells for name, cells in table.items() if name != nested}
     return Table(table.path, {**rest, **halves}, (*table.notes, f"{nested!r} is read as response_0 and response_1"))

@@ -200,5 +200,7 @@ def _said(cell: Any) -> str:
     if isinstance(cell, str):
         return cell.strip()
     if is_messages(cell):
-        return "\n".join(str(message.get("content", message.get("value"))) for message in cell)
+        return "\n".join(
+            str(message.get("content", message.get("value"))) for message in cell if isinstance(message, Mapping)
+        )
     return ""

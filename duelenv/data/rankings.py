@@ -52,7 +52,7 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
     Raises:
         UserError: Lists of unequal length; two columns of one name.
     """
-    mapped = any(isinstance(one, Mapping) for value in table[column] for one in (value or ())[:1])
+    mapped = any(isinstance(one, Mapping) for value in table[column] for one in _listed(value)[:1])
     beside = [
         name
         for name in table
@@ -64,7 +64,7 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
     records: list[dict[str, Any]] = []
     for row in range(table.num_rows):
         shared = {name: table[name][row] for name in table if name != column and name not in beside}
-        responses = table[column][row] or []
+        responses = _listed(table[column][row])
         lists = {name: table[name][row] for name in beside}
         for name, values in lists.items():
             if len(values) != len(responses):
@@ -87,10 +87,14 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
     return Table(table.path, columns, table.notes), notes
 
 
+def _listed(cell: Any) -> list[Any]:
+    return cell if isinstance(cell, list) else []
+
+
 def _negative(rank: Any) -> Any:
     try:
         return -float(rank)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return rank  # which the score's own check names
 
 

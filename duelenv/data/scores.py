@@ -62,7 +62,7 @@ def numbers(table: Table, name: str) -> NDArray[np.float64]:
     for row, value in enumerate(values):
         try:
             result[row] = value
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             result[row] = math.nan
         if not math.isfinite(result[row]):
             raise UserError(
