@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 
 from duelenv.data.tables import Table
 from duelenv.ground.errors import UserError
 
-PROMPT_NAMES = ("prompt", "instruction", "question", "query", "input", "context")
+PROMPT_NAMES = (
+    *("prompt", "instruction", "question", "query", "input", "context", "history", "conversations", "conversation"),
+    *("messages", "dialogue", "dialog", "trajectory", "problem", "post", "article", "full_text", "prompt_text", "info"),
+)
+SYSTEM_NAMES = ("system", "system_prompt", "system_message")
 RESPONSE_NAMES = ("response", "output", "completion", "answer", "text", "generation")
-SCORE_NAMES = ("score", "utility", "reward", "rating", "p_beats_reference", "preference", "win_rate")
+SCORE_NAMES = (
+    *("score", "utility", "reward", "rating", "p_beats_reference", "preference", "win_rate"),
+    *("overall_score", "helpfulness", "pm_score"),
+)
 RESPONDER_NAMES = ("responder", "generator", "model", "model_name", "source_model")
-CHOSEN_SCORE_NAMES = ("chosen_score", "score_chosen", "chosen_rating")
-REJECTED_SCORE_NAMES = ("rejected_score", "score_rejected", "rejected_rating")
+CHOSEN_NAMES = (
+    *("chosen", "chosen_response", "preferred", "preferred_response", "better_response", "accepted", "y_w"),
+    *("response_j", "positive", "winner_response", "better"),
+)
+REJECTED_NAMES = (
+    *("rejected", "rejected_response", "dispreferred", "dispreferred_response", "worse_response", "refused", "y_l"),
+    *("response_k", "negative", "loser_response", "worse"),
+)
+CHOSEN_SCORE_NAMES = ("chosen_score", "score_chosen", "chosen_rating", "rating_chosen", "chosen_avg_rating")
+REJECTED_SCORE_NAMES = ("rejected_score", "score_rejected", "rejected_rating", "rating_rejected", "rejected_avg_rating")
+TIE_NAMES = ("tie", "is_tie")
+
+_TELLING = {
+    *PROMPT_NAMES,
+    *SYSTEM_NAMES,
+    *RESPONSE_NAMES,
+    *SCORE_NAMES,
+    *CHOSEN_SCORE_NAMES,
+    *REJECTED_SCORE_NAMES,
+    *TIE_NAMES,
+    *("label", "labels", "choice", "winner", "votes", "margin", "rank", "better_response_id", "safer_response_id"),
+}
+"""Names whose columns nobody expects to be passed over."""
+
+
+def plain(name: str) -> str:
+    """Return a name as the usual ones are written: `chosen-rating` and `Chosen Rating` are `chosen_rating`."""
+    return re.sub(r"[^a-z0-9_]+", "_", name.lower())
 
 
 def named_column(table: Table, meaning: str, name: str) -> str:
@@ -30,15 +64,25 @@ def named_column(table: Table, meaning: str, name: str) -> str:
 
 
 def find_column(table: Table, meaning: str, name: str | None, usual: Sequence[str]) -> str | None:
-    """Return the column `name`, or without one the first that has a usual name in any case, or None.
+    """Return the column `name`, or without one the first that has a usual name in any spelling, or None.
 
     Raises:
-        UserError: The table has no column `name`.
+        UserError: The table has no column `name`, or two have the usual name.
     """
     if name is not None:
         return named_column(table, meaning, name)
-    by_lower = {column.lower(): column for column in reversed(list(table))}
-    return next((by_lower[candidate] for candidate in usual if candidate in by_lower), None)
+    for candidate in usual:
+        found = [column for column in table if plain(column) == candidate]
+        if candidate in found:
+            found = [candidate]
+        if len(found) > 1:
+            raise UserError(
+                f"{table.path} has the columns {' and '.join(map(repr, found))}; name the {meaning} column with "
+                f"{meaning}=.."
+            )
+        if found:
+            return found[0]
+    return None
 
 
 def require_column(table: Table, meaning: str, name: str | None, usual: Sequence[str]) -> str:
@@ -54,3 +98,25 @@ def require_column(table: Table, meaning: str, name: str | None, usual: Sequence
             f"expected one of {', '.join(usual)}, or name it with {meaning}=.."
         )
     return found
+
+
+def is_blank(value: object) -> bool:
+    """Whether a cell holds nothing: null, NaN, or text, a list or a mapping without content."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip()) or value in ([], {}, ())
+
+
+def passed_over(table: Table, read: Collection[str | None]) -> list[str]:
+    """Return what to say of columns that were not read though their names tell that they matter."""
+    heads = {name.partition(".")[0] for name in read if name}
+    unread = [name for name in table if name not in heads and plain(name) in _TELLING]
+    unread = [name for name in unread if not all(map(is_blank, table[name]))]
+    return [f"not read: {', '.join(unread)}"] if unread else []
+
+
+def reading(table: Table, meanings: Iterable[tuple[str, str | None]]) -> str:
+    """Return in words which column was taken for what, and which were not read."""
+    taken = [(meaning, name) for meaning, name in meanings if name]
+    heads = {part.partition(".")[0] for _, name in taken for part in [name, *name.split("+")]}
+    unread = [name for name in table if name not in heads]
+    words = [f"{meaning} from {name}" for meaning, name in taken]
+    return "; ".join(words + ([f"not read: {', '.join(unread)}"] if unread else []))

@@ -1,23 +1,44 @@
-r"""Text from the cells of a table: plain strings, lists of messages, and dialogues that two responses share.
+r"""Text and messages from the cells of a table, and what a prompt and two responses to it share.
 
-A dialogue in text is written as HH-RLHF writes it, "Human: ...\n\nAssistant: ...". Not for chat templates: what a model
-reads is the policy's affair.
+How a dialogue is written is in `duelenv.ground.dialogue`. Not for chat templates: what a model reads is the policy's
+affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ast
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from duelenv.data.tables import Place
+from duelenv.data.columns import is_blank
+from duelenv.data.tables import Place, Table
+from duelenv.ground.dialogue import (
+    ASSISTANT,
+    Message,
+    is_messages,
+    prompt_text,
+    read_messages,
+    response_text,
+    to_messages,
+)
 from duelenv.ground.errors import UserError
 
-ASSISTANT = "\n\nAssistant:"
-_SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
+Side = str | list[Message]
+"""What one side of a pair holds: text, or messages."""
+
+_TEXT_KEYS = ("content", "value", "text", "full_text", "response", "answer", "output", "completion")
+_TURN_MARKS = re.compile(
+    r"\n\nAssistant:|<\|im_start\|>assistant\n|<\|start_header_id\|>assistant<\|end_header_id\|>\n\n|"
+    r"<start_of_turn>model\n|<\|assistant\|>\n?|### ?(?:Assistant|Response):|\[/INST\]"
+)
+"""Where the assistant's turn begins in dialogues written as text: HH-RLHF's mark, and those of chat templates."""
+_IN_A_WORD = re.compile(r"['\u2019_-]?\w|[.,]\d")
 
 
 def text_of(value: Any, name: str, place: Place) -> str:
-    """Return a cell's text: a string, or messages {"role", "content"} as a dialogue.
+    """Return the text of a response's cell: a string, messages, or a mapping with one text in it.
 
     Args:
         value: What the cell holds.
@@ -27,46 +48,150 @@ def text_of(value: Any, name: str, place: Place) -> str:
     Raises:
         UserError: It holds something else.
     """
+    side = side_of(value, name, place)
+    return side if isinstance(side, str) else response_text(side)
+
+
+def side_of(value: Any, name: str, place: Place) -> Side:
+    """Return a cell as text or messages.
+
+    Raises:
+        UserError: It holds something else.
+    """
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value and all(isinstance(message, Mapping) for message in value):
-        return _dialogue(value, name, place)
+    if isinstance(value, Mapping):
+        if ("role" in value and "content" in value) or ("from" in value and "value" in value):
+            return read_messages([value], name, place)
+        texts = [key for key in _TEXT_KEYS if isinstance(value.get(key), str)]
+        if len(texts) == 1:
+            return str(value[texts[0]])
+    elif isinstance(value, list) and value:
+        return read_messages(value, name, place)
     found = "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
     raise UserError(f"{place} has {found} in {name!r}, expected text; fill it in or remove the row")
 
 
+def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
+    """Return a table whose columns of messages written as text, as CSV holds them, are messages, and what to say of it.
+
+    A column is taken so where every text in it is a list of messages in JSON or as Python prints it; and all named
+    columns together where every text in them is a list of turns in JSON, as many in all of a row.
+    """
+    found: dict[str, list[Any]] = {}
+    turns: dict[str, list[Any]] = {}
+    for name in names:
+        cells = [None if is_blank(cell) else cell for cell in table[name]]
+        if not all(cell is None or (isinstance(cell, str) and cell.lstrip()[:1] == "[") for cell in cells):
+            continue
+        values = [None if cell is None else _parsed(cell) for cell in cells]
+        given = [value for value, cell in zip(values, cells, strict=True) if cell is not None]
+        if given and all(map(is_messages, given)):
+            found[name] = values
+        elif given and all(_is_turns(value) for value in given):
+            turns[name] = values
+    if set(turns) == set(names):
+        rows = zip(*turns.values(), strict=True)
+        if all(len({len(cell or ()) for cell in row}) == 1 for row in rows):
+            found |= turns
+    if not found:
+        return table, []
+    notes = [f"the text in {' and '.join(map(repr, found))} is read as the lists that it spells"]
+    return Table(table.path, {**table, **found}, table.notes), notes
+
+
+def _parsed(cell: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        parse: Callable[[str], Any] = read  # type: ignore[assignment]
+        try:
+            return parse(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _is_turns(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(turn is None or isinstance(turn, str) for turn in value)
+
+
+def joined_turns(prompt: Any, response: Any) -> list[dict[str, str]] | None:
+    """Return the conversation of a list of the user's turns and as many of the assistant's; None if these are none."""
+    if not _is_turns(prompt) or not _is_turns(response) or len(prompt) != len(response):
+        return None
+    return [
+        {"role": role, "content": text or ""}
+        for turns in zip(prompt, response, strict=True)
+        for role, text in zip(("user", "assistant"), turns, strict=True)
+    ]
+
+
+# A prompt and two responses -------------------------------------------------------------------------------------------
+
+
 def split_messages(
-    prompt: Any, chosen: Sequence[Any], rejected: Sequence[Any], names: tuple[str | None, str, str], place: Place
+    prompt: Side | None,
+    chosen: Sequence[Message],
+    rejected: Sequence[Message],
+    names: tuple[str | None, str, str],
+    place: Place,
 ) -> tuple[str, str, str]:
     """Return the prompt and the two responses of two lists of messages.
 
     Args:
-        prompt: The prompt's cell: text, messages, or None without a column of prompts.
+        prompt: The prompt's text or messages, or None without a column of prompts.
         chosen: Messages of the preferred side.
         rejected: Messages of the other side.
         names: Columns of the three; None without a column of prompts.
         place: Their row.
 
     Raises:
-        UserError: There is no prompt, neither given nor shared; a message lacks its role or content.
+        UserError: There is no prompt, neither given nor shared; or both are there and have nothing in common.
     """
     prompt_name, chosen_name, rejected_name = names
-    shared = 0
-    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
-        shared += 1
-    if prompt_name is None and shared == 0:
+    number = 0
+    while number < min(len(chosen), len(rejected)) - 1 and chosen[number] == rejected[number]:
+        number += 1
+    while number and chosen[number - 1].role == "assistant":
+        number -= 1  # they differ in what the user said next: the response begins before
+    shared = list(chosen[:number])
+    if prompt is None and not shared:
         raise UserError(
             f"{place}: {chosen_name!r} and {rejected_name!r} share no first message, so there is no prompt; "
             "name a column with prompt=.."
         )
-    given = prompt
-    if shared and (prompt_name is None or isinstance(prompt, str)):
-        # A prompt in words beside whole conversations repeats one of their messages.
-        given = chosen[:shared]
-    text = text_of(given, prompt_name or chosen_name, place)
-    if isinstance(given, list) and len(given) > 1:
-        text += ASSISTANT  # whose turn it is, as in the dialogues that come as text
-    return text, _dialogue(chosen[shared:], chosen_name, place), _dialogue(rejected[shared:], rejected_name, place)
+    for side, name in ((chosen, chosen_name), (rejected, rejected_name)):
+        if side[number].role != "assistant":
+            raise UserError(
+                f"{place} has a turn of {side[number].role!r} in {name!r} where the assistant's response is expected; "
+                "both sides need the same prompt: remove the row"
+            )
+    responses = response_text(chosen[number:]), response_text(rejected[number:])
+    if not shared and isinstance(prompt, str):
+        return prompt, *responses
+    start = shared
+    if prompt is not None:
+        given = [
+            Message(role, text.strip()) for role, text in (to_messages(prompt) if isinstance(prompt, str) else prompt)
+        ]
+        start = _overlaid(given, shared)
+        if not start:
+            raise UserError(
+                f"{place} has a prompt in {prompt_name!r} that is none of the first messages of {chosen_name!r} and "
+                f"{rejected_name!r}; keep one of the two"
+            )
+    return prompt_text(start, prompt_name or chosen_name, place), *responses
+
+
+def _overlaid(given: list[Message], shared: list[Message]) -> list[Message]:
+    """Return the dialogue that two parts of it, which may repeat each other, make; empty if they do not fit."""
+    if all(message in shared for message in given):
+        return shared
+    if all(message in given for message in shared):
+        return given
+    for size in range(min(len(given), len(shared)) - 1, -1, -1):
+        if given[len(given) - size :] == shared[:size] and (size or given[-1].role != "user"):
+            return given + shared[size:]
+    return []
 
 
 def split_dialogues(chosen: str, rejected: str, names: tuple[str, str], place: Place) -> tuple[str, str, str]:
@@ -77,31 +202,67 @@ def split_dialogues(chosen: str, rejected: str, names: tuple[str, str], place: P
     Raises:
         UserError: They share no such turn.
     """
-    length = next(
-        (at for at, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
-        min(len(chosen), len(rejected)),
-    )
-    turn = chosen.rfind(ASSISTANT, 0, length)
-    if turn < 0:
+    end = last_shared_turn(chosen, rejected)
+    if not end:
         raise UserError(
             f"{place}: {names[0]!r} and {names[1]!r} are not dialogues that share an 'Assistant:' turn, "
             "so there is no prompt; name a column with prompt=.."
         )
-    end = turn + len(ASSISTANT)
     return chosen[:end].strip(), chosen[end:].strip(), rejected[end:].strip()
 
 
-def _dialogue(messages: Sequence[Any], name: str, place: Place) -> str:
-    r"""Return one message's content, or several messages as "Human: ...\n\nAssistant: ..."."""
-    turns: list[tuple[str, str]] = []
-    for message in messages:
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if not isinstance(content, str) or "role" not in message:
-            raise UserError(
-                f"{place} has a message without role and content in {name!r}; "
-                'give messages as {"role": ..., "content": ...}'
-            )
-        turns.append((str(message["role"]), content.strip()))
-    if len(turns) == 1:
-        return turns[0][1]
-    return "\n\n".join(f"{_SPEAKERS.get(role, role)}: {content}" for role, content in turns)
+def last_shared_turn(chosen: str, rejected: str) -> int:
+    """Return where the assistant's last turn that two dialogues share begins, or 0."""
+    marks = list(_TURN_MARKS.finditer(chosen, 0, shared_length(chosen, rejected)))
+    return marks[-1].end() if marks else 0
+
+
+def shared_length(first: str, second: str) -> int:
+    """Return how many characters two texts share at their beginning."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
+
+
+def shared_words(chosen: str, rejected: str) -> int:
+    """Return the length of what two texts share at their beginning, up to the last end of a word."""
+    length = shared_length(chosen, rejected)
+    while length and (
+        not all(_is_boundary(text, length) for text in (chosen, rejected)) or chosen[length - 1].isspace()
+    ):
+        length -= 1
+    return length
+
+
+def after_prompt(prompt: str, response: str) -> str | None:
+    """Return what follows the prompt in a response that repeats it, or None where it does not.
+
+    White space may differ. The prompt must end where a word ends, and something must follow.
+    """
+    position = 0
+    for number, word in enumerate(prompt.split()):
+        start = position
+        while position < len(response) and response[position].isspace():
+            position += 1
+        if (number and position == start) or not response.startswith(word, position):
+            return None
+        position += len(word)
+    if not position or not _is_boundary(response, position):
+        return None
+    return response[position:].strip() or None
+
+
+def _is_boundary(text: str, position: int) -> bool:
+    inside = position and (text[position - 1].isalnum() or text[position - 1] == "_")
+    return not (inside and _IN_A_WORD.match(text, position))
+
+
+def is_bare_word(prompt: str) -> bool:
+    """Whether a prompt is a single word, with which answers may begin by themselves."""
+    return len(prompt.split()) == 1 and prompt.strip().replace("_", "a").isalnum()
+
+
+def in_one_form(prompt: str) -> str:
+    """Return a prompt's text, without the white space around it if it is a dialogue."""
+    text = prompt.strip()
+    return text if text.endswith(ASSISTANT) else prompt

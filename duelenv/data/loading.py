@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from duelenv.data.pairs import load_pairs
+from duelenv.data.pairs import holds_pairs, load_pairs
 from duelenv.data.pool import PAIR_MARGIN, Pool
 from duelenv.data.responses import load_responses
 from duelenv.data.tables import read_table
@@ -14,19 +13,22 @@ from duelenv.ground.errors import UserError
 _RESPONSE_SETTINGS = frozenset(load_responses.__kwdefaults__ or ())
 _PAIR_SETTINGS = frozenset(load_pairs.__kwdefaults__ or ()) | {"margin"}
 
+_ONLY_PAIRS = {"chosen", "rejected", "first", "second", "label"}
 
-def load_pool(path: str | Path, **settings: Any) -> Pool:
-    """Read a pool from a table of responses or, where it has chosen and rejected columns, of pairs.
+
+def load_pool(path: Any, **settings: Any) -> Pool:
+    """Read a pool from a table of responses or, where it has two responses a row, of pairs.
 
     Args:
-        path: The file.
+        path: A file, or a table in memory, as `read_table` takes them.
         settings: Those of `load_responses`, or those of `load_pairs` and `margin`.
 
     Raises:
         UserError: As both loaders do, and for a setting that the loader in question does not have.
     """
     table = read_table(path)
-    pairs = {"chosen", "rejected"} & set(settings) or {"chosen", "rejected"} <= set(table)
+    of_pairs = bool(_ONLY_PAIRS & set(settings))
+    pairs = of_pairs or (holds_pairs(table) and not {"response"} & set(settings))
     known = _PAIR_SETTINGS if pairs else _RESPONSE_SETTINGS
     unknown = sorted(set(settings) - known)
     if unknown:

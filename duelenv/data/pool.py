@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +30,8 @@ class Pool:
         rows: int64 [P, K], the table's row that each response comes from, so that an array with one
             line for each row of the table (embeddings) finds its place whatever was dropped.
         num_rows: Rows of the table, dropped ones included.
-        notes: One sentence for everything that was dropped.
+        notes: One sentence for everything that was dropped or guessed.
+        reading: Which columns of the table were taken for what.
     """
 
     prompts: tuple[str, ...]
@@ -39,6 +41,7 @@ class Pool:
     rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     num_rows: int = 0
     notes: tuple[str, ...] = ()
+    reading: str = ""
 
     def __post_init__(self) -> None:
         responses = _object_matrix(self.responses)
@@ -85,6 +88,32 @@ class Pool:
         """Responses K of each prompt."""
         return int(self.responses.shape[1])
 
+    def pairs(self) -> Pairs:
+        """Return every two responses to a prompt that differ in utility as a pair, with the difference as its margin.
+
+        Raises:
+            UserError: No two differ.
+        """
+        found = [
+            (prompt, *(pair if self.utilities[prompt, pair[0]] > self.utilities[prompt, pair[1]] else pair[::-1]))
+            for prompt in range(self.num_prompts)
+            for pair in itertools.combinations(range(self.num_responses), 2)
+            if self.utilities[prompt, pair[0]] != self.utilities[prompt, pair[1]]
+        ]
+        if not found:
+            raise UserError("all responses to a prompt have the same utility, so that no pair has a better one")
+        prompts, better, worse = (list(column) for column in zip(*found, strict=True))
+        return Pairs(
+            prompts=tuple(self.prompts[prompt] for prompt in prompts),
+            chosen=tuple(self.responses[prompts, better]),
+            rejected=tuple(self.responses[prompts, worse]),
+            margins=self.utilities[prompts, better] - self.utilities[prompts, worse],
+            rows=np.arange(len(found), dtype=np.int64),
+            num_rows=len(found),
+            notes=self.notes,
+            reading=self.reading,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
@@ -96,9 +125,12 @@ class Pairs:
         rejected: The N others.
         margins: float64 [N], the difference of recorded scores, chosen minus rejected; None where
             only the choice is recorded.
+        labels: float64 [N] in [0.5, 1], the share of the recorded answers that preferred the chosen response: 1 where
+            there was one answer, 0.5 a tie, of which chosen is the first. None where every one is 1.
         rows: int64 [N], the table's row of each pair.
         num_rows: Rows of the table, dropped ones included.
-        notes: One sentence for everything that was dropped.
+        notes: One sentence for everything that was dropped or guessed.
+        reading: Which columns of the table were taken for what.
     """
 
     prompts: tuple[str, ...]
@@ -108,6 +140,8 @@ class Pairs:
     rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     num_rows: int = 0
     notes: tuple[str, ...] = ()
+    labels: NDArray[np.float64] | None = None
+    reading: str = ""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -120,14 +154,18 @@ class Pairs:
 
         Args:
             margin: Utility difference of every pair where no scores are recorded; the chosen
-                response then wins a duel with probability sigma(margin) under the logistic link.
-                With recorded scores their difference stands instead.
+                response then wins a duel with probability sigma(margin) under the logistic link, or with the recorded
+                share of answers where that is less (1/2 for a tie). With recorded scores their difference stands
+                instead.
 
         Raises:
             UserError: `margin` is not a positive number.
         """
         checks.number("margin", margin, above=0.0)
         difference = np.full(len(self), margin) if self.margins is None else self.margins
+        if self.margins is None and self.labels is not None:
+            with np.errstate(divide="ignore"):
+                difference = np.minimum(margin, np.log(self.labels / (1.0 - self.labels)))
         responses = np.array([self.chosen, self.rejected], dtype=object).T
         return Pool(
             prompts=self.prompts,
@@ -136,6 +174,7 @@ class Pairs:
             rows=np.stack([2 * self.rows, 2 * self.rows + 1], axis=1),
             num_rows=2 * self.num_rows,
             notes=self.notes,
+            reading=self.reading,
         )
 
 

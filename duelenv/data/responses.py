@@ -5,19 +5,21 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from duelenv.data import columns, scores
-from duelenv.data.dialogues import text_of
+from duelenv.data.dialogues import after_prompt, decoded, is_bare_word, text_of
 from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_prompt
 from duelenv.data.pool import Pool
+from duelenv.data.prompts import Prompts
+from duelenv.data.rankings import nested_column, one_a_row, refuse_trees
 from duelenv.data.scores import Transform
 from duelenv.data.tables import Table, read_table
 from duelenv.ground import checks
 from duelenv.ground.checks import one_of
+from duelenv.ground.dialogue import prompt_text
 from duelenv.ground.errors import UserError
 
 Groups = Mapping[str, list[tuple[int, str]]]
@@ -25,7 +27,7 @@ Groups = Mapping[str, list[tuple[int, str]]]
 
 
 def load_responses(
-    path: str | Path | Table,
+    path: Any,
     *,
     prompt: str | None = None,
     response: str | None = None,
@@ -38,7 +40,7 @@ def load_responses(
     empty: OnFault = "error",
     duplicates: OnFault = "error",
 ) -> Pool:
-    """Read a table with one response a row.
+    """Read a table with one response a row, or with all responses to a prompt in a list.
 
     Rows with the same prompt text belong together; they need not be adjacent. K is `num_responses`,
     or the most frequent number of responses a prompt has (the larger one of two equally frequent).
@@ -47,9 +49,10 @@ def load_responses(
     nor on their score.
 
     Args:
-        path: A .parquet, .jsonl, .jsonl.gz, .csv or .csv.gz file, or what `read_table` made of one.
-        prompt: Column of prompts: strings, or lists of messages {"role", "content"}. Here and below
-            None takes the first column with a usual name (`PROMPT_NAMES` and the like in `duelenv.data.columns`).
+        path: A file, or a table in memory, as `read_table` takes them.
+        prompt: Column of prompts, or several joined by "+" (`duelenv.data.prompts`): strings, or lists of messages
+            {"role", "content"}. Here and below None takes the first column with a usual name (`PROMPT_NAMES` and the
+            like in `duelenv.data.columns`).
         response: Column of responses.
         score: Column of scores, larger is better.
         responder: Column that names who wrote the response; the usual names are optional.
@@ -75,24 +78,42 @@ def load_responses(
     if num_responses is not None:
         checks.integer("num_responses", num_responses, low=2)  # a duel needs two
     table = read_table(path)
-    prompt = columns.require_column(table, "prompt", prompt, columns.PROMPT_NAMES)
+    refuse_trees(table)
+    notes = list(table.notes)
+    nested = nested_column(table, response)
+    if nested is not None:
+        table, said = one_a_row(table, nested)
+        notes += said
+        response = None
     response = columns.require_column(table, "response", response, columns.RESPONSE_NAMES)
+    score = columns.find_column(table, "score", score, columns.SCORE_NAMES) or _verdict(table, notes)
     score = columns.require_column(table, "score", score, columns.SCORE_NAMES)
     responder = columns.find_column(table, "responder", responder, columns.RESPONDER_NAMES)
+    listed = [name for name in table if columns.plain(name) in columns.PROMPT_NAMES]
+    table, said = decoded(table, [*listed, response])
+    prompts = Prompts(table, prompt, [name for name in (response, score, responder) if name])
+    prompt = prompts.name or columns.require_column(table, "prompt", None, columns.PROMPT_NAMES)
+    notes += [*said, *prompts.notes]
     utilities = scores.utilities(table, score, transform=transform, clip=clip, temperature=temperature)
     responders = None if responder is None else np.array([str(name) for name in table[responder]], dtype=object)
 
     faults: Counter[str] = Counter()
     seen: dict[tuple[Any, ...], int] = {}
     groups: dict[str, list[tuple[int, str]]] = {}
-    for row, cells in enumerate(zip(table[prompt], table[response], strict=True)):
+    for row, cell in enumerate(table[response]):
         place = table.place(row)
-        start = text_of(cells[0], prompt, place)
-        text = text_of(cells[1], response, place)
+        given = prompts[row]
+        start = given if isinstance(given, str) else prompt_text(given or [], prompt, place)
         require_prompt(start, prompt, place)
-        if not text.strip() and is_dropped(empty, "empty", f"{place} has an empty {response!r}"):
+        if cell is None:
+            fault = f"{place} has nothing in {response!r}, expected text"
+        else:
+            text = text_of(cell, response, place)
+            fault = "" if text.strip() else f"{place} has an empty {response!r}"
+        if fault and is_dropped(empty, "empty", fault):
             faults["an empty response"] += 1
             continue
+        text = "" if cell is None else text
         earlier = seen.setdefault((start, text, utilities[row], None if responders is None else responders[row]), row)
         if earlier != row and is_dropped(
             duplicates, "duplicates", f"{place} repeats prompt, response and score of row {earlier}"
@@ -100,12 +121,14 @@ def load_responses(
             faults["a repeated row"] += 1
             continue
         groups.setdefault(start, []).append((row, text))
-    notes = [f"{count} of {table.num_rows} rows dropped for {fault}" for fault, count in faults.items()]
+    lost = [f"{count} of {table.num_rows} rows dropped for {fault}" for fault, count in faults.items()]
     if not groups:
-        raise UserError(f"{table.path} has no rows left; {'; '.join(notes)}")
+        raise UserError(f"{table.path} has no rows left; {'; '.join(lost)}")
 
     kept, dropped = _equal_sizes(groups, num_responses, prompt, table)
-    notes += dropped
+    kept, cut = _without_prompts(kept)
+    read = [*prompts.columns, response, score, responder]
+    notes += [*lost, *dropped, *cut, *columns.passed_over(table, read)]
     announce(table.path, notes)
 
     rows = np.array([[row for row, _ in members] for members in kept.values()], np.int64)
@@ -117,7 +140,33 @@ def load_responses(
         rows=rows,
         num_rows=table.num_rows,
         notes=tuple(notes),
+        reading=columns.reading(
+            table, [("prompt", prompt), ("response", response), ("score", score), ("responder", responder)]
+        ),
     )
+
+
+def _verdict(table: Table, notes: list[str]) -> str | None:
+    """The column of true and false labels that single responses have for KTO, which can stand as a score."""
+    name = columns.find_column(table, "score", None, ("label", "labels"))
+    if name is None or not all(isinstance(value, bool) or columns.is_blank(value) for value in table[name]):
+        return None
+    notes.append(f"the score is {name!r}: 1 for true, 0 for false")
+    return name
+
+
+def _without_prompts(groups: Groups) -> tuple[Groups, list[str]]:
+    """Return the groups with the prompt cut off where all responses begin with it, and a note that counts them."""
+    result: dict[str, list[tuple[int, str]]] = {}
+    cut = 0
+    for start, members in groups.items():
+        after = [after_prompt(start, text) for _, text in members]
+        if is_bare_word(start) or not all(after):
+            result[start] = members
+            continue
+        result[start] = [(row, text or "") for (row, _), text in zip(members, after, strict=True)]
+        cut += 1
+    return result, [f"all responses to {cut} of {len(groups)} prompts began with it, and it was cut off"] if cut else []
 
 
 def _equal_sizes(groups: Groups, num_responses: int | None, prompt: str, table: Table) -> tuple[Groups, list[str]]:
@@ -147,5 +196,9 @@ def _choose(prompt: str, members: list[tuple[int, str]], size: int) -> list[tupl
     """Return `size` members, chosen by their texts alone: tables are often sorted by score."""
     if len(members) == size:
         return members
-    ranked = sorted(members, key=lambda member: (zlib.crc32(f"{prompt}\0{member[1]}".encode()), member[1]))
+
+    def checksum(member: tuple[int, str]) -> tuple[int, str]:
+        return zlib.crc32(f"{prompt}\0{member[1]}".encode(errors="surrogatepass")), member[1]
+
+    ranked = sorted(members, key=checksum)
     return sorted(ranked[:size])

@@ -1,0 +1,103 @@
+"""Tables that hold all responses to a prompt in one row, as tables of one response a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from duelenv.data.columns import RESPONDER_NAMES, RESPONSE_NAMES, SCORE_NAMES, is_blank, plain
+from duelenv.data.tables import Table
+from duelenv.ground.errors import UserError
+
+_NESTED = ("answers", "responses", "completions", "candidates", "outputs", "generations", "summaries", "texts")
+_SCORES = ("scores", "ratings", "rewards", "utilities", "score", "rating")
+_RANKS = ("ranks", "rankings", "ranking", "rank")
+_WRITERS = ("models", "model_names", "responders", "generators", "model", "responder")
+RANK = "rank"
+
+
+def nested_column(table: Table, name: str | None = None) -> str | None:
+    """Return the column that holds several responses a row, or None."""
+    for column in [name] if name else table:
+        if column in table and (name or plain(column) in _NESTED):
+            values = [value for value in table[column] if not is_blank(value)]
+            if values and all(isinstance(value, list) for value in values):
+                flat = all(isinstance(one, str) for value in values for one in value)
+                told = all(isinstance(one, Mapping) and "role" not in one for value in values for one in value)
+                if flat or told:
+                    return column
+    return None
+
+
+def refuse_trees(table: Table) -> None:
+    """Refuse a table whose rows are messages of a tree, as OpenAssistant's are.
+
+    Raises:
+        UserError: It is one.
+    """
+    nodes = any(isinstance(value, Mapping) and "replies" in value for name in table for value in table[name][:1])
+    if {"parent_id", "message_id"} <= set(table) or "replies" in table or nodes:
+        raise UserError(
+            f"{table.path} holds trees of messages; write a row for each pair of replies to one message, with prompt, "
+            "chosen and rejected, or for each reply with its rank as score"
+        )
+
+
+def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
+    """Return a table with a row for each of the responses in `column`, and what to say of it.
+
+    The other columns are repeated. Of responses that are mappings, the keys become columns; of lists of texts, lists of
+    equal length beside them (scores, ranks, models) do. Minus the rank becomes the score, as 1 is the best.
+
+    Raises:
+        UserError: Lists of unequal length; two columns of one name.
+    """
+    mapped = any(isinstance(one, Mapping) for value in table[column] for one in (value or ())[:1])
+    beside = [
+        name
+        for name in table
+        if name != column
+        and not mapped
+        and plain(name) in (*_SCORES, *_RANKS, *_WRITERS)
+        and all(isinstance(value, list) for value in table[name])
+    ]
+    records: list[dict[str, Any]] = []
+    for row in range(table.num_rows):
+        shared = {name: table[name][row] for name in table if name != column and name not in beside}
+        responses = table[column][row] or []
+        lists = {name: table[name][row] for name in beside}
+        for name, values in lists.items():
+            if len(values) != len(responses):
+                raise UserError(
+                    f"{table.place(row)} has {len(responses)} in {column!r} and {len(values)} in {name!r}, expected "
+                    "one for each response; correct it"
+                )
+        for number, response in enumerate(responses):
+            own = dict(response) if isinstance(response, Mapping) else {"response": response}
+            own |= {_singular(name): values[number] for name, values in lists.items()}
+            records.append({**{name: value for name, value in shared.items() if name not in own}, **own})
+    names = list(dict.fromkeys(name for record in records for name in record))
+    columns = {name: [record.get(name) for record in records] for name in names}
+    notes = [f"each of the responses in {column!r} is read as a row"]
+    ranks = next((name for name in names if plain(name) in _RANKS), None)
+    has_score = any(plain(name) in SCORE_NAMES and name not in table for name in names)
+    if ranks is not None and not has_score:
+        columns["score"] = [_negative(value) for value in columns.pop(ranks)]
+        notes.append(f"the score is minus {ranks!r}: 1 is the best")
+    return Table(table.path, columns, table.notes), notes
+
+
+def _negative(rank: Any) -> Any:
+    try:
+        return -float(rank)
+    except (TypeError, ValueError):
+        return rank  # which the score's own check names
+
+
+def _singular(name: str) -> str:
+    bare = plain(name)
+    if bare in _RANKS:
+        return RANK
+    if bare in _SCORES:
+        return SCORE_NAMES[0]
+    return RESPONDER_NAMES[2] if bare in _WRITERS else RESPONSE_NAMES[0]
