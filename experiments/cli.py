@@ -106,6 +106,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="begin with the answers of another run, or of an export of its labels: they are not asked again",
     )
+    run.add_argument(
+        "--dry",
+        action="store_true",
+        help="say what it will ask, cost and take in memory, disk and time, by a short probe; ask and write nothing",
+    )
     run.add_argument("--jobs", metavar="N", help="cells that run at the same time (default: one per core)")
     run.set_defaults(run=_run)
 
@@ -217,6 +222,11 @@ def _run(arguments: argparse.Namespace) -> int:
         overrides.append(f"jobs={arguments.jobs}")
     config = load(arguments.config, overrides)
     directory = arguments.output or _default_directory(config, arguments.config, arguments.overrides)
+    if arguments.dry:
+        from duelenv.experiments.dry import dry_run
+
+        print(dry_run(config, directory))
+        return 0
     from duelenv.experiments.regret import tables
     from duelenv.experiments.report import write_report
     from duelenv.experiments.results import Results
