@@ -132,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
         "--pairs", action="store_true", help="export prompt, chosen, rejected, margin and tie instead of duels"
     )
     labels.add_argument(
+        "--trl",
+        action="store_true",
+        help="export prompt, chosen and rejected alone, without ties, as TRL's trainers read them",
+    )
+    labels.add_argument(
         "--import",
         metavar="FILE",
         type=Path,
@@ -274,8 +279,11 @@ def _labels(arguments: argparse.Namespace) -> int:
     from duelenv.experiments.runner import open_run
 
     config, folder = open_run(arguments.directory), RunFolder(arguments.directory)
-    if arguments.pairs and arguments.export is None:
-        raise UserError("'--pairs' says what is exported: name the file with --export FILE")
+    for form in ("pairs", "trl"):
+        if getattr(arguments, form) and arguments.export is None:
+            raise UserError(f"'--{form}' says what is exported: name the file with --export FILE")
+    if arguments.pairs and arguments.trl:
+        raise UserError("'--pairs' and '--trl' are two forms of an export: leave one of them out")
     if arguments.taken is not None:
         from duelenv.experiments.answers import take_in
 
@@ -307,7 +315,12 @@ def _labels(arguments: argparse.Namespace) -> int:
         said = "" if row["win"] is None else f" (the source said {row['win']:.3g}, tie {row['tie']:.3g})"
         print(f"  {'label':<7}{'none' if row['label'] is None else format(row['label'], 'g')}{said}")
     if arguments.export is not None:
-        written = labels.preferences_of(table) if arguments.pairs else table
+        written = table
+        if arguments.pairs:
+            written = labels.preferences_of(table)
+        elif arguments.trl:
+            chat = config.policy is not None and bool(config.policy.settings.get("chat_template", False))
+            written = labels.trl_preferences_of(table, chat=chat)
         labels.write_table(written, arguments.export)
         print(f"\n{len(written):,} rows written to {printable(str(arguments.export))}")
     return 0
