@@ -106,6 +106,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="begin with the answers of another run, or of an export of its labels: they are not asked again",
     )
+    run.add_argument(
+        "--dry",
+        action="store_true",
+        help="say what it will ask, cost and take in memory, disk and time, by a short probe; ask and write nothing",
+    )
     run.add_argument("--jobs", metavar="N", help="cells that run at the same time (default: one per core)")
     run.set_defaults(run=_run)
 
@@ -125,6 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--export", metavar="FILE", type=Path, help="write the duels to .parquet, .jsonl or .csv")
     labels.add_argument(
         "--pairs", action="store_true", help="export prompt, chosen, rejected, margin and tie instead of duels"
+    )
+    labels.add_argument(
+        "--trl",
+        action="store_true",
+        help="export prompt, chosen and rejected alone, without ties, as TRL's trainers read them",
     )
     labels.add_argument(
         "--import",
@@ -217,6 +227,11 @@ def _run(arguments: argparse.Namespace) -> int:
         overrides.append(f"jobs={arguments.jobs}")
     config = load(arguments.config, overrides)
     directory = arguments.output or _default_directory(config, arguments.config, arguments.overrides)
+    if arguments.dry:
+        from duelenv.experiments.dry import dry_run
+
+        print(dry_run(config, directory))
+        return 0
     from duelenv.experiments.regret import tables
     from duelenv.experiments.report import write_report
     from duelenv.experiments.results import Results
@@ -264,8 +279,11 @@ def _labels(arguments: argparse.Namespace) -> int:
     from duelenv.experiments.runner import open_run
 
     config, folder = open_run(arguments.directory), RunFolder(arguments.directory)
-    if arguments.pairs and arguments.export is None:
-        raise UserError("'--pairs' says what is exported: name the file with --export FILE")
+    for form in ("pairs", "trl"):
+        if getattr(arguments, form) and arguments.export is None:
+            raise UserError(f"'--{form}' says what is exported: name the file with --export FILE")
+    if arguments.pairs and arguments.trl:
+        raise UserError("'--pairs' and '--trl' are two forms of an export: leave one of them out")
     if arguments.taken is not None:
         from duelenv.experiments.answers import take_in
 
@@ -297,7 +315,12 @@ def _labels(arguments: argparse.Namespace) -> int:
         said = "" if row["win"] is None else f" (the source said {row['win']:.3g}, tie {row['tie']:.3g})"
         print(f"  {'label':<7}{'none' if row['label'] is None else format(row['label'], 'g')}{said}")
     if arguments.export is not None:
-        written = labels.preferences_of(table) if arguments.pairs else table
+        written = table
+        if arguments.pairs:
+            written = labels.preferences_of(table)
+        elif arguments.trl:
+            chat = config.policy is not None and bool(config.policy.settings.get("chat_template", False))
+            written = labels.trl_preferences_of(table, chat=chat)
         labels.write_table(written, arguments.export)
         print(f"\n{len(written):,} rows written to {printable(str(arguments.export))}")
     return 0

@@ -28,6 +28,7 @@ __all__ = [
     "labels_table",
     "preferences_of",
     "table_of",
+    "trl_preferences_of",
     "write_table",
 ]
 
@@ -195,18 +196,50 @@ def preferences_of(table: Any) -> Any:
     return pa.Table.from_pylist(pairs)
 
 
+def trl_preferences_of(table: Any, *, chat: bool) -> Any:
+    """Return duels with a label as TRL's trainers read them, a `pyarrow.Table` of prompt, chosen and rejected.
+
+    Ties are left out, which these have no place for, and so is the margin: TRL's reward trainer would take a column of
+    that name for one in nats.
+
+    Args:
+        table: Duels.
+        chat: Whether they are messages, as a policy needs that is chatted with.
+
+    Raises:
+        UserError: The duels have no texts, or are ties, all of them.
+    """
+    import pyarrow as pa
+
+    pairs = [pair for pair in preferences_of(table).to_pylist() if not pair["tie"]]
+    if not pairs:
+        raise UserError("These duels are ties, all of them, so that there are no preferences to write")
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    return pa.Table.from_pylist(
+        [
+            {name: [{"role": role, "content": pair[name]}] if chat else pair[name] for name, role in roles.items()}
+            for pair in pairs
+        ]
+    )
+
+
 def write_table(table: Any, path: Path) -> None:
     """Write a table as Parquet, JSON Lines or CSV, by the ending of the file's name.
 
     Raises:
-        UserError: Another ending, or the disk refuses.
+        UserError: Another ending, one that cannot hold the table, or the disk refuses.
     """
+    import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
 
     kinds = (".parquet", ".jsonl", ".csv")
     if path.suffix not in kinds:
         raise UserError(f"{str(path)!r} ends in {path.suffix!r}, expected one of {', '.join(kinds)}")
+    if path.suffix == ".csv" and any(pa.types.is_nested(kind) for kind in table.schema.types):
+        raise UserError(
+            f"{str(path)!r} is to hold messages, which CSV cannot: give a name that ends in .jsonl or .parquet"
+        )
     with files.atomic(path) as stream:
         if path.suffix == ".parquet":
             pq.write_table(table, stream)

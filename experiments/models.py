@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from duelenv.experiments import files
-from duelenv.experiments.config import NamedConfig, RunConfig
+from duelenv.experiments.config import RunConfig
 from duelenv.experiments.folder import CellFolder
+from duelenv.experiments.settings import NamedConfig
 from duelenv.ground.errors import UserError
 
 __all__ = ["CellModels", "facts_of"]

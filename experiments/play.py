@@ -30,7 +30,7 @@ from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
 from duelenv.labels.ledger_file import COPY, DATABASE
 
-__all__ = ["run_cell", "scout_cell", "start_policy"]
+__all__ = ["run_cell", "scout_cell", "start_policy", "threads_of"]
 
 #: Seconds between two writings of a cell's progress file.
 _PROGRESS_SECONDS: Final = 0.5
@@ -77,7 +77,7 @@ def _playing(task: CellTask) -> Iterator[_Run]:
     if stop_requested():
         raise Stopped
     assembly.load_modules(task.config.modules)
-    with _threads(task.config), hold_cell(task.folder.lock, stop_requested):
+    with threads_of(task.config), hold_cell(task.folder.lock, stop_requested):
         run = _Run(task)
         try:
             run.start()
@@ -87,7 +87,7 @@ def _playing(task: CellTask) -> Iterator[_Run]:
 
 
 @contextmanager
-def _threads(config: RunConfig) -> Iterator[None]:
+def threads_of(config: RunConfig) -> Iterator[None]:
     """Limits torch's threads for the time of a cell, where the cell needs torch."""
     if config.policy is None:
         yield

@@ -76,6 +76,8 @@ class BudgetConfig:
     """By each agent with each seed: what agents are compared at."""
     run: int | None = None
     """By the whole run, with what `evaluate` asks and what is asked again after a death: a fuse that stops the run."""
+    price: float | None = None
+    """What an answer costs, in any currency; `duelenv run --dry` says what the run may cost."""
 
 
 @dataclass(frozen=True)
@@ -234,14 +236,12 @@ def read_budget(raw: object) -> BudgetConfig:
     if not isinstance(raw, int | Mapping):
         raise UserError(f"'budget' is {raw!r}, expected a whole number of labels, or a mapping with 'labels' and 'run'")
     given = {"labels": raw} if isinstance(raw, int) else checks.mapping("'budget'", raw)
-    names = [item.name for item in dataclasses.fields(BudgetConfig)]
-    checks.refuse_unknown("budget", given, names)
+    checks.refuse_unknown("budget", given, [item.name for item in dataclasses.fields(BudgetConfig)])
+    known = {name: value for name, value in given.items() if value is not None}
+    price = known.pop("price", None)
     return BudgetConfig(
-        **{
-            name: checks.integer(f"'budget.{name}'", given[name], low=1)
-            for name in names
-            if given.get(name) is not None
-        }
+        **{name: checks.integer(f"'budget.{name}'", value, low=1) for name, value in known.items()},
+        price=None if price is None else checks.number("'budget.price'", price, above=0.0),
     )
 
 

@@ -265,6 +265,10 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         """
         return self._evaluation.evaluate(agent, split, self._number)
 
+    def evaluation_questions(self, split: str = "test") -> int:
+        """Return how many comparisons one `evaluate` may put to a judge that may be paid; 0 where it is free."""
+        return self._evaluation.questions(split)
+
     def examples(self, split: str = "test", count: int = 8) -> list[dict[str, str]]:
         """Return prompts with a response before and after training, for people to read.
 

@@ -99,6 +99,13 @@ class AlignmentEvaluation:
         columns = zip(new.prompts, old[:, 0], new.responses[:, 0], strict=True)
         return [{"prompt": prompt, "before": before, "after": after} for prompt, before, after in list(columns)[:count]]
 
+    def questions(self, split: str) -> int:
+        """Return how many comparisons one evaluation may put to a judge that may be paid; 0 where it is free.
+
+        Equal texts and comparisons that a ledger knows are not put, so that it may be fewer.
+        """
+        return len(self._prompts[split]) * self._count if self._judge is not None and self._judge_costs else 0
+
     # Responses -------------------------------------------------------------------------------------------------------
 
     def responses(self, split: str) -> tuple[Candidates, Strings]:
