@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.data.pairs import load_pairs
+from duelenv.data.dialogues import after_prompt
+from duelenv.data.pairs import holds_pairs, is_true, load_pairs
+from duelenv.data.prompts import Prompts
 from duelenv.data.tables import Table, read_table
 from duelenv.ground.errors import UserError
 from duelenv.worlds.text_duel import TextDuelVectorEnv
@@ -43,8 +45,8 @@ def read_labels(path: Path | str) -> GivenLabels:
     """Read a table of labels.
 
     Args:
-        path: `labels.parquet` of a run, or an export of it; or a table with a chosen and a rejected response a row, in
-            one of the shapes that `duelenv.data.load_pairs` knows; a true value in a column `tie` makes a pair a tie.
+        path: `labels.parquet` of a run, or an export of it; or a table with two responses a row, in one of the shapes
+            that `duelenv.data.load_pairs` knows; a true value in a column `tie` makes a pair a tie.
 
     Raises:
         UserError: No such file, neither of the two, or no label in it.
@@ -52,36 +54,39 @@ def read_labels(path: Path | str) -> GivenLabels:
     table = read_table(path)
     if {"prompt", "first", "second", "label"} <= set(table):
         return _given(table, [table[name] for name in ("prompt", "first", "second", "label")])
-    if not {"chosen", "rejected"} <= set(table):
+    if not holds_pairs(table):
         raise UserError(
             f"{str(path)!r} has the columns {', '.join(table)}, expected prompt, first, second and label, or prompt, "
             "chosen and rejected"
         )
-    rows = list(range(table.num_rows))
-    columns: list[Sequence[Any]] = [table.get(name, ()) for name in ("prompt", "chosen", "rejected")]
-    if not _are_plain(*columns):  # conversations, or dialogues that begin with their prompt
-        pairs = load_pairs(table)
-        rows, columns = pairs.rows.tolist(), [pairs.prompts, pairs.chosen, pairs.rejected]
-    labels = [0.5 if "tie" in table and _is_true(table["tie"][row], table, row) else 1.0 for row in rows]
-    return _given(table, [*columns, labels])
+    if _are_plain(table):
+        ties = [is_true(value, "tie", table.place(row)) for row, value in enumerate(table.get("tie", ()))]
+        labels = [0.5 if tie else 1.0 for tie in ties or [False] * table.num_rows]
+        return _given(table, [table["prompt"], table["chosen"], table["rejected"], labels])
+    pairs = load_pairs(table)
+    every = np.ones(len(pairs)) if pairs.labels is None else pairs.labels
+    return GivenLabels(_objects(pairs.prompts), _objects(pairs.chosen), _objects(pairs.rejected), every)
 
 
-def _are_plain(prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:
-    """Whether these are prompts and responses to them, to be taken as they stand."""
-    texts = (*prompts, *chosen, *rejected)
+def _are_plain(table: Table) -> bool:
+    """Whether these are prompts and responses to them, to be taken as they stand, white space and all.
+
+    An export of a run is; of any other table, one whose responses do not repeat their prompts and where no other column
+    has a part in the prompt.
+    """
+    if not {"prompt", "chosen", "rejected"} <= set(table):
+        return False
+    columns = [table[name] for name in ("prompt", "chosen", "rejected")]
+    if {"margin", "tie"} <= set(table):
+        return True
     return (
-        len(prompts) > 0
-        and all(isinstance(text, str) for text in texts)
-        and not all(response.startswith(prompt) for prompt, response in zip(prompts, chosen, strict=True))
+        all(isinstance(text, str) for column in columns for text in column)
+        and Prompts(table, None, ("chosen", "rejected")).columns == ["prompt"]
+        and not any(
+            after_prompt(prompt, chosen) and after_prompt(prompt, rejected)
+            for prompt, chosen, rejected in zip(*columns, strict=True)
+        )
     )
-
-
-def _is_true(value: object, table: Table, row: int) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
-    word = str(value).lower()
-    if word not in known:
-        raise UserError(f"{table.place(row)} has the tie {value!r}, expected true or false")
-    return known[word]
 
 
 def _given(table: Table, columns: Sequence[Sequence[Any]]) -> GivenLabels:
