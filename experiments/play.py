@@ -153,7 +153,7 @@ class _Run:
             return
         self.folder.records.unlink(missing_ok=True)
         if self.config.labels is not None:
-            warm_up(self.agent, self.truth, read_labels(self.config.labels))
+            warm_up(self.agent, self.truth, read_labels(**self.config.labels))
         self.observation, info = self.env.reset(seed=self.cell.seeds[0])
         self.queries = self._queries(info)
         self._evaluate()

@@ -39,31 +39,37 @@ class GivenLabels:
         return len(self.labels)
 
 
-def read_labels(path: Path | str) -> GivenLabels:
+def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
     """Read a table of labels.
 
     Args:
-        path: `labels.parquet` of a run, or an export of it; or a table with a chosen and a rejected response a row, in
-            one of the shapes that `duelenv.data.load_pairs` knows; a true value in a column `tie` makes a pair a tie.
+        path: `labels.parquet` of a run, or an export of it; or a table of preferences as `duelenv.data.load_pairs` knows
+            them; a true value in a column `tie` makes a pair a tie.
+        settings: Those of `load_pairs`.
 
     Raises:
         UserError: No such file, neither of the two, or no label in it.
     """
     table = read_table(path)
-    if {"prompt", "first", "second", "label"} <= set(table):
-        return _given(table, [table[name] for name in ("prompt", "first", "second", "label")])
-    if not {"chosen", "rejected"} <= set(table):
+    if not settings and set(_OWN_LABELS) <= set(table):
+        return _given(table, [table[name] for name in _OWN_LABELS])
+    if not settings and not {"chosen", "rejected"} <= set(table):
         raise UserError(
             f"{str(path)!r} has the columns {', '.join(table)}, expected prompt, first, second and label, or prompt, "
-            "chosen and rejected"
+            "chosen and rejected; name others as labels={path: FILE, chosen: COLUMN, rejected: COLUMN}"
         )
     rows = list(range(table.num_rows))
     columns: list[Sequence[Any]] = [table.get(name, ()) for name in ("prompt", "chosen", "rejected")]
-    if not _are_plain(*columns):  # conversations, or dialogues that begin with their prompt
-        pairs = load_pairs(table)
+    # What stands in an export of ours is taken as it stands; anything else may have its prompt in several places.
+    if settings or not set(table) <= set(_OWN_PAIRS) or not _are_plain(*columns):
+        pairs = load_pairs(table, **settings)
         rows, columns = pairs.rows.tolist(), [pairs.prompts, pairs.chosen, pairs.rejected]
     labels = [0.5 if "tie" in table and _is_true(table["tie"][row], table, row) else 1.0 for row in rows]
     return _given(table, [*columns, labels])
+
+
+_OWN_LABELS = ("prompt", "first", "second", "label")
+_OWN_PAIRS = ("prompt", "chosen", "rejected", "margin", "tie", "agent", "seed", "step")
 
 
 def _are_plain(prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:

@@ -351,7 +351,7 @@ def test_a_run_begins_with_a_file_and_pays_for_none_of_it(tmp_path):
     run(stopped, tmp_path / "stopped" / "run")
     assert results(tmp_path / "stopped" / "run").equals(results(tmp_path / "warmed" / "run"))
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    with pytest.raises(UserError, match="'labels' holds something else"):
+    with pytest.raises(UserError, match="'labels.path' holds something else"):
         run(warmed, tmp_path / "warmed" / "run")
 
 
@@ -366,6 +366,22 @@ def test_a_pair_marked_as_a_tie_is_one(tmp_path, tie):
     given = warm.read_labels(tmp_path / "pairs.jsonl")
     assert given.labels.tolist() == [0.5, 1.0, 1.0]
     assert given.first.tolist() == ["a", "c", "e"]
+
+
+def test_labels_of_a_table_with_names_of_its_own(tmp_path):
+    """A prompt that stands in several columns, or in the dialogues themselves, is no less a prompt here."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "good": " a\n", "bad": "b"}) + "\n")
+    config = paid_run(tmp_path, labels={"path": str(path), "chosen": "good", "rejected": "bad"})
+    given = warm.read_labels(**config.labels)
+    assert [given.prompts[0], given.first[0], given.second[0], given.labels[0]] == ["p", "a", "b", 1.0]
+    assert RunConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(UserError, match=r"name others as labels=\{path: FILE"):
+        warm.read_labels(path)
+    text = "\n\nHuman: hi\n\nAssistant: "
+    path.write_text(json.dumps({"source": "hh", "chosen": text + "yes", "rejected": text + "no"}) + "\n")
+    given = warm.read_labels(path)
+    assert [given.prompts[0], given.first[0], given.second[0]] == [text.strip(), "yes", "no"]
 
 
 def test_labels_of_a_run_warm_another(tmp_path):
