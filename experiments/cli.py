@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, pairs, export, show, bench. Parses and prints; the work is done elsewhere.
+"""The `duelenv` command: list, run, report, labels, pairs, export, show, bench. Parses and prints; others do the work.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
@@ -160,8 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     pairs = commands.add_parser(
         "pairs",
         help="what a table of recorded pairs holds, who agrees with it, and what it is good for",
-        description="Reads FILE, a table of preferences, says which column was taken for what, how often an oracle and a "
-        "belief agree with the choices, and what can be done with them.",
+        description="Reads FILE, a table of preferences; says which column was taken for what, how often an oracle and "
+        "a belief agree with the choices, and what can be done with them.",
     )
     pairs.add_argument("file", metavar="FILE", type=Path)
     pairs.add_argument(
@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="key=value",
         nargs="*",
         default=[],
-        help="such as prompt=question oracle.name=reward_model oracle.model=DIR belief=ensemble parts=10 modules=mine.py",
+        help="such as prompt=question oracle.name=reward_model oracle.model=DIR belief=ensemble modules=mine.py",
     )
     pairs.set_defaults(run=_pairs)
 

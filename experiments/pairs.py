@@ -216,15 +216,16 @@ def _agreement(pairs: Pairs, win: Float64, *, probabilities: bool = True) -> Agr
 
 # The report -----------------------------------------------------------------------------------------------------------
 
-_USES = """\
-warm start: 'duelenv run CONFIG labels={file}' lets every agent learn these pairs before its first round, belief and \
-policy both, in a world with a policy model whatever its prompts are; they count as no query
-accuracy: 'duelenv pairs {file} oracle.name=reward_model oracle.model=DIR' judges a reward model, belief.name=ensemble a \
-belief on pairs held out
-pool: 'duelenv run CONFIG data={file}' replays the choices as labels in PoolDuel, where an agent learns on some prompts and \
-recommends on others{caution}
-not from pairs alone: what an agent gains by choosing what to ask, which needs more than two responses to a prompt, or a \
-policy and an oracle that answers"""
+_USES = (
+    "warm start: 'duelenv run CONFIG labels={file}' lets every agent learn these pairs before its first round, belief and "
+    "policy both, in a world with a policy model whatever its prompts are; they count as no query",
+    "accuracy: 'duelenv pairs {file} oracle.name=reward_model oracle.model=DIR' judges a reward model, belief=ensemble a "
+    "belief on pairs held out",
+    "pool: 'duelenv run CONFIG data={file}' replays the choices as labels in PoolDuel, where an agent learns on some "
+    "prompts and recommends on others{caution}",
+    "not from pairs alone: what an agent gains by choosing what to ask, which needs more than two responses to a prompt, "
+    "or a policy and an oracle that answers",
+)
 
 
 def pairs_report(source: str | Path | Table, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -260,10 +261,9 @@ def pairs_report(source: str | Path | Table, settings: Mapping[str, Any]) -> Ite
         yield f"  {belief['name'] + ', held out':<25} {agreement}"
     yield "\nwhat these pairs are good for"
     caution = pairs.pool().caution
-    uses = _USES.format(file=source, caution="" if caution is None else f"; but {caution}")
-    for use in uses.splitlines():
+    for use in _USES:
         yield textwrap.fill(
-            printable(use),
+            printable(use.format(file=source, caution="" if caution is None else f"; but {caution}")),
             _WIDTH,
             initial_indent="  ",
             subsequent_indent="    ",

@@ -43,8 +43,8 @@ def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
     """Read a table of labels.
 
     Args:
-        path: `labels.parquet` of a run, or an export of it; or a table of preferences as `duelenv.data.load_pairs` knows
-            them; a true value in a column `tie` makes a pair a tie.
+        path: `labels.parquet` of a run, or an export of it; or a table of preferences as `duelenv.data.load_pairs`
+            knows them; a true value in a column `tie` makes a pair a tie.
         settings: Those of `load_pairs`.
 
     Raises:

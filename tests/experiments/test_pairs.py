@@ -1,4 +1,4 @@
-"""What `duelenv pairs` says of a table: agreement that is what it is called, by a belief that never saw what it judges."""
+"""What `duelenv pairs` says of a table: agreement that is what its name says, by a belief that never saw the pairs."""
 
 from __future__ import annotations
 
