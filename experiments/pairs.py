@@ -165,7 +165,7 @@ def belief_agreement(
     pool = pairs.pool()
     phi = features_of(pool, features, dim)  # [M, 2, d], the chosen response first
     view = PoolDuelVectorEnv(pool, phi, horizon=1).view()
-    labels = np.where(_decided(pairs), 1.0, 0.5)
+    labels = np.where(_decided(pairs), 1.0 if pairs.labels is None else pairs.labels, 0.5)
     part_of = stream(seed, "experiments/pairs/parts").permutation(count)[prompts] % parts
     win = np.full(len(pairs), np.nan)
     for part in range(parts):
@@ -185,8 +185,9 @@ def belief_agreement(
 
 
 def _decided(pairs: Pairs) -> NDArray[np.bool_]:
-    """Which pairs somebody decided, bool [M]: not the ties."""
-    return np.ones(len(pairs), np.bool_) if pairs.margins is None else pairs.margins != 0
+    """Which pairs somebody decided, bool [M]: neither declared ties nor equal scores."""
+    decided = np.ones(len(pairs), np.bool_) if pairs.margins is None else pairs.margins != 0
+    return decided if pairs.labels is None else decided & (pairs.labels > 0.5)
 
 
 def _numbers_of(prompts: tuple[str, ...]) -> NDArray[np.int64]:
@@ -217,14 +218,14 @@ def _agreement(pairs: Pairs, win: Float64, *, probabilities: bool = True) -> Agr
 # The report -----------------------------------------------------------------------------------------------------------
 
 _USES = (
-    "warm start: 'duelenv run CONFIG labels={file}' lets every agent learn these pairs before its first round, belief and "
-    "policy both, in a world with a policy model whatever its prompts are; they count as no query",
-    "accuracy: 'duelenv pairs {file} oracle.name=reward_model oracle.model=DIR' judges a reward model, belief=ensemble a "
-    "belief on pairs held out",
+    "warm start: 'duelenv run CONFIG labels={file}' lets every agent learn these pairs before its first round, belief "
+    "and policy both, in a world with a policy model whatever its prompts are; they count as no query",
+    "accuracy: 'duelenv pairs {file} oracle.name=reward_model oracle.model=DIR' judges a reward model, belief=ensemble "
+    "a belief on pairs held out",
     "pool: 'duelenv run CONFIG data={file}' replays the choices as labels in PoolDuel, where an agent learns on some "
     "prompts and recommends on others{caution}",
-    "not from pairs alone: what an agent gains by choosing what to ask, which needs more than two responses to a prompt, "
-    "or a policy and an oracle that answers",
+    "not from pairs alone: what an agent gains by choosing what to ask, which needs more than two responses to a "
+    "prompt, or a policy and an oracle that answers",
 )
 
 
@@ -288,10 +289,12 @@ def _contents(source: object, pairs: Pairs, announced: list[str]) -> Iterator[st
     ties = int((~_decided(pairs)).sum())
     equal = sum(a == b for a, b in zip(pairs.chosen, pairs.rejected, strict=True))
     yield f"{printable(str(source))}: {len(pairs):,} pairs, {len(set(pairs.prompts)):,} different prompts"
+    if pairs.reading:
+        yield textwrap.fill(printable(pairs.reading), _WIDTH, initial_indent="  ", subsequent_indent="    ")
     for note in dict.fromkeys([*(note.removeprefix(f"{source}: ") for note in announced), *pairs.notes]):
         yield f"  {printable(note)}"
     if pairs.margins is None:
-        yield "  no scores, only choices"
+        yield f"  no scores, only choices; {ties:,} ties"
     else:
         low, middle, high = np.quantile(pairs.margins, [0.0, 0.5, 1.0])
         against = int((pairs.margins < 0).sum())

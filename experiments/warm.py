@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.data.pairs import load_pairs
+from duelenv.data.pairs import holds_pairs, is_true, load_pairs
+from duelenv.data.rankings import nested_column
 from duelenv.data.tables import Table, read_table
 from duelenv.ground.errors import UserError
 from duelenv.worlds.text_duel import TextDuelVectorEnv
@@ -51,25 +52,34 @@ def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
         UserError: No such file, neither of the two, or no label in it.
     """
     table = read_table(path)
-    if not settings and set(_OWN_LABELS) <= set(table):
+    if not settings and set(_OWN_LABELS) <= set(table) and all(map(_is_number, table["label"])):
         return _given(table, [table[name] for name in _OWN_LABELS])
-    if not settings and not {"chosen", "rejected"} <= set(table):
+    if not settings and not holds_pairs(table) and nested_column(table) is None:
         raise UserError(
             f"{str(path)!r} has the columns {', '.join(table)}, expected prompt, first, second and label, or prompt, "
             "chosen and rejected; name others as labels={path: FILE, chosen: COLUMN, rejected: COLUMN}"
         )
-    rows = list(range(table.num_rows))
     columns: list[Sequence[Any]] = [table.get(name, ()) for name in ("prompt", "chosen", "rejected")]
     # What stands in an export of ours is taken as it stands; anything else may have its prompt in several places.
-    if settings or not set(table) <= set(_OWN_PAIRS) or not _are_plain(*columns):
-        pairs = load_pairs(table, **settings)
-        rows, columns = pairs.rows.tolist(), [pairs.prompts, pairs.chosen, pairs.rejected]
-    labels = [0.5 if "tie" in table and _is_true(table["tie"][row], table, row) else 1.0 for row in rows]
-    return _given(table, [*columns, labels])
+    if not settings and set(table) <= set(_OWN_PAIRS) and _are_plain(*columns):
+        ties = [is_true(value, "tie", table.place(row)) for row, value in enumerate(table.get("tie", ()))]
+        return _given(table, [*columns, [0.5 if tie else 1.0 for tie in ties] or [1.0] * table.num_rows])
+    pairs = load_pairs(table, **settings)
+    labels = [1.0] * len(pairs) if pairs.labels is None else pairs.labels.tolist()
+    return _given(table, [pairs.prompts, pairs.chosen, pairs.rejected, labels])
 
 
 _OWN_LABELS = ("prompt", "first", "second", "label")
 _OWN_PAIRS = ("prompt", "chosen", "rejected", "margin", "tie", "agent", "seed", "step")
+
+
+def _is_number(label: object) -> bool:
+    """Whether a label is a number or nothing, as in our own tables; words are for `load_pairs` to understand."""
+    try:
+        float(str(label).strip() or "nan")
+    except ValueError:
+        return label is None
+    return True
 
 
 def _are_plain(prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:
@@ -80,14 +90,6 @@ def _are_plain(prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence
         and all(isinstance(text, str) for text in texts)
         and not all(response.startswith(prompt) for prompt, response in zip(prompts, chosen, strict=True))
     )
-
-
-def _is_true(value: object, table: Table, row: int) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
-    word = str(value).lower()
-    if word not in known:
-        raise UserError(f"{table.place(row)} has the tie {value!r}, expected true or false")
-    return known[word]
 
 
 def _given(table: Table, columns: Sequence[Sequence[Any]]) -> GivenLabels:

@@ -378,6 +378,10 @@ def test_labels_of_a_table_with_names_of_its_own(tmp_path):
     assert RunConfig.from_dict(config.to_dict()) == config
     with pytest.raises(UserError, match=r"name others as labels=\{path: FILE"):
         warm.read_labels(path)
+    rows = [{"prompt": "p", "first": "a", "second": "b", "label": label} for label in ("A", "B", "tie")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = warm.read_labels(path)
+    assert given.first.tolist()[:2] == ["a", "b"] and given.labels.tolist() == [1.0, 1.0, 0.5]
     text = "\n\nHuman: hi\n\nAssistant: "
     path.write_text(json.dumps({"source": "hh", "chosen": text + "yes", "rejected": text + "no"}) + "\n")
     given = warm.read_labels(path)

@@ -55,6 +55,8 @@ def test_what_is_declined_tied_or_undecided_is_counted_for_what_it_is():
     assert (agreement.accuracy.mean, agreement.unanswered) == (0.75, 1)
     with pytest.raises(UserError, match="no pair was both decided and answered"):
         oracle_agreement(made(4, margins=np.zeros(4)), oracle)
+    voted = Pairs(("p", "q"), ("a!", "b!"), ("a", "b"), rows=np.arange(2), num_rows=2, labels=np.array([0.5, 0.75]))
+    assert length_agreement(voted).accuracy.mean == 1.0 and np.isnan(length_agreement(voted).accuracy.half_width)
     longer = Pairs(("p", "p", "q"), ("ab", "a", "a"), ("a", "ab", "b"), rows=np.arange(3), num_rows=3)
     assert length_agreement(longer).accuracy.mean == 0.5 and length_agreement(longer).log_loss is None
 
@@ -109,6 +111,7 @@ def test_the_command_says_what_the_pairs_are_and_what_they_are_good_for(tmp_path
     assert not said.err
     for sentence in (
         "60 pairs, 60 different prompts",
+        "prompt from question; chosen and rejected from chosen+rejected",
         "1 of 61 pairs dropped for an empty response",
         "longer response           1.000",
         "length                    ",
