@@ -66,8 +66,8 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     Truncated after `horizon` rounds; never terminated.
 
     ## Arguments
-    data: A pool, the path of a table for `duelenv.data.load_pool`, or a mapping of its settings with
-        the path as `path`.
+    data: A pool, a table for `duelenv.data.load_pool` (a path, rows, a `datasets.Dataset`, ...), or a
+        mapping of its settings with the path as `path`.
     features: None for features of the texts (`duelenv.text_features.TextFeatures`); or an array, or
         the path of a .npy file, [P, K, d], or with one line for each row of the table, [rows, d].
     dim: Number of features d. None is 64 for features of the texts and takes given ones as they are;
@@ -103,7 +103,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
 
     def __init__(
         self,
-        data: Pool | str | Path | Mapping[str, Any],
+        data: Any,
         features: ArrayLike | str | Path | None = None,
         *,
         num_envs: int = 1,
@@ -380,7 +380,7 @@ class PoolDuelEnv(DuelEnv):
 
     def __init__(
         self,
-        data: Pool | str | Path | Mapping[str, Any],
+        data: Any,
         features: ArrayLike | str | Path | None = None,
         **settings: Any,
     ) -> None:
