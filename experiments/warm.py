@@ -128,19 +128,30 @@ def check_given(world: Any, given: GivenLabels) -> TextDuelVectorEnv:
     return world
 
 
-def warm_up(agent: Any, world: Any, given: GivenLabels) -> None:
+def warm_up(agent: Any, world: Any, given: GivenLabels) -> int:
     """Let an agent learn from labels, as many a call as the world has rows; every replicate learns from all of them.
+
+    But for those about prompts that it is judged on: what is held out from duels is held out here too.
 
     Args:
         agent: A new agent.
-        world: Its world.
+        world: Its world, reset with the seed of the run.
         given: The labels.
 
+    Returns:
+        Labels that were left out, of the replicate that lost most.
+
     Raises:
-        UserError: The world has no texts, or cannot show these.
+        UserError: The world has no texts, or cannot show these; or every label is about held-out prompts.
     """
     world = check_given(world, given)
     view = world.view()
+    held_out = world.held_out(given.prompts)  # [R, M]
+    if held_out.all(axis=1).any():
+        raise UserError(
+            "all 'labels' are about prompts that the world holds out to judge on, so that none may be learnt"
+        )
+    learnt = np.where(held_out, np.nan, given.labels)  # [R, M]
     for start in range(0, len(given), view.batch):
         places = np.arange(start, min(start + view.batch, len(given)))
         lacking = view.batch - len(places)
@@ -149,8 +160,9 @@ def warm_up(agent: Any, world: Any, given: GivenLabels) -> None:
         every = np.tile(filled, view.replicates)
         pair = np.stack([given.first[every], given.second[every]], axis=1)
         responses = pair[:, np.arange(view.num_candidates) % 2]
-        labels = np.tile(np.concatenate([given.labels[places], np.full(lacking, np.nan)]), view.replicates)
+        labels = np.concatenate([learnt[:, places], np.full((view.replicates, lacking), np.nan)], axis=1).ravel()
         actions = np.tile([0, 1, 1] if view.selective else [0, 1], (len(every), 1))
         if view.selective:
             actions[np.isnan(labels), 2] = 0
         agent.warm_up(world.show(given.prompts[every], responses), actions, labels)
+    return int(held_out.sum(axis=1).max())

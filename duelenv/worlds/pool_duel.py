@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
 from duelenv.core import Recommender, StageLike
-from duelenv.data import Pool
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
@@ -226,6 +225,15 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     def check_texts(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> None:
         """See `TextDuelVectorEnv.check_texts`."""
         self._places_of(prompts, responses)
+
+    def held_out(self, prompts: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """See `TextDuelVectorEnv.held_out`."""
+        members, counts = self._members("test")
+        found = np.zeros((self.replicates, len(prompts)), np.bool_)
+        for replicate in range(self.replicates):
+            test = set(self._prompts[members[replicate, : counts[replicate]]].tolist())
+            found[replicate] = [prompt in test for prompt in prompts.tolist()]
+        return found
 
     def _places_of(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> NDArray[np.int64]:
         """Return the numbers of responses [M, K] to prompts [M]."""

@@ -25,8 +25,8 @@ def pool_of(data: Any) -> Pool:
     reading it takes seconds. A changed file is read again.
 
     Args:
-        data: A pool, a table for `duelenv.data.load_pool` (a path, rows, a `datasets.Dataset`, ...), or a mapping of its
-            settings with the path as `path`.
+        data: A pool, a table for `duelenv.data.load_pool` (a path, rows, a `datasets.Dataset`, ...), or a mapping of
+            its settings with the path as `path`.
 
     Raises:
         UserError: None of these, or as `load_pool` does.
