@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.data.dialogues import after_prompt
 from duelenv.data.pairs import holds_pairs, is_true, load_pairs
+from duelenv.data.prompts import Prompts
 from duelenv.data.rankings import nested_column
 from duelenv.data.tables import Table, read_table
 from duelenv.ground.errors import UserError
@@ -59,18 +61,16 @@ def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
             f"{str(path)!r} has the columns {', '.join(table)}, expected prompt, first, second and label, or prompt, "
             "chosen and rejected; name others as labels={path: FILE, chosen: COLUMN, rejected: COLUMN}"
         )
-    columns: list[Sequence[Any]] = [table.get(name, ()) for name in ("prompt", "chosen", "rejected")]
-    # What stands in an export of ours is taken as it stands; anything else may have its prompt in several places.
-    if not settings and set(table) <= set(_OWN_PAIRS) and _are_plain(*columns):
+    if not settings and _are_plain(table):
         ties = [is_true(value, "tie", table.place(row)) for row, value in enumerate(table.get("tie", ()))]
-        return _given(table, [*columns, [0.5 if tie else 1.0 for tie in ties] or [1.0] * table.num_rows])
+        labels = [0.5 if tie else 1.0 for tie in ties or [False] * table.num_rows]
+        return _given(table, [table["prompt"], table["chosen"], table["rejected"], labels])
     pairs = load_pairs(table, **settings)
-    labels = [1.0] * len(pairs) if pairs.labels is None else pairs.labels.tolist()
-    return _given(table, [pairs.prompts, pairs.chosen, pairs.rejected, labels])
+    shares = np.ones(len(pairs)) if pairs.labels is None else pairs.labels
+    return GivenLabels(_objects(pairs.prompts), _objects(pairs.chosen), _objects(pairs.rejected), shares)
 
 
 _OWN_LABELS = ("prompt", "first", "second", "label")
-_OWN_PAIRS = ("prompt", "chosen", "rejected", "margin", "tie", "agent", "seed", "step")
 
 
 def _is_number(label: object) -> bool:
@@ -82,13 +82,24 @@ def _is_number(label: object) -> bool:
     return True
 
 
-def _are_plain(prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:
-    """Whether these are prompts and responses to them, to be taken as they stand."""
-    texts = (*prompts, *chosen, *rejected)
+def _are_plain(table: Table) -> bool:
+    """Whether these are prompts and responses to them, to be taken as they stand, white space and all.
+
+    An export of a run is; of any other table, one whose responses do not repeat their prompts and where no other column
+    has a part in the prompt.
+    """
+    if not {"prompt", "chosen", "rejected"} <= set(table):
+        return False
+    columns = [table[name] for name in ("prompt", "chosen", "rejected")]
+    if {"margin", "tie"} <= set(table):
+        return True
     return (
-        len(prompts) > 0
-        and all(isinstance(text, str) for text in texts)
-        and not all(response.startswith(prompt) for prompt, response in zip(prompts, chosen, strict=True))
+        all(isinstance(text, str) for column in columns for text in column)
+        and Prompts(table, None, ("chosen", "rejected")).columns == ["prompt"]
+        and not any(
+            after_prompt(prompt, chosen) and after_prompt(prompt, rejected)
+            for prompt, chosen, rejected in zip(*columns, strict=True)
+        )
     )
 
 
