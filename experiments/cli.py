@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, export, show, bench. Parses and prints; the work is done elsewhere.
+"""The `duelenv` command: list, run, report, labels, pairs, export, show, bench. Parses and prints; others do the work.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
@@ -156,6 +156,22 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("target", metavar="DIR", type=Path, help="made; must not exist, or be empty")
     export.add_argument("--merge", action="store_true", help="of an adapter: the base model with it merged in")
     export.set_defaults(run=_export)
+
+    pairs = commands.add_parser(
+        "pairs",
+        help="what a table of recorded pairs holds, who agrees with it, and what it is good for",
+        description="Reads FILE, a table of preferences; says which column was taken for what, how often an oracle and "
+        "a belief agree with the choices, and what can be done with them.",
+    )
+    pairs.add_argument("file", metavar="FILE", type=Path)
+    pairs.add_argument(
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        default=[],
+        help="such as prompt=question oracle.name=reward_model oracle.model=DIR belief=ensemble modules=mine.py",
+    )
+    pairs.set_defaults(run=_pairs)
 
     show = commands.add_parser("show", help="print one duel of a world as text")
     show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, or a config")
@@ -353,6 +369,19 @@ def _export(arguments: argparse.Namespace) -> int:
 
     export_model(arguments.directory, arguments.agent, arguments.seed, arguments.target, merge=arguments.merge)
     print(f"model   {printable(str(arguments.target))}")
+    return 0
+
+
+def _pairs(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments.assembly import load_modules
+    from duelenv.experiments.loading import settings_from
+    from duelenv.experiments.pairs import pairs_report
+    from duelenv.experiments.settings import read_modules
+
+    settings = settings_from(arguments.overrides)
+    load_modules(read_modules(settings.pop("modules", None)))
+    for line in pairs_report(arguments.file, settings):
+        print(line, flush=True)
     return 0
 
 

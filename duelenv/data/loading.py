@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from duelenv.data.faults import announce
 from duelenv.data.pairs import holds_pairs, load_pairs
 from duelenv.data.pool import PAIR_MARGIN, Pool
 from duelenv.data.responses import load_responses
@@ -38,5 +39,9 @@ def load_pool(path: Any, **settings: Any) -> Pool:
         )
     if pairs:
         margin = settings.pop("margin", PAIR_MARGIN)
-        return load_pairs(table, **settings).pool(margin)
-    return load_responses(table, **settings)
+        pool = load_pairs(table, **settings).pool(margin)
+    else:
+        pool = load_responses(table, **settings)
+    if pool.caution is not None:
+        announce(table.path, [pool.caution])
+    return pool
