@@ -13,9 +13,9 @@ from duelenv.data.choices import find_pair, read_choices
 from duelenv.data.dialogues import (
     after_prompt,
     decoded,
+    has_turns,
     is_bare_word,
     joined_turns,
-    last_shared_turn,
     shared_words,
     side_of,
     split_dialogues,
@@ -328,7 +328,7 @@ def _share_words(chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:
     return all(
         isinstance(one, str)
         and isinstance(other, str)
-        and not last_shared_turn(one, other)
+        and not has_turns(one + other)
         and 0 < shared_words(one, other) < min(len(one.rstrip()), len(other.rstrip()))
         for one, other in zip(chosen, rejected, strict=True)
     )
