@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="key=value",
         nargs="*",
         default=[],
-        help="such as prompt=question oracle.name=reward_model oracle.model=DIR belief=ensemble modules=mine.py",
+        help="such as prompt=question oracle.name=reward_model oracle.path=DIR belief=ensemble modules=mine.py",
     )
     pairs.set_defaults(run=_pairs)
 

@@ -220,7 +220,7 @@ def _agreement(pairs: Pairs, win: Float64, *, probabilities: bool = True) -> Agr
 _USES = (
     "warm start: 'duelenv run CONFIG labels={file}' lets every agent learn these pairs before its first round, belief "
     "and policy both, in a world with a policy model whatever its prompts are; they count as no query",
-    "accuracy: 'duelenv pairs {file} oracle.name=reward_model oracle.model=DIR' judges a reward model, belief=ensemble "
+    "accuracy: 'duelenv pairs {file} oracle.name=reward_model oracle.path=DIR' judges a reward model, belief=ensemble "
     "a belief on pairs held out",
     "pool: 'duelenv run CONFIG data={file}' replays the choices as labels in PoolDuel, where an agent learns on some "
     "prompts and recommends on others{caution}",

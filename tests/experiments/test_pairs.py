@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -125,3 +126,39 @@ def test_the_command_says_what_the_pairs_are_and_what_they_are_good_for(tmp_path
     assert main(["pairs", str(path), "oracle.=3"]) == 2
     assert main(["pairs", str(path), "empty=drop", "oracle={kind: x}"]) == 2
     assert "expected a name" in capsys.readouterr().err
+
+
+def test_the_command_that_is_printed_judges_a_reward_model(tmp_path, capsys):
+    """Its accuracy is that of the utilities that the same model gives, one by one."""
+    import tokenizers
+    import torch
+    import transformers
+
+    from duelenv.oracles import make
+
+    words = ["<pad>", "<unk>", *"why how because so slowly well".split()]
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    torch.manual_seed(0)
+    model = transformers.LlamaForSequenceClassification(
+        transformers.LlamaConfig(vocab_size=len(words), num_labels=1, pad_token_id=0, **sizes)
+    )
+    model.save_pretrained(tmp_path / "model")
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", pad_token="<pad>").save_pretrained(
+        tmp_path / "model"
+    )
+    rows = [
+        {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        for prompt in ("why", "how")
+        for chosen, rejected in (("because", "so"), ("slowly", "well"), ("so", "well"))
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["pairs", str(path)]) == 0
+    printed = re.search(r"'duelenv (pairs .*?DIR)'", capsys.readouterr().out.replace("\n    ", " "))[1]
+    assert main(printed.replace("DIR", str(tmp_path / "model")).split()) == 0
+    oracle = make("reward_model", path=str(tmp_path / "model"))
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    better, worse = (oracle.utility(columns["prompt"], columns[name]) for name in ("chosen", "rejected"))
+    assert f"reward_model              {np.mean(better > worse):.3f} ±" in capsys.readouterr().out
