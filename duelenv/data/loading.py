@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from duelenv.data.faults import announce
 from duelenv.data.pairs import holds_pairs, load_pairs
 from duelenv.data.pool import PAIR_MARGIN, Pool
 from duelenv.data.responses import load_responses
@@ -38,5 +39,14 @@ def load_pool(path: Any, **settings: Any) -> Pool:
         )
     if pairs:
         margin = settings.pop("margin", PAIR_MARGIN)
-        return load_pairs(table, **settings).pool(margin)
+        found = load_pairs(table, **settings)
+        if found.margins is None:
+            announce(
+                table.path,
+                [
+                    "two responses to each prompt leave nothing to choose: agents that duel two different ones get the "
+                    f"same labels, and where every pair has the same margin ({margin:g}) their regret is the same too"
+                ],
+            )
+        return found.pool(margin)
     return load_responses(table, **settings)
