@@ -204,7 +204,7 @@ def _two_columns(table: Table, nested: str) -> Table:
 def _listed_prompts(table: Table, prompt: str | None, besides: Sequence[str]) -> list[str]:
     """Columns of prompts that may hold messages written as text."""
     if prompt is not None:
-        return [name for name in prompt.split("+") if name in table]
+        return [name for name in str(prompt).split("+") if name in table]
     return [name for name in table if columns.plain(name) in columns.PROMPT_NAMES and name not in besides]
 
 

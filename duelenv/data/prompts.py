@@ -12,6 +12,7 @@ from typing import Any
 from duelenv.data.columns import PROMPT_NAMES, SYSTEM_NAMES, find_column, is_blank, named_column, plain
 from duelenv.data.dialogues import Side, in_one_form, side_of
 from duelenv.data.tables import Place, Table
+from duelenv.ground import checks
 from duelenv.ground.dialogue import Message, is_messages, to_messages
 from duelenv.ground.errors import UserError
 
@@ -47,6 +48,7 @@ class Prompts:
         if name is None:
             self.columns = self._guess(besides)
         else:
+            name = checks.text("prompt", name)
             self.columns = [name] if name in table else [part.strip() for part in name.split("+")]
             for part in self.columns:
                 head, _, inner = part.partition(".")

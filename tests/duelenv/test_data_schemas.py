@@ -456,3 +456,12 @@ def test_several_columns_make_the_prompt_where_they_are_named(tmp_path: Path) ->
     assert load_pairs(path, prompt="question + prompt+meta.hint").prompts == ("How?\n\nWhy?\n\nLook",)
     with pytest.raises(UserError, match="no column 'meta2'"):
         load_pairs(path, prompt="prompt+meta2")
+
+
+def test_a_pool_of_pairs_says_that_it_leaves_nothing_to_choose(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"prompt": WHY, **PAIR}])
+    with pytest.warns(UserWarning, match=r"nothing to choose.*the same margin \(2\)"):
+        load_pool(path, margin=2.0)
+    scored = [{"prompt": WHY, **PAIR, "chosen_score": score, "rejected_score": 1} for score in (2, 3)]
+    with pytest.warns(UserWarning, match="get the same labels$"):
+        load_pool(write(tmp_path / "s.jsonl", scored))
