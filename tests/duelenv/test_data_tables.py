@@ -6,6 +6,7 @@ import copy
 import gzip
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -57,6 +58,7 @@ def test_a_table_in_hand_is_as_good_as_its_file(tmp_path: Path) -> None:
         ("t.jsonl", b"\xff\xfe\n", "not UTF-8"),
         ("t.jsonl.gz", b"plain text", "cannot be read"),
         ("t.parquet", b"plain text", "cannot be read as Parquet"),
+        ("t.arrow", b"plain text", "cannot be read as Arrow"),
         ("t.csv", b"prompt,response\np,a,b\n", "line 2 has 3 cells where the header has 2"),
         ("t.csv", b"prompt,response\n", "holds no rows"),
         ("t.csv", b"prompt,score,score\np,1,2\n", "the column 'score' more than once"),
@@ -114,6 +116,16 @@ def test_separated_cells_whatever_stands_between(tmp_path: Path, name: str, mark
     table = read_table(tmp_path / name)
     assert table == {"prompt": ["p", "q"], "response": ["a, b;\nc", huge]}
     assert len(table.notes) == notes
+
+
+@pytest.mark.parametrize("opened", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_arrow_files_and_streams(tmp_path: Path, opened: Any) -> None:
+    table = pa.table({"prompt": ["p", "q"], "response": ["a", None]})
+    with opened(tmp_path / "data.arrow", table.schema) as writer:
+        writer.write_table(table)
+    assert read_table(tmp_path / "data.arrow") == table.to_pydict()
+    with pytest.raises(UserError, match=r"is a folder; give one of its files, such as data\.arrow$"):
+        read_table(tmp_path)
 
 
 class Frame:
