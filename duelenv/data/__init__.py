@@ -1,9 +1,9 @@
 """Tables of recorded responses and preferences, read from files; not for the logs of our own runs.
 
-`load_responses` reads a table with one response a row (prompt, response, score) into a `Pool`: P prompts with K
-responses each and a utility for every one of them. `load_pairs` reads chosen / rejected pairs into `Pairs`, which can
-stand as a pool of two responses a prompt. `load_pool` looks at the columns and takes either. Files are Parquet, JSON
-Lines or CSV, the latter two also gzipped. The whole table is held in memory.
+`load_responses` reads a table of responses with scores (prompt, response, score) into a `Pool`: P prompts with K
+responses each and a utility for every one of them. `load_pairs` reads two responses a row and which was preferred into
+`Pairs`, which can stand as a pool of two responses a prompt. `load_pool` looks at the columns and takes either. What is
+guessed is announced; `docs/tables.md` has the forms. The whole table is held in memory.
 """
 
 from duelenv.data.faults import OnFault

@@ -154,7 +154,9 @@ def read_choices(
     if name is not None:
         named_column(table, "label", name)
         shares, note = _coded(table, pair, name, first_wins)
-        return Choices(*pair, shares, margins, name, (note,))
+        unused = None if margins is not None else _twins(known, _SCORES, _SUFFIXES)
+        more = [f"{' and '.join(unused)} are not read; first_score=.. and second_score=.. do"] if unused else []
+        return Choices(*pair, shares, margins, name, (note, *more))
     if first_wins is not None:
         raise UserError(f"first_wins is {first_wins!r} and no column holds labels; name it with label=..")
     if margins is not None:

@@ -55,7 +55,7 @@ def named_column(table: Table, meaning: str, name: str) -> str:
     Raises:
         UserError: The table has no such column.
     """
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise UserError(
             f"{table.path} has no column {name!r}; it has {', '.join(table)}; "
             f"name the {meaning} column with {meaning}=.."

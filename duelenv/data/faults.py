@@ -42,8 +42,8 @@ def require_prompt(text: str, name: str, place: Place) -> None:
 
 
 def announce(path: Path, notes: Sequence[str]) -> None:
-    """Warn of what was dropped, at the line that called this package, from wherever inside it."""
-    package = __name__.rpartition(".")[0] + "."
+    """Warn of what was dropped or guessed, at the line that called the package, from wherever inside it."""
+    package = __name__.partition(".")[0] + "."
     frame, level = inspect.currentframe(), 1
     while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(package):
         frame, level = frame.f_back, level + 1

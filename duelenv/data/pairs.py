@@ -129,7 +129,7 @@ def load_pairs(
         rejected = rejected or columns.named_column(table, "rejected", "rejected")
         table, notes = decoded(table, [chosen, rejected, *_listed_prompts(table, prompt, (chosen, rejected))])
         found = _by_column(table, chosen, rejected, chosen_score, rejected_score)
-    prompts = Prompts(table, prompt, found.names)
+    prompts = Prompts(table, prompt, found.names, shared=True)
     notes = [*table.notes, *notes, *found.notes, *prompts.notes]
     kept, rows, faults = _texts(table, prompts, found, empty)
     notes += faults
@@ -155,7 +155,8 @@ def load_pairs(
         reading=columns.reading(
             table,
             [
-                ("prompt", prompts.name or "what both share"),
+                ("prompt", f"{prompts.name} and what both share" if prompts.only_system else prompts.name),
+                ("prompt", None if prompts else "what both share"),
                 ("chosen and rejected", "+".join(found.names)),
                 ("preference", found.source and found.source.replace(" and ", "+")),
             ],
@@ -204,7 +205,7 @@ def _two_columns(table: Table, nested: str) -> Table:
 def _listed_prompts(table: Table, prompt: str | None, besides: Sequence[str]) -> list[str]:
     """Columns of prompts that may hold messages written as text."""
     if prompt is not None:
-        return [name for name in prompt.split("+") if name in table]
+        return [name for name in str(prompt).split("+") if name in table]
     return [name for name in table if columns.plain(name) in columns.PROMPT_NAMES and name not in besides]
 
 
@@ -278,7 +279,7 @@ def _texts(
     kept: list[tuple[str, str, str]] = []
     rows: list[int] = []
     stripped = single = 0
-    by_words = not prompts and _share_words(found.chosen, found.rejected)
+    by_words = (not prompts or prompts.only_system) and _share_words(found.chosen, found.rejected)
     always = _always_repeated(prompts, found)
     for row, (chosen, rejected) in enumerate(zip(found.chosen, found.rejected, strict=True)):
         place = table.place(row)
@@ -368,11 +369,15 @@ def _split(
     if isinstance(first, list) and isinstance(second, list):
         return split_messages(start, first, second, names, place), False
     one, two = (side if isinstance(side, str) else response_text(side) for side in (first, second))
-    if start is None and by_words:
-        length = shared_words(one, two)
-        return (one[:length].strip(), one[length:].strip(), two[length:].strip()), False
-    if start is None:
-        return split_dialogues(one, two, (chosen_name, rejected_name), place), False
+    if start is None or prompts.only_system:
+        if by_words:
+            length = shared_words(one, two)
+            texts = one[:length].strip(), one[length:].strip(), two[length:].strip()
+        else:
+            texts = split_dialogues(one, two, (chosen_name, rejected_name), place)
+        if isinstance(start, list):
+            texts = prompt_text([*start, *to_messages(texts[0])], chosen_name, place), *texts[1:]
+        return texts, False
     if not isinstance(start, str):
         start = prompt_text(start, prompt_name or chosen_name, place)
     if _is_whole(start, one) and _is_whole(start, two):

@@ -12,6 +12,7 @@ from typing import Any
 from duelenv.data.columns import PROMPT_NAMES, SYSTEM_NAMES, find_column, is_blank, named_column, plain
 from duelenv.data.dialogues import Side, in_one_form, side_of
 from duelenv.data.tables import Place, Table
+from duelenv.ground import checks
 from duelenv.ground.dialogue import Message, is_messages, to_messages
 from duelenv.ground.errors import UserError
 
@@ -30,7 +31,9 @@ class Prompts:
         notes: What was guessed.
     """
 
-    def __init__(self, table: Table, name: str | None = None, besides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, table: Table, name: str | None = None, besides: Sequence[str] = (), *, shared: bool = False
+    ) -> None:
         """Find the columns.
 
         Args:
@@ -38,15 +41,18 @@ class Prompts:
             name: A column, or several joined by "+"; a part of a column of mappings is `column.part`. None looks for
                 those with usual names.
             besides: Columns that hold something else.
+            shared: Whether a column of system messages will do, as the responses share the rest.
 
         Raises:
             UserError: No such column; or several that could be the prompt.
         """
         self._table = table
+        self._shared = shared and name is None
         self.notes: list[str] = []
         if name is None:
-            self.columns = self._guess(besides)
+            self.columns = self._guess(besides, shared)
         else:
+            name = checks.text("prompt", name)
             self.columns = [name] if name in table else [part.strip() for part in name.split("+")]
             for part in self.columns:
                 head, _, inner = part.partition(".")
@@ -54,10 +60,15 @@ class Prompts:
                     named_column(table, "prompt", head if inner and head in table else part)
         self.name = "+".join(self.columns) or None
 
+    @property
+    def only_system(self) -> bool:
+        """Whether there are system messages and no prompts: those are what the responses share."""
+        return self._shared and len(self.columns) == 1 and plain(self.columns[0]) in SYSTEM_NAMES
+
     def __bool__(self) -> bool:
         return bool(self.columns)
 
-    def _guess(self, besides: Sequence[str]) -> list[str]:
+    def _guess(self, besides: Sequence[str], shared: bool) -> list[str]:
         table = self._table
         taken = [table[name] for name in besides]
         found = [
@@ -75,10 +86,16 @@ class Prompts:
         if not own:  # a column that holds something else is named where its first row is read
             odd = find_column(table, "prompt", None, PROMPT_NAMES)
             listed = odd is not None and any(isinstance(cell, list) for cell in table[odd])
-            return [odd] if odd and odd not in besides and not listed else []
+            if odd and odd not in besides and not listed:
+                return [odd]
         system = find_column(table, "prompt", None, SYSTEM_NAMES)
         if system in besides or (system is not None and all(map(is_blank, table[system]))):
             system = None
+        if not own and system and shared:
+            self.notes.append(f"the prompt is made of {system}, then what both responses share")
+            return [system]
+        if not own:
+            return []
         together = [*([system] if system else []), *own]
         if len(together) > 1 or together != found:
             self.notes.append(
@@ -133,18 +150,19 @@ class Prompts:
         place = self._table.place(row)
         texts: list[str] = []
         before: list[Message] = []
-        for number, name in enumerate(self.columns):
+        for name in self.columns:
             cell = self.cell(name, row)
-            if is_blank(cell) and (len(self.columns) > 1 or cell is not None):
+            if is_blank(cell) and (len(self.columns) > 1 or self.only_system or cell is not None):
                 continue
-            last = number == len(self.columns) - 1
             part = _history(cell, name, place) if isinstance(cell, list) else side_of(cell, name, place)
-            if plain(name) in SYSTEM_NAMES and isinstance(part, str) and (not last or len(self.columns) > 1):
+            if plain(name) in SYSTEM_NAMES and isinstance(part, str) and (self.only_system or len(self.columns) > 1):
                 before.append(Message("system", part.strip()))
             elif isinstance(part, str):
                 texts.append(part)
             else:
                 before += part
+        if self.only_system:
+            return before or None
         text = texts[0] if len(texts) == 1 else "\n\n".join(part.strip() for part in texts)
         if not before:
             return in_one_form(text)

@@ -47,7 +47,7 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
     """Return a table with a row for each of the responses in `column`, and what to say of it.
 
     The other columns are repeated. Of responses that are mappings, the keys become columns; of lists of texts, lists of
-    equal length beside them (scores, ranks, models) do. Minus the rank becomes the score, as 1 is the best.
+    equal length beside them (scores, ranks, models) do.
 
     Raises:
         UserError: Lists of unequal length; two columns of one name.
@@ -79,12 +79,17 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
     names = list(dict.fromkeys(name for record in records for name in record))
     columns = {name: [record.get(name) for record in records] for name in names}
     notes = [f"each of the responses in {column!r} is read as a row"]
-    ranks = next((name for name in names if plain(name) in _RANKS), None)
-    has_score = any(plain(name) in SCORE_NAMES and name not in table for name in names)
-    if ranks is not None and not has_score:
-        columns["score"] = [_negative(value) for value in columns.pop(ranks)]
-        notes.append(f"the score is minus {ranks!r}: 1 is the best")
     return Table(table.path, columns, table.notes), notes
+
+
+def scored_by_rank(table: Table) -> tuple[Table, list[str]]:
+    """Return a table with a score where it has a rank, and what to say of it."""
+    ranks = next((name for name in table if plain(name) in _RANKS), None)
+    if ranks is None:
+        return table, []
+    columns = {name: cells for name, cells in table.items() if name != ranks}
+    columns[SCORE_NAMES[0]] = [_negative(value) for value in table[ranks]]
+    return Table(table.path, columns, table.notes), [f"the score is minus {ranks!r}: 1 is the best"]
 
 
 def _listed(cell: Any) -> list[Any]:

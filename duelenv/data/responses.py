@@ -14,7 +14,7 @@ from duelenv.data.dialogues import after_prompt, decoded, is_bare_word, text_of
 from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_prompt
 from duelenv.data.pool import Pool
 from duelenv.data.prompts import Prompts
-from duelenv.data.rankings import nested_column, one_a_row, refuse_trees
+from duelenv.data.rankings import nested_column, one_a_row, refuse_trees, scored_by_rank
 from duelenv.data.scores import Transform
 from duelenv.data.tables import Table, read_table
 from duelenv.ground import checks
@@ -87,6 +87,9 @@ def load_responses(
         response = None
     response = columns.require_column(table, "response", response, columns.RESPONSE_NAMES)
     score = columns.find_column(table, "score", score, columns.SCORE_NAMES) or _verdict(table, notes)
+    if score is None:
+        table, said = scored_by_rank(table)
+        notes += said
     score = columns.require_column(table, "score", score, columns.SCORE_NAMES)
     responder = columns.find_column(table, "responder", responder, columns.RESPONDER_NAMES)
     listed = [name for name in table if columns.plain(name) in columns.PROMPT_NAMES]

@@ -1,6 +1,6 @@
 """Files, and tables in memory, as columns of plain Python values; what the columns mean is not known here.
 
-Files are Parquet, JSON Lines, JSON arrays, CSV and tab-separated text, the text ones also gzipped.
+Files are Parquet, Arrow, JSON Lines, JSON arrays, CSV and tab-separated text, the text ones also gzipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_FIELD = 2**31 - 1
 """Characters of a CSV field; the reader's own limit, 2**17, is less than some responses."""
 
 _TEXT_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
-SUFFIXES = (".parquet", *(f"{suffix}{packed}" for suffix in _TEXT_SUFFIXES for packed in ("", ".gz")))
+SUFFIXES = (".parquet", *(f"{suffix}{packed}" for suffix in _TEXT_SUFFIXES for packed in ("", ".gz")), ".arrow")
 
 Columns = Mapping[str, list[Any]]
 
@@ -76,11 +76,16 @@ def read_table(source: Any) -> Table:
     path = Path(source)
     name = path.name.lower()
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+    if path.is_dir():
+        inside = sorted(file.name for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES))
+        listed = f"; give one of its files, such as {inside[0]}" if inside else "; give the path of a table"
+        raise UserError(f"{path} is a folder{listed}")
     if suffix is None:
         raise UserError(f"{path} is of an unknown kind; give a file that ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise UserError(f"{path} does not exist or is not a file; give the path of a table")
-    table = _read_parquet(path) if suffix == ".parquet" else _read_text(path, suffix.removesuffix(".gz"))
+    columnar = suffix in (".parquet", ".arrow")
+    table = _read_arrow(path, suffix) if columnar else _read_text(path, suffix.removesuffix(".gz"))
     return _with_rows(table)
 
 
@@ -136,17 +141,25 @@ def _refuse_repeated(names: Iterable[str], path: Path) -> None:
         raise UserError(f"{path} has the column {repeated[0]!r} more than once; rename or remove all but one")
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_arrow(path: Path, suffix: str) -> Table:
+    """Return a Parquet file's columns, or those of an Arrow file or stream (`datasets` saves streams)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    kind = "Parquet" if suffix == ".parquet" else "Arrow"
     try:
-        columns = pq.ParquetFile(path).read()
+        if kind == "Parquet":
+            columns = pq.ParquetFile(path).read()
+        else:
+            with path.open("rb") as file:
+                opened = pa.ipc.open_file if file.read(6) == b"ARROW1" else pa.ipc.open_stream
+                file.seek(0)
+                columns = opened(file).read_all()
         _refuse_repeated(columns.column_names, path)
         return Table(path, {name: columns[name].to_pylist() for name in columns.column_names})
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as Parquet ({reason}); write the file again") from None
+        raise UserError(f"{path} cannot be read as {kind} ({reason}); write the file again") from None
 
 
 def read_text(path: Path) -> str:

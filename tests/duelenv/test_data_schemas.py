@@ -39,6 +39,7 @@ class Case(NamedTuple):
 GOOD, BAD = "Because it is.", "Dunno."
 WHY, TWO = "Why?", "Human: Why?\n\nAssistant: How so?\n\nHuman: Tell me\n\nAssistant:"
 PAIR = {"chosen": GOOD, "rejected": BAD}
+KIND = {"role": "system", "content": "Be kind."}
 
 
 def labelled(first: str, second: str, label: str, values: list[Any], **more: Any) -> list[dict[str, Any]]:
@@ -98,6 +99,18 @@ PAIRS: dict[str, Case] = {
         [{"system": "Be kind.", "question": WHY, **PAIR}, {"system": "", "question": WHY, **PAIR}],
         "System: Be kind.\n\nHuman: Why?\n\nAssistant:",
         ("system, then question",),
+    ),
+    "a system column beside messages": Case(
+        [{"system": "Be kind.", "chosen": said(WHY, GOOD), "rejected": said(WHY, BAD)}],
+        "System: Be kind.\n\nHuman: Why?\n\nAssistant:",
+    ),
+    "a system column beside messages that have it": Case(
+        [{"system_prompt": "Be kind.", **{k: [KIND, *said(WHY, text)] for k, text in PAIR.items()}}],
+        "System: Be kind.\n\nHuman: Why?\n\nAssistant:",
+    ),
+    "a system column beside HH-RLHF": Case(
+        [{"system": "Be kind.", **{k: f"\n\nHuman: Why?\n\nAssistant: {text}" for k, text in PAIR.items()}}],
+        "System: Be kind.\n\nHuman: Why?\n\nAssistant:",
     ),
     "argilla ORCA with ties": Case(
         [
@@ -331,6 +344,7 @@ POOLS: dict[str, list[dict[str, Any]]] = {
     "stack-exchange-preferences": [
         {"question": WHY, "answers": [{"text": t, "pm_score": s} for t, s in zip(RANKED, MINUS, strict=True)]}
     ],
+    "a rank in every row": [{"prompt": WHY, "response": t, "rank": s} for t, s in zip(RANKED, RANKS, strict=True)],
     "HelpSteer2": [{"prompt": WHY, "response": t, "helpfulness": s} for t, s in zip(RANKED, MINUS, strict=True)],
 }
 
@@ -456,3 +470,12 @@ def test_several_columns_make_the_prompt_where_they_are_named(tmp_path: Path) ->
     assert load_pairs(path, prompt="question + prompt+meta.hint").prompts == ("How?\n\nWhy?\n\nLook",)
     with pytest.raises(UserError, match="no column 'meta2'"):
         load_pairs(path, prompt="prompt+meta2")
+
+
+def test_a_pool_of_pairs_says_that_it_leaves_nothing_to_choose(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"prompt": WHY, **PAIR}])
+    with pytest.warns(UserWarning, match=r"nothing to choose.*the same margin \(2\)"):
+        load_pool(path, margin=2.0)
+    scored = [{"prompt": WHY, **PAIR, "chosen_score": score, "rejected_score": 1} for score in (2, 3)]
+    with pytest.warns(UserWarning, match="get the same labels$"):
+        load_pool(write(tmp_path / "s.jsonl", scored))

@@ -6,7 +6,9 @@ import copy
 import gzip
 import pickle
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from table_files import ROWS, is_one_sentence, write
 
@@ -56,8 +58,21 @@ def test_a_table_in_hand_is_as_good_as_its_file(tmp_path: Path) -> None:
         ("t.jsonl", b"\xff\xfe\n", "not UTF-8"),
         ("t.jsonl.gz", b"plain text", "cannot be read"),
         ("t.parquet", b"plain text", "cannot be read as Parquet"),
+        ("t.arrow", b"plain text", "cannot be read as Arrow"),
         ("t.csv", b"prompt,response\np,a,b\n", "line 2 has 3 cells where the header has 2"),
         ("t.csv", b"prompt,response\n", "holds no rows"),
+        ("t.csv", b"prompt,score,score\np,1,2\n", "the column 'score' more than once"),
+        ("t.csv", b"prompt,score, score\np,1,2\n", "the column 'score' more than once"),
+        ("t.csv", "prompt\nOù?\n".encode("latin-1"), "not UTF-8 text (line 2, byte 8); save it as UTF-8"),
+        ("t.jsonl", b'{"a": 1}\n{"a": 1, "a": 2}\n', "line 2 has the key 'a' twice"),
+        ("t.jsonl", b"[" * 100_000, "nested too deeply"),
+        ("t.jsonl", b"[\n{}]", "an array in a .json file"),
+        ("t.json", b'[{"a": 1, "a": 2}]', "the key 'a' twice"),
+        ("t.json", b'[{"a": 1},\n2]', "element 1 is a int"),
+        ("t.json", b'{"train": [{}], "test": [{}]}', "several tables, train, test"),
+        ("t.json", b"7", "holds a JSON int"),
+        ("t.json", b'[{"a": 1},\n', "line 2 is not JSON"),
+        ("t.json", b"[]", "holds no rows"),
     ],
 )
 def test_a_broken_file_gets_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
@@ -65,6 +80,79 @@ def test_a_broken_file_gets_one_sentence(tmp_path: Path, name: str, content: byt
     with pytest.raises(UserError) as caught:
         read_table(tmp_path / name)
     assert sentence in str(caught.value) and is_one_sentence(str(caught.value))
+
+
+ARRAY = b'[{"prompt": "p", "response": "a"}, {"prompt": "q"}]'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "note"),
+    [
+        ("t.json", ARRAY, None),
+        ("t.json.gz", gzip.compress(ARRAY), None),
+        ("t.json", gzip.compress(ARRAY), None),  # by another name
+        ("t.json", b'{"prompt": "p", "response": "a"}\r\n{"prompt": "q"}\r\n', None),
+        ("t.json", b'{"version": "1", "data": ' + ARRAY + b"}", "under 'data'"),
+        ("t.json", b'{"prompt": {"0": "p", "1": "q"}, "response": {"0": "a", "1": null}}', "keys are columns"),
+        ("t.json", b'{"prompt": ["p", "q"], "response": ["a", null]}', "keys are columns"),
+        ("t.jsonl", '{"prompt": "p", "response": "a"}\n{"prompt": "q"}'.encode("utf-16"), None),
+    ],
+)
+def test_rows_in_any_json(tmp_path: Path, name: str, content: bytes, note: str | None) -> None:
+    (tmp_path / name).write_bytes(content)
+    table = read_table(tmp_path / name)
+    assert table == {"prompt": ["p", "q"], "response": ["a", None]}
+    assert [note in said for said in table.notes] == ([True] if note else []) if note else table.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "mark", "notes"), [("t.csv", ",", 0), ("t.csv", ";", 1), ("t.csv", "\t", 1), ("t.tsv", "\t", 0)]
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_separated_cells_whatever_stands_between(tmp_path: Path, name: str, mark: str, notes: int, ending: str) -> None:
+    huge = "x" * 140_000
+    lines = [mark.join(cells) for cells in (("prompt ", "response"), ("p", '"a, b;\nc"'), ("q", huge))]
+    (tmp_path / name).write_bytes("".join(line + ending for line in lines).encode("utf-8-sig"))
+    table = read_table(tmp_path / name)
+    assert table == {"prompt": ["p", "q"], "response": ["a, b;\nc", huge]}
+    assert len(table.notes) == notes
+
+
+@pytest.mark.parametrize("opened", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_arrow_files_and_streams(tmp_path: Path, opened: Any) -> None:
+    table = pa.table({"prompt": ["p", "q"], "response": ["a", None]})
+    with opened(tmp_path / "data.arrow", table.schema) as writer:
+        writer.write_table(table)
+    assert read_table(tmp_path / "data.arrow") == table.to_pydict()
+    with pytest.raises(UserError, match=r"is a folder; give one of its files, such as data\.arrow$"):
+        read_table(tmp_path)
+
+
+class Frame:
+    """As much of a `datasets.Dataset` as there is to see."""
+
+    column_names = ("prompt", "response")
+
+    def __getitem__(self, name: str) -> list[str | None]:
+        return {"prompt": ["p", "q"], "response": ["a", None]}[name]
+
+
+def test_tables_in_memory() -> None:
+    columns: dict[str, list[str | None]] = {"prompt": ["p", "q"], "response": ["a", None]}
+    rows = [{"prompt": "p", "response": "a"}, {"prompt": "q"}]
+    for source in (columns, rows, pa.table(columns), Frame()):
+        assert read_table(source) == columns
+    for source, sentence in (
+        ({"train": Frame(), "test": Frame()}, "the data are 2 tables, train, test; pass one"),
+        ({"prompt": ["p"], "response": []}, "unequal lengths"),
+        ({"prompt": "p"}, "a str for a column"),
+        ([1], "element 0 is a int"),
+        (7, "the data are a int"),
+        ([], "holds no rows"),
+        (pa.table([["a"], ["b"]], names=["x", "x"]), "'x' more than once"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            read_table(source)
 
 
 def test_a_truncated_gzip_file_gets_one_sentence(tmp_path: Path) -> None:
