@@ -1,5 +1,8 @@
 """Trains a policy's weights: optimiser, precision, pieces, clipping, the reference. What is minimised is the caller's.
 
+Weights of less than 32 bits are trained as copies in float32, which are rounded back after each step: a step of 1e-6
+would not move most weights in bfloat16, and the sum of many does.
+
 A step is given as terms, losses that add up to the objective; each is made, pulled back and forgotten before the next,
 so that a large batch needs no more memory than its largest piece.
 """
@@ -7,7 +10,7 @@ so that a large batch needs no more memory than its largest piece.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +27,8 @@ PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16}
 
 _LARGE_MODEL = 50_000_000
 _LARGE_RATE = 1e-4
+#: Weights that the typical one is taken of.
+_LOOKED_AT = 100_000
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,19 @@ class Trainer:
         self.policy = policy
         self.settings = settings
         self.gradient_steps = 0
-        _warn_of_large_steps(policy, settings.learning_rate)
-        self._optimizer = torch.optim.AdamW(
-            policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        trained = policy.parameters()
+        if not trained:
+            raise UserError(
+                "the policy has no weights that train (merge_and_unload and requires_grad_(False) leave none); call "
+                "model.requires_grad_(True), or add an adapter"
+            )
+        self._masters = [
+            (weights, weights.detach().float().requires_grad_()) if _is_low(weights) else (weights, weights)
+            for weights in trained
+        ]
+        masters = [master for _, master in self._masters]
+        _warn_of_steps(masters, settings.learning_rate)
+        self._optimizer = torch.optim.AdamW(masters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
     def pieces(self, count: int, width: int = 2) -> Iterator[slice]:
         """Cut `count` items of `width` responses into what goes through the model at once, at least one item."""
@@ -123,7 +137,8 @@ class Trainer:
         return norms
 
     def _step(self, terms: Iterable[Tensor]) -> list[float]:
-        self._optimizer.zero_grad(set_to_none=True)
+        for weights, master in self._masters:
+            weights.grad = master.grad = None
         some = False
         for term in self._made(terms):
             torch.autograd.backward(term)
@@ -131,12 +146,23 @@ class Trainer:
         if not some:  # an empty step would still move the weights by what the optimiser remembers
             return []
         limit = float("inf") if self.settings.max_grad_norm is None else self.settings.max_grad_norm
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit))
+        for weights, master in self._masters:
+            if master is not weights and weights.grad is not None:
+                master.grad = weights.grad.float()
+                weights.grad = None
+        norm = float(torch.nn.utils.clip_grad_norm_([master for _, master in self._masters], limit))
         self._optimizer.step()
+        self._round_back()
         self._optimizer.zero_grad(set_to_none=True)
         self.policy.updated()
         self.gradient_steps += 1
         return [norm]
+
+    @torch.no_grad()
+    def _round_back(self) -> None:
+        for weights, master in self._masters:
+            if master is not weights:
+                weights.copy_(master)
 
     def _made(self, terms: Iterable[Tensor]) -> Iterator[Tensor]:
         """Make terms in the precision of training; they are pulled back outside of it."""
@@ -153,12 +179,18 @@ class Trainer:
         return {
             "policy": self.policy.state_dict(),
             "optimizer": on_the_host(self._optimizer.state_dict()),
+            "masters": [on_the_host(master) for weights, master in self._masters if master is not weights],
             "gradient_steps": self.gradient_steps,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; restores the policy's weights as well."""
         self.policy.load_state_dict(state["policy"])
+        kept = iter(state["masters"])
+        with torch.no_grad():
+            for weights, master in self._masters:
+                if master is not weights:
+                    master.copy_(next(kept))
         # Torch takes moments over that lie where the weights do, and would go on changing the caller's.
         self._optimizer.load_state_dict(on_the_host(state["optimizer"]))
         self.gradient_steps = int(state["gradient_steps"])
@@ -175,11 +207,25 @@ def on_the_host(state: Any) -> Any:
     return state
 
 
-def _warn_of_large_steps(policy: CausalLMPolicy, learning_rate: float) -> None:
-    size = sum(parameter.numel() for parameter in policy.parameters())
+def _is_low(weights: Tensor) -> bool:
+    return weights.is_floating_point() and torch.finfo(weights.dtype).bits < 32
+
+
+def _warn_of_steps(masters: Sequence[Tensor], learning_rate: float) -> None:
+    """Warn of a rate that is likely to break the policy, or to leave it as it is; a step of AdamW is about the rate."""
+    size = sum(master.numel() for master in masters)
     if size > _LARGE_MODEL and learning_rate > _LARGE_RATE:
         warnings.warn(
             f"learning_rate={learning_rate:g} on {size:,} trainable parameters is likely to break the policy; "
             "full fine-tuning of such models is published with 5e-7 to 5e-6",
+            stacklevel=4,
+        )
+    largest = max(masters, key=Tensor.numel).detach()
+    typical = float(largest.flatten()[:_LOOKED_AT].abs().float().median())
+    spacing = typical * torch.finfo(torch.float32).eps
+    if 0.0 < learning_rate < spacing / 2:
+        warnings.warn(
+            f"learning_rate={learning_rate:g} is less than half of what separates a typical weight ({typical:.2g}) "
+            f"from the next number in float32 ({spacing:.1g}), so that most will stay as they are; take a larger one",
             stacklevel=4,
         )

@@ -150,7 +150,7 @@ def make_policy(config: RunConfig) -> Any:
     from duelenv.policies.causal_lm import CausalLMPolicy
 
     path = settings.pop("path")
-    _check_settings("the policy", CausalLMPolicy.__init__, settings, ("self", "model", "tokenizer"))
+    _check_settings("the policy", CausalLMPolicy.from_pretrained, settings, ("path",))
     try:
         return CausalLMPolicy.from_pretrained(path, **settings)
     except UserError:

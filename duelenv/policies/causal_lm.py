@@ -16,11 +16,11 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
-from duelenv.policies import export, scoring
+from duelenv.policies import export, loading, scoring
 from duelenv.policies.codec import Codec, Prompts
 from duelenv.policies.context import context_of
 from duelenv.policies.decoding import Term, draw_responses, uniform_numbers
@@ -85,10 +85,11 @@ class CausalLMPolicy:
         self.max_sequences = None if max_sequences is None else checks.integer("max_sequences", max_sequences, low=1)
         self.version = 0
         self.reference_version = 0
+        loading.check_adapter(model)
         context = context_of(without_adapter(model))
         self._codec = Codec(tokenizer, without_adapter(model), context, chat_template=chat_template)
         if device is not None:
-            model.to(device)  # type: ignore[arg-type]
+            model.to(loading.usable_device(device))  # type: ignore[arg-type]
         model.eval()
         self.shortcuts = find_shortcuts(model, context)
         self._hidden_width = hidden_width(model)
@@ -105,20 +106,36 @@ class CausalLMPolicy:
         max_sequences: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
+        lora: Mapping[str, Any] | None = None,
     ) -> CausalLMPolicy:
         """Loads a model and its tokenizer from a folder or a hub name; code from the hub is never run.
 
+        Args:
+            path: of a model, or of an adapter, which then goes on being trained on its base model.
+            max_new_tokens: as of the class, and so are those that follow.
+            temperature: see there.
+            chat_template: see there.
+            max_sequences: see there.
+            device: see there.
+            dtype: of the weights, such as "bfloat16"; "auto" takes the checkpoint's. A learner keeps weights of less
+                than 32 bits in float32 beside them.
+            lora: settings of `peft.LoraConfig` for a new adapter, which alone is trained, such as {"r": 16}.
+
         Raises:
-            UserError: nothing loadable at `path`.
+            UserError: nothing loadable at `path`, a checkpoint that lacks weights or is of another kind of model, or a
+                setting that is refused.
         """
         try:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False)
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        except OSError as error:
+            model = loading.load_model(path, dtype=dtype)
+            tokenizer = loading.load_tokenizer(path)
+        except (OSError, ValueError) as error:
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
             raise UserError(
                 f"no causal language model with a tokenizer could be loaded from {str(path)!r}; expected a folder "
-                f"written by save_pretrained or a hub name ({str(error).splitlines()[0]})"
+                f"written by save_pretrained or a hub name ({reason})"
             ) from error
+        if lora is not None:
+            model = loading.add_lora(model, lora)
         return cls(
             model,
             tokenizer,

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from duelenv.ground.errors import UserError
+from duelenv.policies.loading import load_model
 
 Role = Literal["policy", "reference", "start"]
 Weights = dict[str, torch.Tensor]
 
-# The adapter that plays a moved reference.
+# The adapters that play a moved reference, and a start that is more than the base model.
 _REFERENCE = "duelenv_reference"
+_START = "duelenv_start"
 
 
 class Roles(Protocol):
@@ -148,22 +150,44 @@ class FrozenCopies:
 
     @staticmethod
     def read(folder: Path) -> PreTrainedModel:
-        return _pretrained(folder / "start")
+        return load_model(folder / "start")
 
     def load(self, folder: Path, policy: Path, *, moved: bool) -> None:
-        reference = _pretrained(folder / "reference").state_dict() if moved else None
-        self.load_weights({"model": _pretrained(policy).state_dict(), "reference": reference})
+        reference = load_model(folder / "reference").state_dict() if moved else None
+        self.load_weights({"model": load_model(policy).state_dict(), "reference": reference})
 
 
 class Adapters:
     """The start is the PEFT model with its adapter off, a moved reference a second adapter: no model is copied.
 
-    Which parameters train stays as it is, whoever plays.
+    An adapter that was trained before, so that switching it off changes what the model says, is a part of the start: a
+    frozen copy of it plays the start then. Which parameters train stays as it is, whoever plays.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self._moved = False
+        if self._says_something():
+            self._write(_START, self._weights_of(self.adapter))
+
+    def _says_something(self) -> bool:
+        """Whether the model answers otherwise with its adapter off, on a few tokens."""
+        embedding = self.model.get_input_embeddings().weight
+        ids = torch.arange(min(8, len(embedding)), device=embedding.device)[None]
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                own = self.model(input_ids=ids).logits
+                with self._trainable_kept(), self.model.disable_adapter():
+                    base = self.model(input_ids=ids).logits
+        finally:
+            self.model.train(training)
+        return not torch.equal(own, base)
+
+    @property
+    def _started(self) -> bool:
+        return _START in self.model.peft_config
 
     @property
     def moved(self) -> bool:
@@ -177,20 +201,32 @@ class Adapters:
     def playing(self, role: Role) -> Iterator[Any]:
         if role == "policy":
             yield self.model
-        elif role == "start" or not self._moved:
-            with self._trainable_kept(), self.model.disable_adapter():
+        elif role == "reference" and self._moved:
+            with self._switched_to(_REFERENCE):
+                yield self.model
+        elif self._started:
+            with self._switched_to(_START):
                 yield self.model
         else:
-            with self._trainable_kept():
-                adapter = self.adapter
-                self.model.set_adapter(_REFERENCE)
-                try:
-                    yield self.model
-                finally:
-                    self.model.set_adapter(adapter)
+            with self._trainable_kept(), self.model.disable_adapter():
+                yield self.model
+
+    @contextmanager
+    def _switched_to(self, adapter: str) -> Iterator[None]:
+        own = self.adapter
+        with self._trainable_kept():
+            self.model.set_adapter(adapter)
+            try:
+                yield
+            finally:
+                self.model.set_adapter(own)
 
     def move_reference(self) -> None:
         self._set_reference(self._weights_of(self.adapter))
+
+    def _set_reference(self, weights: Weights) -> None:
+        self._write(_REFERENCE, weights)
+        self._moved = True
 
     def clone(self) -> Adapters:
         twin = copy.copy(self)
@@ -198,7 +234,7 @@ class Adapters:
         return twin
 
     def fingerprint(self) -> str:
-        parts = [f".{adapter}" for adapter in self.model.peft_config]
+        parts = [f".{adapter}" for adapter in self.model.peft_config if adapter != _START]
         state = self.model.state_dict()
         return _digest({name: state[name] for name in state if not any(part in name for part in parts)})
 
@@ -214,9 +250,10 @@ class Adapters:
             self._set_reference(weights["reference"])
 
     def save(self, folder: Path) -> None:
-        """Writes the adapter of a moved reference; the start is the base model, which the policy's adapter names."""
-        if self._moved:
-            self.model.save_pretrained(folder, selected_adapters=[_REFERENCE])
+        """Writes the adapters of a moved reference and of a start that has one; the policy's names the base model."""
+        kept = [name for name, there in ((_REFERENCE, self._moved), (_START, self._started)) if there]
+        if kept:
+            self.model.save_pretrained(folder, selected_adapters=kept)
 
     @staticmethod
     def read(place: Path, adapter: str, base_model: PreTrainedModel | None) -> Any:
@@ -226,25 +263,18 @@ class Adapters:
             name = PeftConfig.from_pretrained(str(place)).base_model_name_or_path
             if not name:
                 raise UserError(f"the adapter in {str(place)!r} does not name its base model; pass base_model=")
-            base_model = _pretrained(name)
+            base_model = load_model(name)
         with _own_randomness():
             return PeftModel.from_pretrained(base_model, str(place), adapter_name=adapter, is_trainable=True)
 
     def load(self, folder: Path, policy: Path, *, moved: bool) -> None:
         self._moved = moved
-        if moved:
-            with _own_randomness():
-                self.model.load_adapter(str(folder / _REFERENCE), _REFERENCE, is_trainable=False)
-
-    def _set_reference(self, weights: Weights) -> None:
-        if _REFERENCE not in self.model.peft_config:
-            with self._trainable_kept(), _own_randomness():
-                self.model.add_adapter(_REFERENCE, copy.deepcopy(self.model.peft_config[self.adapter]))
-            for name, parameter in self.model.named_parameters():
-                if f".{_REFERENCE}" in name:
-                    parameter.requires_grad_(False)
-        self._write(_REFERENCE, weights)
-        self._moved = True
+        if self._started:  # what was taken for it is the policy as it was trained
+            self.model.delete_adapter(_START)
+        for name, there in ((_REFERENCE, moved), (_START, (folder / _START).is_dir())):
+            if there:
+                with self._trainable_kept(), _own_randomness():
+                    self.model.load_adapter(str(folder / name), name, is_trainable=False)
 
     def _weights_of(self, adapter: str) -> Weights:
         from peft import get_peft_model_state_dict
@@ -252,8 +282,15 @@ class Adapters:
         return _on_cpu(get_peft_model_state_dict(self.model, adapter_name=adapter))
 
     def _write(self, adapter: str, weights: Weights) -> None:
+        """Give an adapter weights; one that is not there is made, frozen."""
         from peft import set_peft_model_state_dict
 
+        if adapter not in self.model.peft_config:
+            with self._trainable_kept(), _own_randomness():
+                self.model.add_adapter(adapter, copy.deepcopy(self.model.peft_config[self.adapter]))
+            for name, parameter in self.model.named_parameters():
+                if f".{adapter}" in name:
+                    parameter.requires_grad_(False)
         set_peft_model_state_dict(self.model, weights, adapter_name=adapter)
 
     @contextmanager
@@ -270,10 +307,6 @@ class Adapters:
 def _own_randomness() -> AbstractContextManager[Any]:
     """A new adapter draws initial weights, which are overwritten at once; torch's generator is left as it was."""
     return torch.random.fork_rng(devices=[])
-
-
-def _pretrained(path: str | Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(path, dtype="auto", trust_remote_code=False)
 
 
 def _frozen(model: PreTrainedModel) -> PreTrainedModel:

@@ -464,3 +464,79 @@ def test_a_trainer_minimises_what_it_is_given():
 def test_a_piece_holds_as_many_responses_as_so_many_pairs(micro_batch, width, sizes):
     trainer = Trainer(tiny_policy(), TrainerSettings(micro_batch=micro_batch))
     assert [part.stop - part.start for part in trainer.pieces(10, width)] == sizes
+
+
+# Weights of low precision ---------------------------------------------------------------------------------------------
+
+
+def half_precision_policy():
+    policy = tiny_policy()
+    policy.model.to(torch.bfloat16)
+    return policy
+
+
+def push(policy, trainer, steps, sign=1.0):
+    """Steps along a fixed gradient, made of all weights."""
+
+    def terms():
+        yield sign * sum(weights.float().sum() for weights in policy.parameters())
+
+    trainer.train(terms, steps)
+
+
+def test_small_steps_add_up_in_low_precision():
+    """A step of 1e-6 moves few weights in bfloat16; of what many come to nothing may be lost."""
+    start = [weights.detach().float().clone() for weights in half_precision_policy().parameters()]
+    policy = half_precision_policy()
+    trainer = Trainer(policy, TrainerSettings(learning_rate=1e-6, max_grad_norm=None))
+    push(policy, trainer, 20)
+    masters = [master for _, master in trainer._masters]
+    moved = torch.cat([(one - two).flatten() for one, two in zip(start, masters, strict=True)])
+    assert float((moved > 0).float().mean()) > 0.99
+    assert float(moved.median()) == pytest.approx(20e-6, rel=0.05)
+    for weights, master in trainer._masters:
+        assert weights.dtype == torch.bfloat16
+        assert torch.equal(weights, master.to(torch.bfloat16))
+    plain = half_precision_policy()
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-6, weight_decay=0.0)
+    for _ in range(20):
+        optimizer.zero_grad()
+        sum(weights.float().sum() for weights in plain.parameters()).backward()
+        optimizer.step()
+    stayed = torch.cat([(one == two).flatten() for one, two in zip(start, plain.parameters(), strict=True)])
+    assert float(stayed.float().mean()) > 0.9  # the control: without the copies nearly nothing moves
+
+
+def test_what_low_precision_rounds_away_is_in_the_state():
+    runs = []
+    for resumed in (False, True):
+        policy = half_precision_policy()
+        trainer = Trainer(policy, TrainerSettings(learning_rate=1e-5))
+        push(policy, trainer, 3)
+        if resumed:
+            state = trainer.state_dict()
+            policy = half_precision_policy()
+            trainer = Trainer(policy, TrainerSettings(learning_rate=1e-5))
+            trainer.load_state_dict(state)
+        push(policy, trainer, 3)
+        runs.append([master.detach().clone() for _, master in trainer._masters])
+    assert all(torch.equal(one, two) for one, two in zip(*runs, strict=True))
+
+
+def test_weights_of_full_precision_are_trained_themselves():
+    policy = tiny_policy()
+    trainer = Trainer(policy, TrainerSettings())
+    assert all(weights is master for weights, master in trainer._masters)
+    assert trainer.state_dict()["masters"] == []
+
+
+def test_a_rate_too_small_to_move_weights_draws_a_warning():
+    with pytest.warns(UserWarning, match="less than half of what separates a typical weight .* take a larger one"):
+        Trainer(tiny_policy(), TrainerSettings(learning_rate=1e-12))
+
+
+def test_a_policy_without_trainable_weights_is_refused():
+    policy = tiny_policy()
+    policy.model.requires_grad_(False)
+    with pytest.raises(UserError, match="the policy has no weights that train"):
+        Trainer(policy, TrainerSettings())

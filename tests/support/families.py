@@ -1,4 +1,4 @@
-"""Tiny models of the causal families that transformers has, with random weights: configurations shrunk by their names."""
+"""Tiny models of the causal families of transformers, with random weights: configurations shrunk by their names."""
 
 from __future__ import annotations
 
