@@ -12,7 +12,7 @@ import pytest
 from table_files import is_one_sentence, write
 
 from duelenv import UserError
-from duelenv.data import load_pairs, load_pool
+from duelenv.data import Pool, load_pairs, load_pool
 
 
 def said(*turns: str, speakers: tuple[str, str] = ("user", "assistant")) -> list[dict[str, Any]]:
@@ -279,6 +279,23 @@ PAIRS: dict[str, Case] = {
         labels=[0.75],
         announced=("count votes",),
     ),
+    "one model against itself": Case(
+        [{"prompt": WHY, "answer_a": GOOD, "answer_b": BAD, "model_a": "m", "model_b": "m", "winner": "m"}],
+        labels=[0.5],
+    ),
+    "below 0 for the first": Case(
+        labelled("response_a", "response_b", "label", [-2, 1, 0]),
+        settings={"first_wins": -1},
+        labels=[1, 1, 0.5],
+        announced=("a negative number for the first",),
+    ),
+    "above 0 for the first": Case(
+        labelled("response_a", "response_b", "label", [2, -1]), announced=("a positive number for the first",)
+    ),
+    "a system column and a system message": Case(
+        [{"system": "Be kind.", "prompt": [KIND, *said(WHY)], **PAIR}],
+        "System: Be kind.\n\nHuman: Why?\n\nAssistant:",
+    ),
     "named columns": Case(
         [{"ask": WHY, "x": BAD, "y": GOOD, "who": "other"}, {"ask": WHY, "x": GOOD, "y": BAD, "who": "one"}],
         settings={"prompt": "ask", "first": "x", "second": "y", "label": "who", "first_wins": "one"},
@@ -358,6 +375,7 @@ def test_rankings_and_scores_of_a_known_schema(tmp_path: Path, schema: str) -> N
     assert pool.utilities.tolist() == [[-1, -2, -4]]
     if "response" not in POOLS[schema][0]:
         pairs = load_pairs(path)
+        assert pool.pairs().chosen == pairs.chosen
         assert pairs.margins is not None and pairs.margins.tolist() == [1, 3, 2]
         assert pairs.chosen == (RANKED[0], RANKED[0], RANKED[1])
         assert pairs.rejected == (RANKED[1], RANKED[2], RANKED[2])
@@ -436,6 +454,7 @@ def test_a_tie_is_a_coin_flip_in_a_pool_and_votes_are_the_share_they_were(tmp_pa
         ),
         ("We don", "We don't", "We don", ("We don't", "We don")),
         ("It is 3", "It is 3.14", "It is 3 or so", ("It is 3.14", "It is 3 or so")),
+        ("Is it so?", "Isit so? Yes", "Isit so? No", ("Isit so? Yes", "Isit so? No")),
         ("Say hi", "Say hi", "Say hi", ("Say hi", "Say hi")),
         ("I", "I think", "I guess", ("I think", "I guess")),
     ],
@@ -466,3 +485,33 @@ def test_a_pool_of_pairs_says_that_it_leaves_nothing_to_choose(tmp_path: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_pool(write(tmp_path / "s.jsonl", [{"prompt": WHY, **PAIR, "chosen_score": 2, "rejected_score": 1}]))
+
+
+def test_conversations_part_at_the_last_turn_of_the_user_that_they_share(tmp_path: Path) -> None:
+    turns = [said(WHY, "How so?", asked, text) for asked, text in (("Tell me", GOOD), ("Go on", BAD))]
+    spoken = [
+        f"\n\nHuman: Why?\n\nAssistant: How so?\n\nHuman: {asked}\n\nAssistant: {text}"
+        for asked, text in (("Tell me", GOOD), ("Go on", BAD))
+    ]
+    listed = load_pairs(write(tmp_path / "a.jsonl", [{"chosen": turns[0], "rejected": turns[1]}]))
+    told = load_pairs(write(tmp_path / "b.jsonl", [{"chosen": spoken[0], "rejected": spoken[1]}]))
+    assert listed.prompts == (WHY,) and told.prompts == (f"Human: {WHY}\n\nAssistant:",)
+    assert listed.chosen == told.chosen == ("How so?\n\nHuman: Tell me\n\nAssistant: Because it is.",)
+    assert listed.rejected == told.rejected == ("How so?\n\nHuman: Go on\n\nAssistant: Dunno.",)
+
+
+def test_pairs_of_a_pool_put_the_better_response_first_wherever_it_stands() -> None:
+    pool = Pool(("p",), np.array([["low", "high", "same"]], dtype=object), [[0.0, 2.0, 2.0]])  # type: ignore[arg-type]
+    pairs = pool.pairs()
+    assert (pairs.chosen, pairs.rejected) == (("high", "same"), ("low", "low"))
+    assert pairs.margins is not None and pairs.margins.tolist() == [2.0, 2.0]
+    with pytest.raises(UserError, match="the same utility"):
+        Pool(("p",), np.array([["a", "b"]], dtype=object), np.zeros((1, 2))).pairs()
+
+
+def test_single_responses_lose_their_prompt_where_all_to_it_repeat_it(tmp_path: Path) -> None:
+    texts = {"Is it so?": ("Is it so? Yes", "Is it so?\nNo"), "Or not?": ("Or not? Yes", "No"), "I": ("I am", "I was")}
+    rows = [{"prompt": p, "response": t, "score": n} for p, pair in texts.items() for n, t in enumerate(pair)]
+    with pytest.warns(UserWarning, match="all responses to 1 of 3 prompts began with it"):
+        pool = load_pool(write(tmp_path / "t.jsonl", rows))
+    assert pool.responses.tolist() == [["Yes", "No"], ["Or not? Yes", "No"], ["I am", "I was"]]
