@@ -25,13 +25,13 @@ from duelenv.experiments.settings import (
     in_variants,
     read_agents,
     read_budget,
-    read_data,
     read_env,
     read_modules,
     read_name,
     read_named,
     read_seeds,
     read_source,
+    read_table_settings,
 )
 from duelenv.ground import checks
 from duelenv.ground.checks import choices
@@ -79,8 +79,9 @@ class RunConfig:
     """Prompts of a policy world: `{toy: {...}}`, `{path: ..., ...}` or `{list: {train: [...], test: [...]}}`."""
     data: Mapping[str, Any] | None = None
     """Table of recorded responses, for pool worlds: its `path`, and the settings it is read with."""
-    labels: str | None = None
-    """File of labels from elsewhere, from which every agent learns before the first round; no query of its own."""
+    labels: Mapping[str, Any] | None = None
+    """Table of labels from elsewhere, from which every agent learns before the first round, no query of its own: its
+    `path`, and the settings it is read with."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     """How many labels may be asked for."""
     seeds: tuple[int, ...] = (0,)
@@ -185,7 +186,7 @@ class RunConfig:
         for key in ("oracle", "evaluation_oracle"):
             if key in given:
                 values[key] = read_named(key, given[key])
-        for key in ("baseline", "split", "backend", "metric", "labels"):
+        for key in ("baseline", "split", "backend", "metric"):
             if key in given:
                 values[key] = checks.text(f"'{key}'", given[key])
         if "better" in given:
@@ -194,8 +195,9 @@ class RunConfig:
             values["save_models"] = checks.one_of("save_models", given["save_models"], _SAVED)
         if "budget" in given:
             values["budget"] = read_budget(given["budget"])
-        if "data" in given:
-            values["data"] = read_data(given["data"])
+        for key in ("data", "labels"):
+            if key in given:
+                values[key] = read_table_settings(key, given[key])
         if "jobs" in given:
             values["jobs"] = checks.integer("'jobs'", given["jobs"], low=1)
         if "label_log" in given:

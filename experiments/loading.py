@@ -20,10 +20,21 @@ from duelenv.experiments.settings import distinct_labels
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["apply_override", "load", "parse_yaml", "suites"]
+__all__ = ["apply_override", "load", "parse_yaml", "settings_from", "suites"]
 
 #: Keys of a config that have something inside, which an override can reach.
-_SECTIONS = ("env", "policy", "oracle", "evaluation_oracle", "prompts", "data", "budget", "agents", "variants")
+_SECTIONS = (
+    "env",
+    "policy",
+    "oracle",
+    "evaluation_oracle",
+    "prompts",
+    "data",
+    "labels",
+    "budget",
+    "agents",
+    "variants",
+)
 
 
 class _RepeatedKey(yaml.MarkedYAMLError):
@@ -115,16 +126,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     Raises:
         UserError: No `=`, an unknown key, or a value that is not YAML.
     """
-    key, separator, text = override.partition("=")
-    key = key.strip()
-    if not separator or not key:
-        raise UserError(f"The override {override!r} is not key=value: write for example 'seeds=4'")
-    try:
-        value = parse_yaml(text)
-    except _RepeatedKey as error:
-        raise UserError(f"The value in {override!r} has the key {error.key!r} twice: keep one") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"The value in {override!r} is not valid YAML: quote it if it is meant as text") from error
+    key, value = _key_and_value(override)
     head, *rest = key.split(".")
     top = [item.name for item in dataclasses.fields(RunConfig)] + [*SHORTHANDS]
     if head not in top:
@@ -144,6 +146,44 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     raw[head] = _with_value(section, key, value)
 
 
+def _key_and_value(override: str) -> tuple[str, Any]:
+    key, separator, text = override.partition("=")
+    key = key.strip()
+    if not separator or not key:
+        raise UserError(f"The override {override!r} is not key=value: write for example 'seeds=4'")
+    try:
+        return key, parse_yaml(text)
+    except _RepeatedKey as error:
+        raise UserError(f"The value in {override!r} has the key {error.key!r} twice: keep one") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"The value in {override!r} is not valid YAML: quote it if it is meant as text") from error
+
+
+def settings_from(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings that `key=value` each stand for, for a command without a config; dotted keys reach inside.
+
+    Raises:
+        UserError: As `apply_override` does.
+    """
+    settings: dict[str, Any] = {}
+    for override in overrides:
+        key, value = _key_and_value(override)
+        head, *rest = key.split(".")
+        if "" in (head, *rest):
+            raise UserError(
+                f"The override {override!r} has an empty part in its key: write it like 'oracle.name=length'"
+            )
+        if not rest:
+            settings[head] = value
+            continue
+        section = settings.get(head, {})
+        section = {"name": section} if isinstance(section, str) else section
+        if not isinstance(section, Mapping):
+            raise UserError(f"Cannot set {key!r}: {head!r} is {section!r}, expected a mapping of settings")
+        settings[head] = _with_value(section, key, value)
+    return settings
+
+
 def _spelled_out(head: str, section: Any) -> Any:
     """A section as a mapping, if it is one of the short spellings `oracle: length`, `policy: toy`, `agents: [real]`."""
     if section is None:
@@ -151,7 +191,7 @@ def _spelled_out(head: str, section: Any) -> Any:
     if head == "budget" and isinstance(section, int):
         return {"labels": section}
     if isinstance(section, str):
-        key = {"env": "id", "data": "path"}.get(head, "name")
+        key = {"env": "id", "data": "path", "labels": "path"}.get(head, "name")
         return {section: {}} if head in ("policy", "prompts") else {key: section}
     if isinstance(section, list) and head == "agents":
         return dict.fromkeys(distinct_labels(section), None)

@@ -26,13 +26,13 @@ def anchor_paths(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         folder: Directory that relative paths start from.
     """
     anchored = dict(raw)
-    data, env, modules = raw.get("data"), raw.get("env"), raw.get("modules")
-    if _is_path(raw.get("labels")):
-        anchored["labels"] = _absolute(folder, raw["labels"])
-    if _is_path(data):
-        anchored["data"] = _absolute(folder, data)
-    elif isinstance(data, Mapping) and _is_path(data.get("path")):
-        anchored["data"] = {**data, "path": _absolute(folder, data["path"])}
+    env, modules = raw.get("env"), raw.get("modules")
+    for key in ("data", "labels"):
+        table = raw.get(key)
+        if _is_path(table):
+            anchored[key] = _absolute(folder, table)
+        elif isinstance(table, Mapping) and _is_path(table.get("path")):
+            anchored[key] = {**table, "path": _absolute(folder, table["path"])}
     if isinstance(env, Mapping):
         anchored["env"] = {key: _anchored_array(key, value, folder) for key, value in env.items()}
     if isinstance(modules, str):

@@ -153,7 +153,14 @@ class _Run:
             return
         self.folder.records.unlink(missing_ok=True)
         if self.config.labels is not None:
-            warm_up(self.agent, self.truth, read_labels(self.config.labels))
+            given = read_labels(**self.config.labels)
+            self.env.reset(seed=self.cell.seeds[0])  # with which the world draws what it holds out
+            left_out = warm_up(self.agent, self.truth, given)
+            if left_out:
+                self.notes.append(
+                    f"{self.cell.name}: {left_out:,} of {len(given):,} 'labels' are about held-out prompts, on which "
+                    "agents are judged, and were left out"
+                )
         self.observation, info = self.env.reset(seed=self.cell.seeds[0])
         self.queries = self._queries(info)
         self._evaluate()

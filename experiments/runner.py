@@ -345,7 +345,7 @@ def prepare(config: RunConfig) -> dict[str, Any]:
             _check_changes(config, agent.label, worlds[key])
         assembly.make_agent(config, agent.label, worlds[key], config.seeds[0])
         if config.labels is not None:
-            check_given(worlds[key].unwrapped, read_labels(config.labels))
+            check_given(worlds[key].unwrapped, read_labels(**config.labels))
     return describe(with_torch=policy is not None)
 
 

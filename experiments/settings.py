@@ -27,13 +27,13 @@ __all__ = [
     "in_variants",
     "read_agents",
     "read_budget",
-    "read_data",
     "read_env",
     "read_modules",
     "read_name",
     "read_named",
     "read_seeds",
     "read_source",
+    "read_table_settings",
 ]
 
 #: Where a policy and prompts may come from.
@@ -245,12 +245,12 @@ def read_budget(raw: object) -> BudgetConfig:
     )
 
 
-def read_data(raw: object) -> dict[str, Any]:
+def read_table_settings(key: str, raw: object) -> dict[str, Any]:
     """`pool.parquet`, or `{path: pool.parquet, score: rating}`."""
-    given = {"path": raw} if isinstance(raw, str) else checks.mapping("'data'", raw)
+    given = {"path": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     if "path" not in given:
-        raise UserError("'data' has no 'path': give the table as data=FILE, or data.path=FILE beside its settings")
-    return {**given, "path": checks.text("'data.path'", given["path"])}
+        raise UserError(f"'{key}' has no 'path': give the table as {key}=FILE, or {key}.path=FILE beside its settings")
+    return {**given, "path": checks.text(f"'{key}.path'", given["path"])}
 
 
 def read_modules(raw: object) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from duelenv.data.dialogues import after_prompt
 from duelenv.data.pairs import holds_pairs, is_true, load_pairs
 from duelenv.data.prompts import Prompts
+from duelenv.data.rankings import nested_column
 from duelenv.data.tables import Table, read_table
 from duelenv.ground.errors import UserError
 from duelenv.worlds.text_duel import TextDuelVectorEnv
@@ -41,31 +42,44 @@ class GivenLabels:
         return len(self.labels)
 
 
-def read_labels(path: Path | str) -> GivenLabels:
+def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
     """Read a table of labels.
 
     Args:
-        path: `labels.parquet` of a run, or an export of it; or a table with two responses a row, in one of the shapes
-            that `duelenv.data.load_pairs` knows; a true value in a column `tie` makes a pair a tie.
+        path: `labels.parquet` of a run, or an export of it; or a table of preferences as `duelenv.data.load_pairs`
+            knows them; a true value in a column `tie` makes a pair a tie.
+        settings: Those of `load_pairs`.
 
     Raises:
         UserError: No such file, neither of the two, or no label in it.
     """
     table = read_table(path)
-    if {"prompt", "first", "second", "label"} <= set(table):
-        return _given(table, [table[name] for name in ("prompt", "first", "second", "label")])
-    if not holds_pairs(table):
+    if not settings and set(_OWN_LABELS) <= set(table) and all(map(_is_number, table["label"])):
+        return _given(table, [table[name] for name in _OWN_LABELS])
+    if not settings and not holds_pairs(table) and nested_column(table) is None:
         raise UserError(
             f"{str(path)!r} has the columns {', '.join(table)}, expected prompt, first, second and label, or prompt, "
-            "chosen and rejected"
+            "chosen and rejected; name others as labels={path: FILE, chosen: COLUMN, rejected: COLUMN}"
         )
-    if _are_plain(table):
+    if not settings and _are_plain(table):
         ties = [is_true(value, "tie", table.place(row)) for row, value in enumerate(table.get("tie", ()))]
         labels = [0.5 if tie else 1.0 for tie in ties or [False] * table.num_rows]
         return _given(table, [table["prompt"], table["chosen"], table["rejected"], labels])
-    pairs = load_pairs(table)
-    every = np.ones(len(pairs)) if pairs.labels is None else pairs.labels
-    return GivenLabels(_objects(pairs.prompts), _objects(pairs.chosen), _objects(pairs.rejected), every)
+    pairs = load_pairs(table, **settings)
+    shares = np.ones(len(pairs)) if pairs.labels is None else pairs.labels
+    return GivenLabels(_objects(pairs.prompts), _objects(pairs.chosen), _objects(pairs.rejected), shares)
+
+
+_OWN_LABELS = ("prompt", "first", "second", "label")
+
+
+def _is_number(label: object) -> bool:
+    """Whether a label is a number or nothing, as in our own tables; words are for `load_pairs` to understand."""
+    try:
+        float(str(label).strip() or "nan")
+    except ValueError:
+        return label is None
+    return True
 
 
 def _are_plain(table: Table) -> bool:
@@ -125,19 +139,30 @@ def check_given(world: Any, given: GivenLabels) -> TextDuelVectorEnv:
     return world
 
 
-def warm_up(agent: Any, world: Any, given: GivenLabels) -> None:
+def warm_up(agent: Any, world: Any, given: GivenLabels) -> int:
     """Let an agent learn from labels, as many a call as the world has rows; every replicate learns from all of them.
+
+    But for those about prompts that it is judged on: what is held out from duels is held out here too.
 
     Args:
         agent: A new agent.
-        world: Its world.
+        world: Its world, reset with the seed of the run.
         given: The labels.
 
+    Returns:
+        Labels that were left out, of the replicate that lost most.
+
     Raises:
-        UserError: The world has no texts, or cannot show these.
+        UserError: The world has no texts, or cannot show these; or every label is about held-out prompts.
     """
     world = check_given(world, given)
     view = world.view()
+    held_out = world.held_out(given.prompts)  # [R, M]
+    if held_out.all(axis=1).any():
+        raise UserError(
+            "all 'labels' are about prompts that the world holds out to judge on, so that none may be learnt"
+        )
+    learnt = np.where(held_out, np.nan, given.labels)  # [R, M]
     for start in range(0, len(given), view.batch):
         places = np.arange(start, min(start + view.batch, len(given)))
         lacking = view.batch - len(places)
@@ -146,8 +171,9 @@ def warm_up(agent: Any, world: Any, given: GivenLabels) -> None:
         every = np.tile(filled, view.replicates)
         pair = np.stack([given.first[every], given.second[every]], axis=1)
         responses = pair[:, np.arange(view.num_candidates) % 2]
-        labels = np.tile(np.concatenate([given.labels[places], np.full(lacking, np.nan)]), view.replicates)
+        labels = np.concatenate([learnt[:, places], np.full((view.replicates, lacking), np.nan)], axis=1).ravel()
         actions = np.tile([0, 1, 1] if view.selective else [0, 1], (len(every), 1))
         if view.selective:
             actions[np.isnan(labels), 2] = 0
         agent.warm_up(world.show(given.prompts[every], responses), actions, labels)
+    return int(held_out.sum(axis=1).max())

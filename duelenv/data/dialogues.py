@@ -219,6 +219,11 @@ def last_shared_turn(chosen: str, rejected: str) -> int:
     return marks[-1].end() if marks else 0
 
 
+def has_turns(text: str) -> bool:
+    """Whether a text is a dialogue: whether it says where an assistant's turn begins."""
+    return _TURN_MARKS.search(text) is not None
+
+
 def shared_length(first: str, second: str) -> int:
     """Return how many characters two texts share at their beginning."""
     return next(

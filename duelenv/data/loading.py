@@ -39,14 +39,9 @@ def load_pool(path: Any, **settings: Any) -> Pool:
         )
     if pairs:
         margin = settings.pop("margin", PAIR_MARGIN)
-        found = load_pairs(table, **settings)
-        if found.margins is None:
-            announce(
-                table.path,
-                [
-                    "two responses to each prompt leave nothing to choose: agents that duel two different ones get the "
-                    f"same labels, and where every pair has the same margin ({margin:g}) their regret is the same too"
-                ],
-            )
-        return found.pool(margin)
-    return load_responses(table, **settings)
+        pool = load_pairs(table, **settings).pool(margin)
+    else:
+        pool = load_responses(table, **settings)
+    if pool.caution is not None:
+        announce(table.path, [pool.caution])
+    return pool

@@ -13,9 +13,9 @@ from duelenv.data.choices import find_pair, read_choices
 from duelenv.data.dialogues import (
     after_prompt,
     decoded,
+    has_turns,
     is_bare_word,
     joined_turns,
-    last_shared_turn,
     shared_words,
     side_of,
     split_dialogues,
@@ -65,8 +65,8 @@ def load_pairs(
     r"""Read a table with one pair of responses a row: a chosen and a rejected one, or two and which was preferred.
 
     Two responses (`response_a` and `response_b`, `answer_0` and `answer_1`, ...) come with a label (A / B / tie, 0 / 1,
-    -3 .. 3, the winner's name, ...), with columns that say who won, votes or scores. Rows with more than two responses
-    in a list are read by `load_responses`, and every two of them that differ are a pair.
+    -3 .. 3, the winner's name, ...), with columns that say who won, votes or scores. Single responses with scores, and
+    rows with scored responses in a list, are read by `load_responses`, and every two that differ are a pair.
 
     The prompt is one column or several (`duelenv.data.prompts`). Without one, it is what the two responses share: of
     lists of messages {"role", "content"} the first ones; of dialogues in text, "\n\nHuman: ...\n\nAssistant: ...",
@@ -105,7 +105,7 @@ def load_pairs(
         and not _is_chosen(table)
         and not find_pair(table)
     ):
-        if _most(table[nested]) > 2:
+        if _two_at(table) is None:
             return load_responses(table, prompt=prompt, empty=empty).pairs()
         table = _two_columns(table, nested)
     pair = None if chosen or rejected else find_pair(table, first, second)
@@ -118,6 +118,13 @@ def load_pairs(
             raise UserError(f"{wrong}= is for two responses a row; name them with first=.. and second=..")
         chosen = columns.find_column(table, "chosen", chosen, columns.CHOSEN_NAMES)
         rejected = columns.find_column(table, "rejected", rejected, columns.REJECTED_NAMES)
+        if not chosen and not rejected and columns.find_column(table, "response", None, columns.RESPONSE_NAMES):
+            return load_responses(table, prompt=prompt, empty=empty).pairs()
+        if not chosen and not rejected:
+            raise UserError(
+                f"{table.path} has no pairs of responses among {', '.join(table)}; name them with chosen=.. and "
+                "rejected=.., or with first=.., second=.. and label=.."
+            )
         chosen = chosen or columns.named_column(table, "chosen", "chosen")
         rejected = rejected or columns.named_column(table, "rejected", "rejected")
         table, notes = decoded(table, [chosen, rejected, *_listed_prompts(table, prompt, (chosen, rejected))])
@@ -322,7 +329,7 @@ def _share_words(chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:
     return all(
         isinstance(one, str)
         and isinstance(other, str)
-        and not last_shared_turn(one, other)
+        and not has_turns(one + other)
         and 0 < shared_words(one, other) < min(len(one.rstrip()), len(other.rstrip()))
         for one, other in zip(chosen, rejected, strict=True)
     )

@@ -114,6 +114,20 @@ class Pool:
             reading=self.reading,
         )
 
+    @property
+    def caution(self) -> str | None:
+        """What cannot be compared on this pool, in words; None where nothing stands against it."""
+        spread = np.ptp(self.utilities, axis=1)
+        if not spread.any():
+            return "all responses to a prompt have the same utility, so that no agent can be better than another"
+        if self.num_responses == 2 and np.allclose(spread, spread[0]):
+            return (
+                f"every prompt has two responses with the same margin of {spread[0]:g}, so that there is one pair to "
+                "ask about and all pairs teach as much: agents that differ only in what they ask do the same, or lose "
+                "labels to duels of a response with itself"
+            )
+        return None
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:

@@ -22,12 +22,14 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.policies import export, scoring
 from duelenv.policies.codec import Codec, Prompts
+from duelenv.policies.context import context_of
 from duelenv.policies.decoding import Term, draw_responses, uniform_numbers
 from duelenv.policies.passes import base_model as without_adapter
 from duelenv.policies.passes import evaluation, pieces
 from duelenv.policies.roles import Role, read_model, roles_of
 from duelenv.policies.sampling import Samples
 from duelenv.policies.scoring import Array, Responses
+from duelenv.policies.shortcuts import find_shortcuts, hidden_width
 
 Source = Literal["policy", "reference", "start", "pilaf_plus", "pilaf_minus"]
 
@@ -48,7 +50,7 @@ class CausalLMPolicy:
     own duration.
 
     Args:
-        model: any transformers causal language model with a key-value cache, or a PEFT model around one.
+        model: any transformers causal language model, or a PEFT model around one.
         tokenizer: its tokenizer.
         max_new_tokens: L, the longest response in tokens, its end-of-sequence token included.
         temperature: of `sample`; log-probs are at temperature 1 whatever it is.
@@ -57,11 +59,14 @@ class CausalLMPolicy:
         device: where to move the model; where it is if None.
 
     Attributes:
+        shortcuts: how the model may be run, as it was found out on the model itself when it was wrapped: which of
+            padding, a cache and a shared prompt leave its log-probs (and gradients) as they are.
         version: int, how many updates the weights have had; a learner calls `updated()` after each optimizer step.
         reference_version: int, the version that the reference is a copy of; 0 while it is the start.
 
     Raises:
-        UserError: for settings out of range, or a chat template that the tokenizer lacks.
+        UserError: for settings out of range, a chat template that the tokenizer lacks, or a model that gives one
+            response different log-probs depending on what is around it.
     """
 
     def __init__(
@@ -80,10 +85,13 @@ class CausalLMPolicy:
         self.max_sequences = None if max_sequences is None else checks.integer("max_sequences", max_sequences, low=1)
         self.version = 0
         self.reference_version = 0
-        self._codec = Codec(tokenizer, without_adapter(model), chat_template=chat_template)
+        context = context_of(without_adapter(model))
+        self._codec = Codec(tokenizer, without_adapter(model), context, chat_template=chat_template)
         if device is not None:
             model.to(device)  # type: ignore[arg-type]
         model.eval()
+        self.shortcuts = find_shortcuts(model, context)
+        self._hidden_width = hidden_width(model)
         self._roles = roles_of(model)
 
     @classmethod
@@ -146,8 +154,17 @@ class CausalLMPolicy:
 
     @property
     def hidden_size(self) -> int:
-        """Width h of `embed`'s vectors."""
-        return int(self.model.config.get_text_config().hidden_size)
+        """Width h of `embed`'s vectors.
+
+        Raises:
+            UserError: the model's last hidden layer cannot be read.
+        """
+        if self._hidden_width is None:
+            raise UserError(
+                f"{type(without_adapter(self.model)).__name__} has no last hidden layer that could be read; give the "
+                "world an encoder as features"
+            )
+        return self._hidden_width
 
     @property
     def context_length(self) -> int | None:
@@ -238,15 +255,17 @@ class CausalLMPolicy:
         mask = np.empty(shape, np.int8)
         log_prob = np.empty(shape[:2], np.float32)
         with torch.no_grad(), evaluation(self.model):
-            for piece in pieces(*shape[:2], self.max_sequences or len(batch) * num_responses):
+            for rows, columns, part in pieces(batch, num_responses, self.max_sequences, self.shortcuts):
                 drawn = draw_responses(
                     mixture,
-                    batch[piece[0]],
-                    numbers[piece],
+                    part,
+                    numbers[rows, columns],
                     temperature,
+                    self.shortcuts,
                     end_ids=self._codec.end_ids,
                     pad_id=self._codec.pad_id,
                 )
+                piece = (rows.numpy(), columns)
                 tokens[piece], mask[piece] = drawn[0].cpu().numpy(), drawn[1].cpu().numpy()
                 log_prob[piece] = drawn[2].cpu().double().sum(-1).numpy()
         return Samples(tokens=tokens, mask=mask, log_prob=log_prob, texts=self._codec.decode(tokens, mask))
@@ -315,7 +334,7 @@ class CausalLMPolicy:
         responses = Responses.given(tokens, mask)
         batch = self._codec.encode(prompts, responses.length)
         with self._roles.playing(role) as model:
-            values = scoring.log_prob(model, batch.to(self.device), responses.to(self.device))
+            values = scoring.log_prob(model, batch.to(self.device), responses.to(self.device), self.shortcuts)
         return values if per_token else values.sum(-1)
 
     def embed(self, prompts: Sequence[str] | None, tokens: Array, mask: Array) -> NDArray[np.float32]:
@@ -338,7 +357,10 @@ class CausalLMPolicy:
         else:
             batch = self._codec.encode(prompts, responses.length)
         with self._roles.playing("start") as model:
-            return scoring.embed(model, batch.to(self.device), responses.to(self.device)).cpu().numpy()
+            embedded = scoring.embed(
+                model, batch.to(self.device), responses.to(self.device), self.shortcuts, self.hidden_size
+            )
+        return embedded.cpu().numpy()
 
     # The reference, copies and files
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from duelenv.ground.errors import UserError
+from duelenv.policies.context import Context
 
 #: Prompts whose token ids are kept.
 _REMEMBERED = 4_096
@@ -29,8 +30,11 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, rows: slice) -> Prompts:
-        return Prompts(self.ids[rows], self.attention[rows])
+    def chosen(self, rows: torch.Tensor) -> Prompts:
+        """Some of them, int64 [b], padded no wider than they need."""
+        ids, attention = self.ids[rows], self.attention[rows]
+        spare = ids.shape[1] - int(attention.sum(-1).max())
+        return Prompts(ids[:, spare:], attention[:, spare:])
 
     def to(self, device: torch.device) -> Prompts:
         """The same on a device."""
@@ -49,6 +53,7 @@ class Codec:
     Args:
         tokenizer: any transformers tokenizer.
         model: the transformers model, without a PEFT wrapper.
+        context: how far it may be read.
         chat_template: whether a prompt is a user's message to be put in the tokenizer's chat template.
 
     Attributes:
@@ -60,7 +65,7 @@ class Codec:
         UserError: a chat template is asked for and the tokenizer has none.
     """
 
-    def __init__(self, tokenizer: Any, model: Any, *, chat_template: bool) -> None:
+    def __init__(self, tokenizer: Any, model: Any, context: Context, *, chat_template: bool) -> None:
         if chat_template and not getattr(tokenizer, "chat_template", None):
             raise UserError(
                 "chat_template=True needs a tokenizer with a chat template and this one has none; set "
@@ -76,8 +81,8 @@ class Codec:
         self.end_ids = tuple(dict.fromkeys(found))
         pad = getattr(tokenizer, "pad_token_id", None)
         self.pad_id = int(pad) if pad is not None else (self.end_ids or (0,))[0]
-        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self.context_length = None if limit is None else int(limit)
+        self.context_length = context.length
+        self._reason = context.reason
 
     def encode(self, prompts: Sequence[str], new_tokens: int) -> Prompts:
         """Tokenizes prompts that `new_tokens` more tokens will follow.
@@ -98,8 +103,8 @@ class Codec:
             for index, ids in enumerate(encoded):
                 if len(ids) > limit:
                     raise UserError(
-                        f"prompt {index} has {len(ids)} tokens; expected at most {limit} (the model's context of "
-                        f"{self.context_length} less {new_tokens} new tokens): shorten it or lower max_new_tokens"
+                        f"prompt {index} has {len(ids)} tokens; expected at most {limit} ({self._reason}, "
+                        f"{self.context_length}, less {new_tokens} new tokens): shorten it or lower max_new_tokens"
                     )
         width = max(map(len, encoded))
         padded = np.full((len(encoded), width), self.pad_id, dtype=np.int64)

@@ -1,7 +1,7 @@
 """The sampling loop: token by token, many responses at once; not for drawing one token, which is `sampling`.
 
-A prompt is run once and its key-value cache is shared out to its K responses. `generate()` is the correctness
-reference for this loop.
+A prompt is run once and its key-value cache is shared out to its K responses, where the model allows it. `generate()`
+is the correctness reference for this loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
-from duelenv.policies.passes import extended, prefill, run, select_rows
+from duelenv.policies.passes import Reading, Shortcuts, extended
 from duelenv.policies.sampling import draw, token_log_prob
 
 # Dropping finished rows from a batch copies its cache; done when at most this share of them is still alive.
@@ -67,6 +67,7 @@ def draw_responses(
     prompts: Prompts,
     uniforms: torch.Tensor,
     temperature: float,
+    shortcuts: Shortcuts,
     *,
     end_ids: Sequence[int],
     pad_id: int,
@@ -78,6 +79,7 @@ def draw_responses(
         prompts: B prompts, on the models' device.
         uniforms: [B, K, L] in [0, 1), the number that decides each token.
         temperature: 0 takes the most probable token.
+        shortcuts: what the models allow.
         end_ids: tokens that end a response.
         pad_id: what follows the end.
 
@@ -97,8 +99,11 @@ def draw_responses(
     place = torch.arange(rows, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
     attention = extended(prompts.attention, num_responses, length)
-    position = prompts.attention.sum(-1).repeat_interleave(num_responses)
-    logits, caches = _first_logits(mixture, prompts, num_responses)
+    readings = []
+    for term in mixture:
+        with term.playing() as model:
+            readings.append(Reading(model, prompts, num_responses, shortcuts))
+    logits = _combined(mixture, [reading.first for reading in readings])  # [B, V]
     numbers = uniforms[:, :, 0]  # the first draw: B distributions, K draws from each
     for step in range(length):
         drawn = draw(logits, numbers, temperature)
@@ -113,40 +118,25 @@ def draw_responses(
             break
         if left <= _DROP_AT * len(alive):  # finished rows are dropped, not at every step
             chosen = alive.nonzero().squeeze(-1)
-            for cache in caches:
-                select_rows(cache, chosen)
-            place, alive, position = place[chosen], alive[chosen], position[chosen]
+            for reading in readings:
+                reading.select(chosen)
+            place, alive = place[chosen], alive[chosen]
             attention, drawn = attention[chosen], drawn[chosen]
         seen = attention[:, : prompts.ids.shape[1] + step + 1]
-        logits = _next_logits(mixture, caches, drawn.unsqueeze(-1), seen, (position + step).unsqueeze(-1))
+        logits = _next_logits(mixture, readings, drawn, seen)
         numbers = uniforms[:, :, step + 1].reshape(rows)[place].unsqueeze(-1)
     shape = (num_prompts, num_responses, length)
     return tokens.view(shape), mask.view(shape), log_prob.view(shape)
 
 
-def _first_logits(mixture: Sequence[Term], prompts: Prompts, num_responses: int) -> tuple[torch.Tensor, list[Any]]:
-    """The mixture's logits [B, V] behind the prompts, and each model's cache of B * K rows."""
-    logits, caches = [], []
-    for term in mixture:
-        with term.playing() as model:
-            first, cache = prefill(model, prompts, num_responses)
-        logits.append(first)
-        caches.append(cache)
-    return _combined(mixture, logits), caches
-
-
 def _next_logits(
-    mixture: Sequence[Term],
-    caches: Sequence[Any],
-    ids: torch.Tensor,
-    attention: torch.Tensor,
-    positions: torch.Tensor,
+    mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tensor, attention: torch.Tensor
 ) -> torch.Tensor:
     """The mixture's logits [rows, V] behind one more token."""
     logits = []
-    for term, cache in zip(mixture, caches, strict=True):
+    for term, reading in zip(mixture, readings, strict=True):
         with term.playing() as model:
-            logits.append(run(model, ids, attention, positions, cache=cache, keep=1).logits[:, -1])
+            logits.append(reading.next(model, ids, attention))
     return _combined(mixture, logits)
 
 

@@ -122,8 +122,7 @@ def write_card(folder: Path, facts: Mapping[str, Any], *, chat: bool, title: str
 
 # {title}
 
-Trained with [duelenv](https://pypi.org/project/duelenv/) {version("duelenv")} by preferences between pairs of its own
-responses.
+Trained with duelenv {version("duelenv")} by preferences between pairs of its own responses.
 
 | | |
 | :-- | :-- |

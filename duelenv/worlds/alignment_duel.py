@@ -222,6 +222,11 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         given = Candidates(prompts, responses, tokens, mask, log_prob, source, version)
         return observe(Context.of(given), self._policy, self._features)
 
+    def held_out(self, prompts: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """See `TextDuelVectorEnv.held_out`."""
+        test = set(self._prompts["test"].tolist())
+        return np.tile([prompt in test for prompt in prompts.tolist()], (self.replicates, 1))
+
     def check_texts(self, prompts: Strings, responses: Strings) -> None:
         """See `TextDuelVectorEnv.check_texts`."""
         self._policy.check_prompts(list(prompts))

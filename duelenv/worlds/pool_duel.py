@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
 from duelenv.core import Recommender, StageLike
-from duelenv.data import Pool
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
@@ -66,8 +65,8 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     Truncated after `horizon` rounds; never terminated.
 
     ## Arguments
-    data: A pool, the path of a table for `duelenv.data.load_pool`, or a mapping of its settings with
-        the path as `path`.
+    data: A pool, a table for `duelenv.data.load_pool` (a path, rows, a `datasets.Dataset`, ...), or a
+        mapping of its settings with the path as `path`.
     features: None for features of the texts (`duelenv.text_features.TextFeatures`); or an array, or
         the path of a .npy file, [P, K, d], or with one line for each row of the table, [rows, d].
     dim: Number of features d. None is 64 for features of the texts and takes given ones as they are;
@@ -103,7 +102,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
 
     def __init__(
         self,
-        data: Pool | str | Path | Mapping[str, Any],
+        data: Any,
         features: ArrayLike | str | Path | None = None,
         *,
         num_envs: int = 1,
@@ -226,6 +225,15 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     def check_texts(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> None:
         """See `TextDuelVectorEnv.check_texts`."""
         self._places_of(prompts, responses)
+
+    def held_out(self, prompts: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """See `TextDuelVectorEnv.held_out`."""
+        members, counts = self._members("test")
+        found = np.zeros((self.replicates, len(prompts)), np.bool_)
+        for replicate in range(self.replicates):
+            test = set(self._prompts[members[replicate, : counts[replicate]]].tolist())
+            found[replicate] = [prompt in test for prompt in prompts.tolist()]
+        return found
 
     def _places_of(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> NDArray[np.int64]:
         """Return the numbers of responses [M, K] to prompts [M]."""
@@ -380,7 +388,7 @@ class PoolDuelEnv(DuelEnv):
 
     def __init__(
         self,
-        data: Pool | str | Path | Mapping[str, Any],
+        data: Any,
         features: ArrayLike | str | Path | None = None,
         **settings: Any,
     ) -> None:

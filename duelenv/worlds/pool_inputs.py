@@ -18,15 +18,15 @@ from duelenv.text_features import TextFeatures
 _TEXT_DIM = 64
 
 
-def pool_of(data: Pool | str | Path | Mapping[str, Any]) -> Pool:
+def pool_of(data: Any) -> Pool:
     """Return the pool itself, or the one in a table.
 
     The last few tables are kept, since an experiment makes one environment per agent and seed, all of one table, and
     reading it takes seconds. A changed file is read again.
 
     Args:
-        data: A pool, the path of a table for `duelenv.data.load_pool`, or a mapping of its settings with the path as
-            `path`.
+        data: A pool, a table for `duelenv.data.load_pool` (a path, rows, a `datasets.Dataset`, ...), or a mapping of
+            its settings with the path as `path`.
 
     Raises:
         UserError: None of these, or as `load_pool` does.
@@ -43,10 +43,7 @@ def pool_of(data: Pool | str | Path | Mapping[str, Any]) -> Pool:
         if isinstance(value, (list, tuple, set, Mapping)):
             raise UserError(f"data setting {name!r} is {value!r}, expected a single word or number; change {name}")
     if not isinstance(data, (str, Path)):
-        raise UserError(
-            f"data is a {type(data).__name__}, expected a Pool or the path of a table; "
-            "load_responses or load_pairs(...).pool() makes a pool"
-        )
+        return load_pool(data, **settings)
     path = Path(data)
     if not path.is_file():
         return load_pool(path, **settings)  # which says what is wrong

@@ -91,6 +91,14 @@ class TextDuelVectorEnv(DuelVectorEnv):
     def check_texts(self, prompts: NDArray[np.object_], responses: NDArray[np.object_]) -> None:
         """Raise `UserError` where `show` would; takes as many rows as there are, [M] and [M, K]."""
 
+    @abstractmethod
+    def held_out(self, prompts: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """Return which of the prompts [M] each replicate holds out for `evaluate`, bool [replicates, M].
+
+        Raises:
+            UserError: The world was not reset, and draws what it holds out with the seed.
+        """
+
     def _duel(self, duels: Round) -> Told:
         if self.oracle is None:
             return super()._duel(duels)

@@ -81,6 +81,11 @@ def test_recorded_scores_of_pairs_become_their_margins(tmp_path: Path) -> None:
     [
         ({"chosen": "a"}, {}, "no column 'rejected'; it has chosen"),
         ({"chosen": "a", "rejected": "b"}, {}, "row 0: 'chosen' and 'rejected' are not dialogues"),
+        (
+            {"chosen": "\n\nHuman: hi\n\nAssistant: a", "rejected": "\n\nHuman: you\n\nAssistant: b"},
+            {},
+            "row 0: 'chosen' and 'rejected' are not dialogues that share",
+        ),
         ({"chosen": "a", "rejected": "b", "score_chosen": 1}, {}, "scores only in column 'score_chosen'"),
         ({"prompt": "p", "chosen": "a", "rejected": ""}, {}, "row 0 has an empty 'rejected' response"),
         ({"prompt": "p", "chosen": "a", "rejected": ""}, {"empty": "drop"}, "no pairs left; 1 of 1"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
-from table_files import is_one_sentence
+from table_files import is_one_sentence, write
 
+import duelenv
 from duelenv import UserError
-from duelenv.data import Pairs, Pool
+from duelenv.data import Pairs, Pool, load_pool
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,33 @@ def test_a_pool_cannot_be_changed_and_does_not_share_its_arrays() -> None:
 def test_pairs_without_a_difference_are_no_pool() -> None:
     with pytest.raises(UserError, match="margin is 0, expected a number above 0"):
         Pairs(("p",), ("a",), ("b",), rows=np.array([0]), num_rows=1).pool(margin=0)
+
+
+def test_a_pool_says_what_cannot_be_compared_on_it() -> None:
+    texts = [["a", "b"], ["c", "d"]]
+    assert Pool(("p", "q"), texts, [[1.0, 0.0], [0.0, 2.0]]).caution is None
+    same = Pool(("p", "q"), texts, [[1.0, 0.0], [4.0, 5.0]]).caution
+    assert same is not None and "the same margin of 1" in same and is_one_sentence(same)
+    nothing = Pool(("p", "q"), texts, [[1.0, 1.0], [2.0, 2.0]]).caution
+    assert nothing is not None and "no agent can be better" in nothing
+    assert Pool(("p",), [["a", "b", "c"]], [[0.0, 1.0, 1.0]]).caution is None
+
+
+def test_of_pairs_with_one_margin_rules_of_asking_do_the_same(tmp_path: Path) -> None:
+    """The warning is true: two rules that never duel a response with itself learn the same."""
+    rows = [{"prompt": f"p {n}", "chosen": f"a {n} " * (n % 5 + 2), "rejected": f"b {n}"} for n in range(30)]
+    path = write(tmp_path / "t.jsonl", rows)
+    with pytest.warns(UserWarning, match="the same margin of 3, so that there is one pair to ask about"):
+        pool = load_pool(path)
+    regrets = []
+    for name in ("passive", "real"):
+        env = gymnasium.make_vec("duelenv/PoolDuel-v0", num_envs=2, data=pool, horizon=20, dim=8)
+        agent = duelenv.agents.make(name, env, seed=0)
+        observation, _ = env.reset(seed=0)
+        for _ in range(20):
+            actions = np.sort(agent.act(observation), axis=1)  # which of the two comes first turns the coin around
+            following, labels, *_ = env.step(actions)
+            agent.update(observation, actions, labels)
+            observation = following
+        regrets.append(env.unwrapped.evaluate(agent)["simple_regret"])
+    np.testing.assert_array_equal(*regrets)

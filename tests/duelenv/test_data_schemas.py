@@ -373,18 +373,31 @@ def test_rankings_and_scores_of_a_known_schema(tmp_path: Path, schema: str) -> N
     pool = load_pool(path)
     assert pool.prompts == (WHY,) and pool.responses.tolist() == [RANKED]
     assert pool.utilities.tolist() == [[-1, -2, -4]]
-    if "response" not in POOLS[schema][0]:
-        pairs = load_pairs(path)
-        assert pool.pairs().chosen == pairs.chosen
-        assert pairs.margins is not None and pairs.margins.tolist() == [1, 3, 2]
-        assert pairs.chosen == (RANKED[0], RANKED[0], RANKED[1])
-        assert pairs.rejected == (RANKED[1], RANKED[2], RANKED[2])
+    pairs = load_pairs(path)
+    assert pool.pairs().chosen == pairs.chosen
+    assert pairs.margins is not None and pairs.margins.tolist() == [1, 3, 2]
+    assert pairs.chosen == (RANKED[0], RANKED[0], RANKED[1])
+    assert pairs.rejected == (RANKED[1], RANKED[2], RANKED[2])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_two_scored_responses_in_a_list_are_a_pair(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": WHY, "completions": [{"response": t, "overall_score": s} for t, s in ((BAD, 2), (GOOD, 5))]}
+    ]
+    pairs = load_pairs(write(tmp_path / "t.jsonl", rows))
+    assert (pairs.chosen, pairs.rejected) == ((GOOD,), (BAD,))
+    assert pairs.margins is not None and pairs.margins.tolist() == [3]
 
 
 def test_a_kto_table_is_a_pool_where_prompts_have_both_verdicts(tmp_path: Path) -> None:
     rows = [{"prompt": WHY, "completion": GOOD, "label": True}, {"prompt": WHY, "completion": BAD, "label": False}]
     with pytest.warns(UserWarning, match="the score is 'label': 1 for true, 0 for false"):
         assert load_pool(write(tmp_path / "t.jsonl", rows)).utilities.tolist() == [[1, 0]]
+    with pytest.warns(UserWarning, match="the score is 'label'"):
+        assert load_pairs(tmp_path / "t.jsonl").chosen == (GOOD,)
+    with pytest.raises(UserError, match=r"no pairs of responses among prompt, text_1; name them with chosen"):
+        load_pairs(write(tmp_path / "u.jsonl", [{"prompt": WHY, "text_1": GOOD}]))
 
 
 TREE = {"message_id": "m", "parent_id": None, "text": WHY, "role": "prompter", "rank": None}
@@ -476,15 +489,6 @@ def test_several_columns_make_the_prompt_where_they_are_named(tmp_path: Path) ->
     assert load_pairs(path, prompt="question + prompt+meta.hint").prompts == ("How?\n\nWhy?\n\nLook",)
     with pytest.raises(UserError, match="no column 'meta2'"):
         load_pairs(path, prompt="prompt+meta2")
-
-
-def test_a_pool_of_pairs_says_that_it_leaves_nothing_to_choose(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.jsonl", [{"prompt": WHY, **PAIR}])
-    with pytest.warns(UserWarning, match=r"nothing to choose.*the same margin \(2\)"):
-        load_pool(path, margin=2.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_pool(write(tmp_path / "s.jsonl", [{"prompt": WHY, **PAIR, "chosen_score": 2, "rejected_score": 1}]))
 
 
 def test_conversations_part_at_the_last_turn_of_the_user_that_they_share(tmp_path: Path) -> None:

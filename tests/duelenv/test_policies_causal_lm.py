@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from duelenv.ground.errors import UserError
-from duelenv.policies import decoding, passes, scoring
+from duelenv.policies import passes, scoring
 from duelenv.policies.causal_lm import CausalLMPolicy
 from duelenv.policies.toy import tiny_model
 
@@ -163,8 +163,7 @@ def test_dropping_finished_rows_changes_nothing(architecture, monkeypatch):
     policy = CausalLMPolicy(model, tokenizer, max_new_tokens=LENGTH)
     dropped = []
     select = passes.select_rows
-    for module in (passes, decoding):
-        monkeypatch.setattr(module, "select_rows", lambda cache, rows: (dropped.append(len(rows)), select(cache, rows)))
+    monkeypatch.setattr(passes, "select_rows", lambda cache, rows: (dropped.append(len(rows)), select(cache, rows)))
     uniforms = numbers(4, 8)
     samples = policy.sample(PROMPTS, 8, uniforms=uniforms)
     assert len(dropped) >= 3 and dropped == sorted(dropped, reverse=True)  # the prompts' repetition, then less
@@ -186,10 +185,9 @@ def test_decoding_in_parts_gives_the_same_responses(most, source, monkeypatch):
     parts = whole.clone()
     parts.max_sequences = most
     rows, run = [], passes.run
-    for module in (passes, decoding):
-        monkeypatch.setattr(
-            module, "run", lambda model, ids, *rest, **more: rows.append(len(ids)) or run(model, ids, *rest, **more)
-        )
+    monkeypatch.setattr(
+        passes, "run", lambda model, ids, *rest, **more: rows.append(len(ids)) or run(model, ids, *rest, **more)
+    )
     samples = parts.sample(PROMPTS, 5, uniforms=numbers(4, 5), source=source)
     assert max(rows) <= most
     expected = whole.sample(PROMPTS, 5, uniforms=numbers(4, 5), source=source)

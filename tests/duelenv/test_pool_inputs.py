@@ -38,6 +38,12 @@ def test_a_path_a_mapping_and_a_pool_give_the_same_world(tmp_path: Path) -> None
             np.testing.assert_array_equal(labels, relabelled)
 
 
+def test_rows_in_memory_are_a_table_too(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert make(data=rows).pool.responses.tolist() == make(data=path).pool.responses.tolist()
+
+
 def test_settings_of_the_table_reach_the_importer_and_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = write_table(tmp_path / "t.jsonl")
     halved = make(data={"path": path, "temperature": 2.0})
@@ -64,7 +70,7 @@ def test_features_are_made_of_texts_alone_or_with_the_given_ones() -> None:
         ({"features": FEATURES.astype(str)}, "expected numbers"),
         ({"features": "missing.npy"}, "missing.npy does not exist"),
         ({"dim": 0}, "dim is 0"),
-        ({"data": 7}, "data is a int"),
+        ({"data": 7}, "the data are a int"),
         ({"data": "missing.parquet"}, "missing.parquet does not exist"),
         ({"data": {"score": "s"}}, "names no file"),
         ({"data": {"path": "missing.parquet", "score": ["s"]}}, "data setting 'score' is ['s']"),

@@ -294,22 +294,49 @@ def longer_is_believed(belief_of, world):
 
 def test_a_belief_begins_with_what_others_said_in_every_replicate(tmp_path):
     config = paid_run(tmp_path, env={"id": "PoolDuel", "horizon": 6, "batch": 4, "dim": 8}, seeds=2)
+    assembly.load_modules(config.modules)
     given = warm.read_labels(preferences_file(tmp_path))
     agreed = []
     for labels_given in (None, given):
         env = assembly.make_environment(config)
         agent = agents.make("thompson", env, seed=0)
-        if labels_given is not None:
-            warm.warm_up(agent, env.unwrapped, labels_given)
         env.reset(seed=0)
+        if labels_given is not None:
+            left_out = warm.warm_up(agent, env.unwrapped, labels_given)
         agreed.append(longer_is_believed(agent.belief, env.unwrapped))
     assert agreed[1] > 0.8 > agreed[0]
     features = env.unwrapped.show(
         np.array(["q1\u2028"] * 8, dtype=object), np.array([["1 ", "1 xxx"] * 2] * 8, dtype=object)
     )
     means = agent.belief.mean(features["features"])
-    np.testing.assert_allclose(means[:4], means[4:])  # both seeds were told the same
     assert (means[:, 1] > means[:, 0]).all()
+    held_out = env.unwrapped.held_out(given.prompts)
+    assert held_out.any(axis=1).all() and (held_out[0] != held_out[1]).any()  # each seed holds out others
+    assert agent.belief.num_labels.tolist() == (~held_out).sum(axis=1).tolist()
+    assert left_out == held_out.sum(axis=1).max()
+
+
+def test_labels_about_held_out_prompts_are_not_learnt(tmp_path, capsys):
+    """A belief that was told the opposite of them is none the wiser; and the run says that they were left out."""
+    path = preferences_file(tmp_path)
+    config = paid_run(tmp_path, env={"id": "PoolDuel", "horizon": 6, "batch": 4, "dim": 8}, seeds=2, labels=str(path))
+    assembly.load_modules(config.modules)
+    given = warm.read_labels(path)
+    thetas = []
+    for turned in (False, True):
+        env = assembly.make_environment(config)
+        env.reset(seed=0)
+        told = env.unwrapped.held_out(given.prompts)[0] & turned
+        lied = warm.GivenLabels(given.prompts, given.first, given.second, np.where(told, 0.0, given.labels))
+        agent = agents.make("thompson", env, seed=0)
+        warm.warm_up(agent, env.unwrapped, lied)
+        thetas.append(agent.belief.theta[0])
+    np.testing.assert_array_equal(*thetas)
+    run(config, tmp_path / "run")
+    assert "of 60 'labels' are about held-out prompts" in capsys.readouterr().err
+    only = warm.GivenLabels(*(values[told] for values in (given.prompts, given.first, given.second, given.labels)))
+    with pytest.raises(UserError, match="all 'labels' are about prompts that the world holds out"):
+        warm.warm_up(agents.make("thompson", env, seed=0), env.unwrapped, only)
 
 
 def test_a_policy_begins_with_what_others_said():
@@ -351,7 +378,7 @@ def test_a_run_begins_with_a_file_and_pays_for_none_of_it(tmp_path):
     run(stopped, tmp_path / "stopped" / "run")
     assert results(tmp_path / "stopped" / "run").equals(results(tmp_path / "warmed" / "run"))
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    with pytest.raises(UserError, match="'labels' holds something else"):
+    with pytest.raises(UserError, match=r"'labels\.path' holds something else"):
         run(warmed, tmp_path / "warmed" / "run")
 
 
@@ -366,6 +393,26 @@ def test_a_pair_marked_as_a_tie_is_one(tmp_path, tie):
     given = warm.read_labels(tmp_path / "pairs.jsonl")
     assert given.labels.tolist() == [0.5, 1.0, 1.0]
     assert given.first.tolist() == ["a", "c", "e"]
+
+
+def test_labels_of_a_table_with_names_of_its_own(tmp_path):
+    """A prompt that stands in several columns, or in the dialogues themselves, is no less a prompt here."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "good": " a\n", "bad": "b"}) + "\n")
+    config = paid_run(tmp_path, labels={"path": str(path), "chosen": "good", "rejected": "bad"})
+    given = warm.read_labels(**config.labels)
+    assert [given.prompts[0], given.first[0], given.second[0], given.labels[0]] == ["p", "a", "b", 1.0]
+    assert RunConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(UserError, match=r"name others as labels=\{path: FILE"):
+        warm.read_labels(path)
+    rows = [{"prompt": "p", "first": "a", "second": "b", "label": label} for label in ("A", "B", "tie")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = warm.read_labels(path)
+    assert given.first.tolist()[:2] == ["a", "b"] and given.labels.tolist() == [1.0, 1.0, 0.5]
+    text = "\n\nHuman: hi\n\nAssistant: "
+    path.write_text(json.dumps({"source": "hh", "chosen": text + "yes", "rejected": text + "no"}) + "\n")
+    given = warm.read_labels(path)
+    assert [given.prompts[0], given.first[0], given.second[0]] == [text.strip(), "yes", "no"]
 
 
 def test_labels_of_a_run_warm_another(tmp_path):

@@ -194,6 +194,23 @@ def test_a_killed_run_leaves_the_model_that_an_undisturbed_one_leaves(tmp_path, 
     assert not leftover.exists()
 
 
+def test_a_disk_that_is_full_is_one_sentence_and_the_same_command_goes_on(tmp_path, model_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def full(self, *arguments, **settings):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+        with pytest.raises(
+            UserError, match=r"No space left on device .*: free space on the disk, or set 'save_models'"
+        ):
+            run(config(model_path), tmp_path)
+    assert not cell_of(tmp_path).finished and not cell_of(tmp_path).model.exists()
+    run(config(model_path), tmp_path)
+    assert cell_of(tmp_path).finished and cell_of(tmp_path).model.is_dir()
+
+
 @pytest.mark.parametrize("damage", ["cut", "gone", "folder"])
 def test_a_model_that_is_lost_is_made_again(tmp_path, model_path, damage):
     run(config(model_path), tmp_path)
