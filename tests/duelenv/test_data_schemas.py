@@ -269,7 +269,9 @@ PAIRS: dict[str, Case] = {
         labelled("answer_a", "answer_b", "verdict", ["[[A]]", "[[B]]", "[[C]]"]), labels=[1, 1, 0.5]
     ),
     "words": Case(
-        labelled("answer_a", "answer_b", "preference", ["Response A is better", "B", "A>>B", "B>A", "Tie", "same"]),
+        labelled(
+            "answer_a", "answer_b", "preference", ["Response A is better", "B", "A>>B", "B>A", "Tie", "Both are good"]
+        ),
         labels=[1, 1, 1, 1, 0.5, 0.5],
     ),
     "the winning column": Case(labelled("left_answer", "right_answer", "winner", ["left_answer", "right_answer"])),
@@ -282,6 +284,16 @@ PAIRS: dict[str, Case] = {
     "one model against itself": Case(
         [{"prompt": WHY, "answer_a": GOOD, "answer_b": BAD, "model_a": "m", "model_b": "m", "winner": "m"}],
         labels=[0.5],
+    ),
+    "classes": Case(
+        labelled("response_a", "response_b", "label", [0, 1, 2]),
+        labels=[1, 1, 0.5],
+        announced=("0 for the first, 1 for the second",),
+    ),
+    "classes of numbered responses": Case(
+        labelled("response_1", "response_2", "label", [1, 2, 0]),
+        labels=[1, 1, 0.5],
+        announced=("1 for the first, 2 for the second",),
     ),
     "below 0 for the first": Case(
         labelled("response_a", "response_b", "label", [-2, 1, 0]),
@@ -357,6 +369,10 @@ POOLS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "lists": [{"prompt": WHY, "responses": RANKED, "scores": [-1, -2, -4]}],
+    "a ranking that reads one way": [
+        {"prompt": WHY, "responses": RANKED, "ranking": RANKS},
+        {"prompt": "none", "responses": [], "ranking": []},
+    ],
     "lists with ranks": [{"question": WHY, "answers": RANKED, "ranks": [1, 2, 4], "models": ["a", "b", "c"]}],
     "stack-exchange-preferences": [
         {"question": WHY, "answers": [{"text": t, "pm_score": s} for t, s in zip(RANKED, MINUS, strict=True)]}
@@ -417,6 +433,8 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
         [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "response_3": "c", "label": 1}],
         "more than two responses",
     ),
+    "ranks or an order": ([{"prompt": WHY, "responses": RANKED, "ranking": [3, 1, 2]}], "or the responses in order"),
+    "an order from 0": ([{"prompt": WHY, "responses": RANKED, "ranking": [2, 0, 1]}], "or the responses in order"),
     "an odd word": (labelled("response_a", "response_b", "winner", ["a", "gpt"]), "row 1 has 'gpt' in 'winner'"),
     "no label in a row": (labelled("response_a", "response_b", "winner", ["a", None]), "row 1 has nothing in 'winner'"),
     "a tool's turn": (
@@ -519,3 +537,9 @@ def test_single_responses_lose_their_prompt_where_all_to_it_repeat_it(tmp_path: 
     with pytest.warns(UserWarning, match="all responses to 1 of 3 prompts began with it"):
         pool = load_pool(write(tmp_path / "t.jsonl", rows))
     assert pool.responses.tolist() == [["Yes", "No"], ["Or not? Yes", "No"], ["I am", "I was"]]
+
+
+def test_rows_without_any_response_are_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": WHY, "responses": RANKED, "scores": MINUS}, {"prompt": "none", "responses": [], "scores": []}]
+    with pytest.warns(UserWarning, match="1 of 2 rows have no response in 'responses'"):
+        assert load_pool(write(tmp_path / "t.jsonl", rows)).prompts == (WHY,)
