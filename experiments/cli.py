@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, pairs, export, show, bench. Parses and prints; others do the work.
+"""The `duelenv` command: list, run, report, labels, export, pairs, show, bench. Parses and prints, no more.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder import RunFolder
@@ -159,18 +159,19 @@ def _parser() -> argparse.ArgumentParser:
 
     pairs = commands.add_parser(
         "pairs",
-        help="what a table of recorded pairs holds, who agrees with it, and what it is good for",
-        description="Reads FILE, a table of preferences; says which column was taken for what, how often an oracle and "
-        "a belief agree with the choices, and what can be done with them.",
+        help="what a table of preferences holds, how well it can be predicted, and what to do with it",
+        description="Reads FILE, says how it was read, and how well the longer response, a belief and an oracle "
+        "predict the pairs of prompts that are held out.",
     )
-    pairs.add_argument("file", metavar="FILE", type=Path)
+    pairs.add_argument("file", metavar="FILE", help="a table with two responses a row, or with ranked ones in a list")
     pairs.add_argument(
         "overrides",
         metavar="key=value",
         nargs="*",
         default=[],
-        help="such as prompt=question oracle.name=reward_model oracle.model=DIR belief=ensemble modules=mine.py",
+        help="how to read it, such as prompt=question label=vote; test_share, limit; oracle=length oracle.path=DIR",
     )
+    pairs.add_argument("--export", metavar="FILE", type=Path, help="write prompt, first, second and label")
     pairs.set_defaults(run=_pairs)
 
     show = commands.add_parser("show", help="print one duel of a world as text")
@@ -373,15 +374,14 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _pairs(arguments: argparse.Namespace) -> int:
-    from duelenv.experiments.assembly import load_modules
-    from duelenv.experiments.loading import settings_from
-    from duelenv.experiments.pairs import pairs_report
-    from duelenv.experiments.settings import read_modules
+    from duelenv.experiments.loading import apply_override
+    from duelenv.experiments.pairs import about_pairs
 
-    settings = settings_from(arguments.overrides)
-    load_modules(read_modules(settings.pop("modules", None)))
-    for line in pairs_report(arguments.file, settings):
-        print(line, flush=True)
+    raw: dict[str, Any] = {"data": {}}
+    for override in arguments.overrides:
+        apply_override(raw, override if override.partition("=")[0].split(".")[0] == "oracle" else f"data.{override}")
+    oracle = {"name": raw["oracle"]} if isinstance(raw.get("oracle"), str) else raw.get("oracle")
+    print(about_pairs(arguments.file, oracle=oracle, export=arguments.export, **raw["data"]))
     return 0
 
 

@@ -20,7 +20,7 @@ from duelenv.experiments.settings import distinct_labels
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["apply_override", "load", "parse_yaml", "settings_from", "suites"]
+__all__ = ["apply_override", "load", "parse_yaml", "suites"]
 
 #: Keys of a config that have something inside, which an override can reach.
 _SECTIONS = (
@@ -157,31 +157,6 @@ def _key_and_value(override: str) -> tuple[str, Any]:
         raise UserError(f"The value in {override!r} has the key {error.key!r} twice: keep one") from error
     except yaml.YAMLError as error:
         raise UserError(f"The value in {override!r} is not valid YAML: quote it if it is meant as text") from error
-
-
-def settings_from(overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings that `key=value` each stand for, for a command without a config; dotted keys reach inside.
-
-    Raises:
-        UserError: As `apply_override` does.
-    """
-    settings: dict[str, Any] = {}
-    for override in overrides:
-        key, value = _key_and_value(override)
-        head, *rest = key.split(".")
-        if "" in (head, *rest):
-            raise UserError(
-                f"The override {override!r} has an empty part in its key: write it like 'oracle.name=length'"
-            )
-        if not rest:
-            settings[head] = value
-            continue
-        section = settings.get(head, {})
-        section = {"name": section} if isinstance(section, str) else section
-        if not isinstance(section, Mapping):
-            raise UserError(f"Cannot set {key!r}: {head!r} is {section!r}, expected a mapping of settings")
-        settings[head] = _with_value(section, key, value)
-    return settings
 
 
 def _spelled_out(head: str, section: Any) -> Any:

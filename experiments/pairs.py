@@ -1,14 +1,12 @@
-"""What a table of recorded pairs holds, how well an oracle or a belief agrees with it, and what it can be used for.
+"""What can be done with recorded pairs alone: how well they are predicted where they are held out, and what to run.
 
-Pairs are all the preference data most people have. Nothing is asked of anybody here but of the oracle that is to be
-judged, and nothing is trained but a belief that is thrown away.
+A pair is held out with all others of its prompt. Ties teach, and do not count where accuracy is measured.
 """
 
 from __future__ import annotations
 
-import textwrap
-import warnings
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,289 +15,274 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from duelenv.data.pairs import load_pairs
-from duelenv.data.pool import Pairs
-from duelenv.data.tables import Table
+from duelenv.data import Pairs, load_pairs
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import stream
 from duelenv.ground.terminal import printable
+from duelenv.text_features import TextFeatures
 
-__all__ = ["Agreement", "Share", "belief_agreement", "length_agreement", "oracle_agreement", "pairs_report"]
+__all__ = ["HeldOut", "Prediction", "about_pairs", "export_pairs", "hold_out", "longer", "predicted_by_belief"]
 
-#: Pairs from which a belief learns in one update, and which an oracle is asked about in one call.
-_LESSON, _CALL = 16, 256
-_WIDTH = 100
-Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Share:
-    """A mean over pairs.
-
-    Attributes:
-        mean: The mean.
-        half_width: Half a 95 % t-interval of it; pairs of one prompt count as one draw. NaN with a single prompt.
-    """
-
-    mean: float
-    half_width: float
-
-    @classmethod
-    def of(cls, values: Float64, prompts: NDArray[np.int64]) -> Share:
-        """Return the mean of values [M], of pairs whose prompts have these numbers [M]."""
-        mean = float(values.mean())
-        totals = np.bincount(np.unique(prompts, return_inverse=True)[1].ravel(), weights=values - mean)
-        clusters = len(totals)
-        if clusters < 2:
-            return cls(mean, float("nan"))
-        # The linearised ratio of two totals over clusters drawn independently; Cochran, Sampling Techniques, eq. 9A.1.
-        error = np.sqrt(np.square(totals).sum() * clusters / (clusters - 1)) / len(values)
-        return cls(mean, float(stats.t.ppf(0.975, clusters - 1) * error))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f}" if np.isnan(self.half_width) else f"{self.mean:.3f} ± {self.half_width:.3f}"
+_DRAWS = 128
+_UPDATES = 4
+"""Of a belief: its prior is fitted a few steps at each."""
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How well a judge agrees with recorded choices.
+class HeldOut:
+    """Pairs to learn from, and pairs of other prompts to predict.
 
     Attributes:
-        accuracy: Share of the pairs in which the chosen response is the likelier winner; where both are equally
-            likely, one half.
-        log_loss: Mean of -log P(chosen preferred), in nats; 0.693 is what somebody who knows nothing has. None for
-            judges without probabilities.
-        unanswered: Pairs that the judge declined, left out of both.
+        train: int64, places in `Pairs`.
+        test: int64, likewise; without ties.
+        prompts: Distinct prompts among `test`.
     """
 
-    accuracy: Share
-    log_loss: Share | None = None
-    unanswered: int = 0
-
-    def __str__(self) -> str:
-        parts = [str(self.accuracy)]
-        if self.log_loss is not None:
-            parts.append(f"log-loss {self.log_loss}")
-        if self.unanswered:
-            parts.append(f"{self.unanswered:,} declined")
-        return ", ".join(parts)
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+    prompts: int
 
 
-def length_agreement(pairs: Pairs) -> Agreement:
-    """How often the chosen response is the longer one, in characters: what a judge must beat to know more than that."""
-    longer = [np.sign(len(a) - len(b)) for a, b in zip(pairs.chosen, pairs.rejected, strict=True)]
-    return _agreement(pairs, 0.5 + 0.5 * np.array(longer, np.float64), probabilities=False)
+@dataclass(frozen=True)
+class Prediction:
+    """How well something predicts which response was preferred.
+
+    Attributes:
+        name: What predicts.
+        accuracy: Share of the pairs whose preferred response it gives more than 1/2; exactly 1/2 counts half.
+        low: Of the 95 % interval of the accuracy, in which the pairs of one prompt count as one draw.
+        high: Likewise.
+        log_loss: Mean -log of the probability that it gives the preferred response, in nats; None for a mere choice.
+    """
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float | None
 
 
-def oracle_agreement(pairs: Pairs, oracle: Any, *, seed: int = 0) -> Agreement:
-    """How well an oracle, a reward model say, agrees with recorded choices.
-
-    Which of the two responses it is shown first is a coin's decision: an oracle that prefers a position gains nothing.
+def hold_out(pairs: Pairs, test_share: float = 0.3, limit: int = 20_000) -> HeldOut:
+    """Split pairs by their prompts, by a checksum that depends on neither order nor preference.
 
     Args:
-        pairs: The pairs; ties are not asked about.
-        oracle: Anything that `duelenv.oracles.ask` takes.
-        seed: Of the coins.
+        pairs: All of them.
+        test_share: Share of the distinct prompts that is held out.
+        limit: Most pairs on either side.
 
     Raises:
-        UserError: The oracle answers with something else than probabilities, or answers no pair; all pairs are ties.
+        UserError: Fewer than two prompts, nothing but ties among what is held out, or a setting out of range.
     """
-    from duelenv.oracles.base import ask
-
-    win = np.full(len(pairs), np.nan)
-    swapped = stream(seed, "experiments/pairs/order").random(len(pairs)) < 0.5
-    decided = np.flatnonzero(_decided(pairs))
-    for rows in np.split(decided, range(_CALL, len(decided), _CALL)) if len(decided) else ():
-        shown = [
-            (pairs.prompts[row], *(pairs.chosen[row], pairs.rejected[row])[:: -1 if swapped[row] else 1])
-            for row in rows
-        ]
-        prompts, first, second = map(list, zip(*shown, strict=True))
-        expected = ask(oracle, prompts, first, second).expected_label
-        win[rows] = np.where(swapped[rows], 1.0 - expected, expected)
-    return _agreement(pairs, win)
+    checks.number("test_share", test_share, above=0.0, below=1.0)
+    checks.integer("limit", limit, low=1)
+    order = sorted(set(pairs.prompts), key=lambda prompt: (zlib.crc32(prompt.encode(errors="surrogatepass")), prompt))
+    if len(order) < 2:
+        raise UserError("all pairs have the same prompt, so that none can be held out; give pairs of several prompts")
+    held = set(order[: min(len(order) - 1, max(1, round(test_share * len(order))))])
+    of_test = np.array([prompt in held for prompt in pairs.prompts])
+    decided = np.ones(len(pairs), bool) if pairs.labels is None else pairs.labels != 0.5
+    train, test = np.flatnonzero(~of_test)[:limit], np.flatnonzero(of_test & decided)[:limit]
+    if not len(test):
+        raise UserError("the held-out pairs are all ties, so that there is nothing to predict; raise test_share")
+    return HeldOut(train, test, len({pairs.prompts[place] for place in test}))
 
 
-def belief_agreement(
-    pairs: Pairs,
-    belief: str | Mapping[str, Any],
-    *,
-    features: Any = None,
-    dim: int | None = None,
-    parts: int = 5,
-    seed: int = 0,
-) -> Agreement:
-    """How well a belief that learnt other pairs agrees with these: cross-validation by prompt.
-
-    The prompts are dealt into `parts`; the pairs of each part are judged by a belief that has seen those of all others,
-    once, in an order and with first and second places that are drawn.
+def judged(
+    name: str, probabilities: NDArray[np.float64], prompts: Sequence[str], *, says_how_likely: bool = True
+) -> Prediction:
+    """Return how good predictions are.
 
     Args:
-        pairs: The pairs. Ties are learnt from and not judged.
-        belief: Name of a belief, or a mapping with its `name` and its settings.
-        features: As `PoolDuel` takes them for the pairs as a pool of two responses a prompt; None makes them of the
-            texts.
-        dim: Number of features, as `PoolDuel` takes it.
-        parts: Parts of the prompts.
-        seed: Of the parts, the order and the belief.
-
-    Raises:
-        UserError: No such belief or setting, fewer prompts than parts, or features that do not fit.
+        name: What made them.
+        probabilities: float64 [N], of what turned out to be preferred.
+        prompts: The N prompts. The pairs of one prompt share responses, and so count as one draw: the interval is that
+            of Wilson (1927) with as many pairs as independent ones would have the same variance (Kish 1965, 8.2).
+        says_how_likely: Whether they are more than a choice.
     """
-    from duelenv.agents.base import SettingsReader
-    from duelenv.agents.parts import make_belief
-    from duelenv.worlds.pool_duel import PoolDuelVectorEnv
-    from duelenv.worlds.pool_inputs import features_of
-
-    checks.integer("parts", parts, low=2)
-    prompts = _numbers_of(pairs.prompts)
-    count = int(prompts.max()) + 1
-    if count < parts:
-        raise UserError(
-            f"the pairs have {count} different prompts, expected at least {parts}, one for each part that is held out; "
-            "give more pairs or a smaller number as parts"
-        )
-    given = {"name": belief} if isinstance(belief, str) else dict(belief)
-    named = {**{key: value for key, value in given.items() if key != "name"}, "belief": given.get("name")}
-    pool = pairs.pool()
-    phi = features_of(pool, features, dim)  # [M, 2, d], the chosen response first
-    view = PoolDuelVectorEnv(pool, phi, horizon=1).view()
-    labels = np.where(_decided(pairs), 1.0 if pairs.labels is None else pairs.labels, 0.5)
-    part_of = stream(seed, "experiments/pairs/parts").permutation(count)[prompts] % parts
-    win = np.full(len(pairs), np.nan)
-    for part in range(parts):
-        settings = SettingsReader("duelenv pairs", named)
-        learner = make_belief(view, seed, settings)
-        settings.close()
-        draws = stream(seed, "experiments/pairs/lessons", part)
-        order = draws.permutation(np.flatnonzero(part_of != part))
-        for rows in np.split(order, range(_LESSON, len(order), _LESSON)):
-            swapped = (draws.random(len(rows)) < 0.5).astype(np.int64)
-            label = np.where(swapped == 1, 1.0 - labels[rows], labels[rows])
-            learner.update(phi[rows, swapped], phi[rows, 1 - swapped], label)
-        held_out = np.flatnonzero(part_of == part)
-        utility = np.asarray(learner.mean(phi[held_out]), np.float64)
-        win[held_out] = 1.0 / (1.0 + np.exp(np.clip(utility[:, 1] - utility[:, 0], -700.0, 700.0)))
-    return _agreement(pairs, win)
+    hits = np.where(probabilities == 0.5, 0.5, probabilities > 0.5)
+    accuracy = float(hits.mean())
+    places = np.unique(np.array(list(prompts), dtype=object).astype(str), return_inverse=True)[1].ravel()
+    spread, clustered = ((hits - accuracy) ** 2).sum(), (np.bincount(places, hits - accuracy) ** 2).sum()
+    count = len(hits) / max(1.0, clustered / spread) if spread else float(places.max() + 1)
+    z = stats.norm.ppf(0.975)
+    middle = (accuracy + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(accuracy * (1 - accuracy) / count + z**2 / (4 * count**2))
+    # What is certain and wrong costs as much as float32 can say.
+    loss = float(-np.log(np.clip(probabilities, 1e-7, 1.0)).mean()) if says_how_likely else None
+    return Prediction(name, accuracy, max(0.0, float(middle - half)), min(1.0, float(middle + half)), loss)
 
 
-def _decided(pairs: Pairs) -> NDArray[np.bool_]:
-    """Which pairs somebody decided, bool [M]: neither declared ties nor equal scores."""
-    decided = np.ones(len(pairs), np.bool_) if pairs.margins is None else pairs.margins != 0
-    return decided if pairs.labels is None else decided & (pairs.labels > 0.5)
+def longer(pairs: Pairs, places: NDArray[np.int64]) -> Prediction:
+    """Return how well the longer response is the preferred one, in characters."""
+    lengths = np.array([(len(pairs.chosen[place]), len(pairs.rejected[place])) for place in places])
+    better = 0.5 + 0.5 * np.sign(lengths[:, 0] - lengths[:, 1])
+    return judged("the longer response", better, [pairs.prompts[place] for place in places], says_how_likely=False)
 
 
-def _numbers_of(prompts: tuple[str, ...]) -> NDArray[np.int64]:
-    """Numbers [M] that are equal where prompts are."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(prompt, len(numbers)) for prompt in prompts], np.int64)
+def predicted_by_belief(pairs: Pairs, split: HeldOut, dim: int = 64) -> Prediction:
+    """Return how well a belief that learnt from the other pairs predicts those that are held out.
 
+    It is the belief of worlds of texts, `laplace`, on features of the texts alone, which read no preference.
 
-def _agreement(pairs: Pairs, win: Float64, *, probabilities: bool = True) -> Agreement:
-    """Return how well P(chosen preferred) [M], NaN where nothing was said, agrees with the pairs that were decided."""
-    decided = _decided(pairs)
-    answered = decided & ~np.isnan(win)
-    if not answered.any():
-        raise UserError(
-            "no pair was both decided and answered, so that there is no accuracy; give pairs that are not all ties and "
-            "a judge who answers"
-        )
-    said, prompts = win[answered], _numbers_of(pairs.prompts)[answered]
-    hits = np.where(said == 0.5, 0.5, said > 0.5)
-    losses = -np.log(np.maximum(said, np.finfo(np.float64).tiny))
-    return Agreement(
-        Share.of(hits.astype(np.float64), prompts),
-        Share.of(losses, prompts) if probabilities else None,
-        int(decided.sum() - answered.sum()),
+    Args:
+        pairs: All of them.
+        split: Which are held out.
+        dim: Number of features.
+    """
+    from duelenv.agents.beliefs.laplace import LastLayerLaplace
+
+    every = np.concatenate([split.train, split.test])
+    # Whether the preferred response comes first must not tell.
+    turned = stream(0, "pairs/order").random(len(every)) < 0.5
+    texts = [
+        (pairs.rejected[place], pairs.chosen[place]) if turn else (pairs.chosen[place], pairs.rejected[place])
+        for place, turn in zip(every, turned, strict=True)
+    ]
+    features = TextFeatures(dim)([pairs.prompts[place] for place in every], texts)
+    shares = np.ones(len(every)) if pairs.labels is None else pairs.labels[every]
+    labels = np.where(turned, 1.0 - shares, shares)
+    count = len(split.train)
+    belief = LastLayerLaplace(dim, batch=len(split.test), root=0)
+    for part in np.array_split(stream(0, "pairs/updates").permutation(count), min(_UPDATES, count)):
+        belief.update(features[part, 0], features[part, 1], labels[part])
+    draws = belief.sample(features[count:], _DRAWS)
+    first = (1.0 / (1.0 + np.exp(draws[:, :, 1] - draws[:, :, 0]))).mean(axis=0)
+    return judged(
+        f"belief laplace, after {count:,} pairs",
+        np.where(turned[count:], 1.0 - first, first).astype(np.float64),
+        [pairs.prompts[place] for place in split.test],
     )
 
 
-# The report -----------------------------------------------------------------------------------------------------------
-
-_USES = (
-    "warm start: 'duelenv run CONFIG labels={file}' lets every agent learn these pairs before its first round, belief "
-    "and policy both, in a world with a policy model whatever its prompts are; they count as no query",
-    "accuracy: 'duelenv pairs {file} oracle.name=reward_model oracle.model=DIR' judges a reward model, belief=ensemble "
-    "a belief on pairs held out",
-    "pool: 'duelenv run CONFIG data={file}' replays the choices as labels in PoolDuel, where an agent learns on some "
-    "prompts and recommends on others{caution}",
-    "not from pairs alone: what an agent gains by choosing what to ask, which needs more than two responses to a "
-    "prompt, or a policy and an oracle that answers",
-)
-
-
-def pairs_report(source: str | Path | Table, settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield, line by line, what a table of pairs holds, how well judges agree with it, and what it is good for.
+def predicted_by_oracle(pairs: Pairs, places: NDArray[np.int64], settings: Mapping[str, Any]) -> Prediction:
+    """Return how well an oracle, such as a reward model, predicts pairs.
 
     Args:
-        source: The table.
-        settings: `oracle`, `belief`: a name, or a mapping with the `name` and its settings; `features`, `dim`, `parts`
-            and `seed`, as `belief_agreement` takes them; the rest are those of `duelenv.data.load_pairs`.
+        pairs: The pairs.
+        places: Which of them.
+        settings: The oracle's name as `name`, and its settings.
 
     Raises:
-        UserError: As `load_pairs`, `oracle_agreement` and `belief_agreement` do.
+        UserError: No such oracle, one that answers later, or one that cannot answer.
     """
-    own = {name: settings[name] for name in ("features", "dim", "parts", "seed") if name in settings}
-    judges = {name: _named(name, settings[name]) for name in ("oracle", "belief") if name in settings}
-    with warnings.catch_warnings(record=True) as announced:
-        warnings.simplefilter("always")
-        pairs = load_pairs(source, **{name: settings[name] for name in settings if name not in (*own, *judges)})
-    oracle = None
-    if "oracle" in judges:
-        from duelenv import oracles
+    from duelenv import oracles
 
-        oracle = oracles.make(**judges["oracle"])  # before anything is printed: it may be refused
-    yield from _contents(source, pairs, [str(warning.message) for warning in announced])
-    yield "\nagreement with the choices (ties left out)"
-    yield f"  longer response           {length_agreement(pairs)}"
-    if oracle is not None:
-        seed = {"seed": own["seed"]} if "seed" in own else {}
-        yield f"  {judges['oracle']['name']:<25} {oracle_agreement(pairs, oracle, **seed)}"
-    belief = judges.get("belief", {"name": "linear_logistic"})
-    if "belief" in judges or own or len(set(pairs.prompts)) >= _FEWEST:
-        agreement = belief_agreement(pairs, belief, **own)
-        yield f"  {belief['name'] + ', held out':<25} {agreement}"
-    yield "\nwhat these pairs are good for"
-    caution = pairs.pool().caution
-    for use in _USES:
-        yield textwrap.fill(
-            printable(use.format(file=source, caution="" if caution is None else f"; but {caution}")),
-            _WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_long_words=False,  # paths, which are to be copied
-            break_on_hyphens=False,
+    given = dict(settings)
+    name = checks.text("'oracle.name'", given.pop("name", None))
+    oracle = oracles.make(name, **given)
+    if not callable(oracle):
+        raise UserError(f"the oracle {name!r} answers later, and pairs are judged at once; choose one that does so")
+    turned = stream(0, "pairs/order").random(len(places)) < 0.5
+    chosen, rejected = ([texts[place] for place in places] for texts in (pairs.chosen, pairs.rejected))
+    first = [b if turn else a for a, b, turn in zip(chosen, rejected, turned, strict=True)]
+    second = [a if turn else b for a, b, turn in zip(chosen, rejected, turned, strict=True)]
+    answer = oracles.ask(oracle, [pairs.prompts[place] for place in places], first, second)
+    label = answer.expected_label
+    if np.isnan(label).any():
+        raise UserError(
+            f"the oracle {name!r} cannot answer {np.isnan(label).sum()} of {len(places)} pairs; leave it out"
         )
+    return judged(f"oracle {name}", np.where(turned, 1.0 - label, label), [pairs.prompts[place] for place in places])
 
 
-#: Different prompts from which on a belief is tried without being asked for.
-_FEWEST = 50
+def about_pairs(
+    path: Path | str,
+    *,
+    oracle: Mapping[str, Any] | None = None,
+    test_share: float = 0.3,
+    limit: int = 20_000,
+    export: Path | None = None,
+    **settings: Any,
+) -> str:
+    """Return in words what a table of pairs holds, how well it is predicted, and what can be done with it.
 
+    Args:
+        path: The table.
+        oracle: An oracle that is to predict the pairs too, by `name` and settings.
+        test_share: Share of the prompts that is held out.
+        limit: Most pairs to learn from, and to predict.
+        export: Where to write the pairs as prompt, first, second and label.
+        settings: Those of `duelenv.data.load_pairs`.
 
-def _named(key: str, given: Any) -> dict[str, Any]:
-    if isinstance(given, str):
-        return {"name": given}
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-        raise UserError(f"'{key}' is {given!r}, expected a name, or a mapping with its 'name' and settings")
-    return dict(given)
-
-
-def _contents(source: object, pairs: Pairs, announced: list[str]) -> Iterator[str]:
-    ties = int((~_decided(pairs)).sum())
-    equal = sum(a == b for a, b in zip(pairs.chosen, pairs.rejected, strict=True))
-    yield f"{printable(str(source))}: {len(pairs):,} pairs, {len(set(pairs.prompts)):,} different prompts"
-    if pairs.reading:
-        yield textwrap.fill(printable(pairs.reading), _WIDTH, initial_indent="  ", subsequent_indent="    ")
-    for note in dict.fromkeys([*(note.removeprefix(f"{source}: ") for note in announced), *pairs.notes]):
-        yield f"  {printable(note)}"
+    Raises:
+        UserError: As `load_pairs`, `hold_out` and the oracle do.
+    """
+    known = [*(load_pairs.__kwdefaults__ or ()), "test_share", "limit"]
+    checks.refuse_unknown("pairs", settings, known)
+    if oracle is not None:
+        oracle = checks.mapping("'oracle'", oracle)
+    pairs = load_pairs(path, **settings)
+    split = hold_out(pairs, test_share, limit)
+    found = [longer(pairs, split.test)]
+    if len(split.train) > 1:
+        found.append(predicted_by_belief(pairs, split))
+    if oracle is not None:
+        found.append(predicted_by_oracle(pairs, split.test, oracle))
+    if export is not None:
+        export_pairs(pairs, export)
+    name = printable(str(export or path))
+    plain = export is not None or not settings
+    lines = [
+        *_contents(pairs),
+        "",
+        f"{f'{len(split.test):,} pairs of {split.prompts:,} held-out prompts':<44}{'accuracy':>10}{'95 %':>16}"
+        f"{'log-loss':>10}",
+        *map(_line, found),
+        "",
+        "What can be done with them:",
+        f"  a warm start: every agent's belief and policy learn from them first    duelenv run CONFIG labels={name}",
+        f"  their labels again, in a world of recorded responses                   duelenv run pool data={name}",
+        "  a judge for runs of a policy: the oracle that predicts them best above, as oracle or evaluation_oracle",
+    ]
+    if not plain:
+        lines.append("  (with --export FILE, since these settings are needed to read the table)")
     if pairs.margins is None:
-        yield f"  no scores, only choices; {ties:,} ties"
+        lines.append(
+            "Caution: two responses to each prompt leave nothing to choose, so that a comparison of agents on labels "
+            "played again finds no difference between those that duel two different responses."
+        )
+    return "\n".join(lines)
+
+
+def _contents(pairs: Pairs) -> list[str]:
+    ties = 0 if pairs.labels is None else int((pairs.labels == 0.5).sum())
+    equal = sum(a == b for a, b in zip(pairs.chosen, pairs.rejected, strict=True))
+    lines = [
+        f"{len(pairs):,} pairs of {len(set(pairs.prompts)):,} prompts; {ties:,} ties, {equal:,} of two equal texts",
+        f"read: {printable(pairs.reading)}",
+    ]
+    if pairs.margins is None:
+        lines.append("margins: none recorded, so that every pair gets the same one (margin=..)")
     else:
         low, middle, high = np.quantile(pairs.margins, [0.0, 0.5, 1.0])
         against = int((pairs.margins < 0).sum())
-        yield f"  margins of the scores from {low:g} to {high:g}, median {middle:g}; {ties:,} ties" + (
-            f"; {against:,} contradict the choice" if against else ""
-        )
-    if equal:
-        yield f"  {equal:,} pairs of equal texts"
+        lines.append(f"margins: from {low:.3g} to {high:.3g}, median {middle:.3g}; {against:,} against the choice")
+    for name, text in zip(("prompt", "chosen", "rejected"), (pairs.prompts, pairs.chosen, pairs.rejected), strict=True):
+        shown = printable(text[0])
+        lines.append(f"  {name:<9}{shown if len(shown) <= 90 else f'{shown[:87]}...'}")
+    return lines
+
+
+def _line(found: Prediction) -> str:
+    loss = "" if found.log_loss is None else f"{found.log_loss:.3f}"
+    interval = f"{found.low:.3f} to {found.high:.3f}"
+    return f"  {found.name:<42}{found.accuracy:>10.3f}{interval:>16}{loss:>10}"
+
+
+def export_pairs(pairs: Pairs, path: Path) -> None:
+    """Write pairs as a table of labels, which every part of the package reads without a guess.
+
+    Args:
+        pairs: The pairs.
+        path: A .parquet, .jsonl or .csv file: prompt, first, second, label.
+    """
+    import pyarrow as pa
+
+    from duelenv.experiments.labels import write_table
+
+    labels = np.ones(len(pairs)) if pairs.labels is None else pairs.labels
+    columns = {"prompt": pairs.prompts, "first": pairs.chosen, "second": pairs.rejected, "label": labels.tolist()}
+    if pairs.margins is not None:
+        columns |= {"first_score": (pairs.margins / 2).tolist(), "second_score": (-pairs.margins / 2).tolist()}
+    write_table(pa.table({name: list(values) for name, values in columns.items()}), path)

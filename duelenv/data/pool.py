@@ -120,11 +120,11 @@ class Pool:
         spread = np.ptp(self.utilities, axis=1)
         if not spread.any():
             return "all responses to a prompt have the same utility, so that no agent can be better than another"
-        if self.num_responses == 2 and np.allclose(spread, spread[0]):
+        if self.num_responses == 2:
+            same = f", and every pair has the same margin ({spread[0]:g}), so that their regret is the same too"
             return (
-                f"every prompt has two responses with the same margin of {spread[0]:g}, so that there is one pair to "
-                "ask about and all pairs teach as much: agents that differ only in what they ask do the same, or lose "
-                "labels to duels of a response with itself"
+                "two responses to each prompt leave nothing to choose: agents that duel two different ones get the "
+                f"same labels{same if np.allclose(spread, spread[0]) else ''}"
             )
         return None
 

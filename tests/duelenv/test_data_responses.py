@@ -120,12 +120,12 @@ def test_a_table_that_does_not_fit_gets_one_sentence(
 
 
 def test_a_warning_points_at_the_line_that_asked_for_the_table(tmp_path: Path) -> None:
-    rows = [{**row, "score": row["score"] ** 2} for row in ROWS]  # of unequal margins, about which there is a warning
-    path = write(tmp_path / "t.jsonl", [*rows, {"prompt": "r", "response": "a", "score": 1.0, "model": "x"}])
+    path = write(tmp_path / "t.jsonl", [*ROWS, {"prompt": "r", "response": "a", "score": 1.0, "model": "x"}])
     for load in (load_responses, load_pool):
         with pytest.warns(UserWarning, match=r"t\.jsonl: 1 of 3 prompts dropped for fewer than 2 responses$") as caught:
             load(path)
-        assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+        # Of a pool there is one more: with two responses a prompt there is nothing to choose.
+        assert [Path(warning.filename) for warning in caught] == [Path(__file__)] * (1 + (load is load_pool))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the development data (../shared/data) are not here")

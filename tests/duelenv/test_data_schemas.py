@@ -543,3 +543,12 @@ def test_rows_without_any_response_are_counted(tmp_path: Path) -> None:
     rows = [{"prompt": WHY, "responses": RANKED, "scores": MINUS}, {"prompt": "none", "responses": [], "scores": []}]
     with pytest.warns(UserWarning, match="1 of 2 rows have no response in 'responses'"):
         assert load_pool(write(tmp_path / "t.jsonl", rows)).prompts == (WHY,)
+
+
+def test_a_pool_of_pairs_says_that_it_leaves_nothing_to_choose(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"prompt": WHY, **PAIR}])
+    with pytest.warns(UserWarning, match=r"nothing to choose.*the same margin \(2\)"):
+        load_pool(path, margin=2.0)
+    scored = [{"prompt": WHY, **PAIR, "chosen_score": score, "rejected_score": 1} for score in (2, 3)]
+    with pytest.warns(UserWarning, match="get the same labels$"):
+        load_pool(write(tmp_path / "s.jsonl", scored))

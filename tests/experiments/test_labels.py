@@ -403,6 +403,10 @@ def test_labels_of_a_table_with_names_of_its_own(tmp_path):
     given = warm.read_labels(**config.labels)
     assert [given.prompts[0], given.first[0], given.second[0], given.labels[0]] == ["p", "a", "b", 1.0]
     assert RunConfig.from_dict(config.to_dict()) == config
+    plain = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    (tmp_path / "plain.jsonl").write_text(json.dumps(plain) + "\n")
+    turned = warm.read_labels(tmp_path / "plain.jsonl", chosen="rejected", rejected="chosen")
+    assert turned.first.tolist() == ["b"]  # what is named is what counts, in a table that could do without
     with pytest.raises(UserError, match=r"name others as labels=\{path: FILE"):
         warm.read_labels(path)
     rows = [{"prompt": "p", "first": "a", "second": "b", "label": label} for label in ("A", "B", "tie")]

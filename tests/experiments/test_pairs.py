@@ -1,127 +1,139 @@
-"""What `duelenv pairs` says of a table: agreement that is what its name says, by a belief that never saw the pairs."""
+"""Recorded pairs alone: what is held out, how well it is predicted, and what the command says."""
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from table_files import is_one_sentence, write
 
 from duelenv import UserError
-from duelenv.data import Pairs
+from duelenv.data import Pairs, load_pairs
 from duelenv.experiments.cli import main
-from duelenv.experiments.pairs import Share, belief_agreement, length_agreement, oracle_agreement
-
-WORDS = ("tree", "house", "river", "stone")
-
-
-def made(count=120, *, margins=None, flipped=()):
-    """Pairs whose chosen response ends in a mark of exclamation, but for those that are flipped."""
-    texts = [(f"so {WORDS[n % 4]} it is, no {n}!", f"so {WORDS[n % 3]} it is, no {n}.") for n in range(count)]
-    texts = [pair[::-1] if n in flipped else pair for n, pair in enumerate(texts)]
-    rows = np.arange(count)
-    prompts = tuple(f"prompt {n // 2}" for n in range(count))  # two pairs of each
-    return Pairs(prompts, *map(tuple, zip(*texts, strict=True)), margins=margins, rows=rows, num_rows=count)
+from duelenv.experiments.pairs import about_pairs, hold_out, judged, longer, predicted_by_belief, predicted_by_oracle
+from duelenv.experiments.warm import read_labels
 
 
-def test_a_share_counts_pairs_of_one_prompt_as_one_draw():
-    values = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 1.0])
-    share = Share.of(values, np.array([0, 0, 1, 1, 2, 2]))
-    means = np.array([1.0, 0.0, 1.0])  # clusters of one size: the interval of their means
-    assert share.mean == pytest.approx(2 / 3)
-    assert share.half_width == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(means))
-    assert np.isnan(Share.of(values, np.zeros(6, np.int64)).half_width)
+def made(count: int, *, labels: list[float] | None = None, turned: bool = False) -> Pairs:
+    """Pairs, two of each prompt, of which the one with a list of words is preferred."""
+    listed = tuple(f"- one{n}\n- two\n- three{n}" for n in range(count))
+    flowing = tuple(f"One, two{n} and three, as they come along here{n}" for n in range(count))
+    return Pairs(
+        tuple(f"prompt {n // 2}" for n in range(count)),
+        *((flowing, listed) if turned else (listed, flowing)),
+        rows=np.arange(count),
+        num_rows=count,
+        labels=None if labels is None else np.array(labels),
+    )
 
 
-def test_an_oracle_gains_nothing_by_preferring_a_position():
-    pairs = made(400)
-    first = oracle_agreement(pairs, lambda prompts, first, second: np.ones(len(prompts)))
-    assert abs(first.accuracy.mean - 0.5) < 0.1
-    knows = oracle_agreement(pairs, lambda prompts, first, second: [0.8 if text[-1] == "!" else 0.2 for text in first])
-    assert knows.accuracy.mean == 1.0 and knows.log_loss.mean == pytest.approx(-np.log(0.8))
+def test_all_pairs_of_a_prompt_are_held_out_together_and_ties_are_not_predicted() -> None:
+    pairs = made(40, labels=[0.5 if n % 8 == 0 else 1.0 for n in range(40)])
+    split = hold_out(pairs, 0.3)
+    train, test = ({pairs.prompts[place] for place in places} for places in (split.train, split.test))
+    assert not train & test and len(test) == split.prompts == 6
+    assert not set(split.test.tolist()) & set(range(0, 40, 8))
+    order = np.random.default_rng(0).permutation(40)
+    assert pairs.labels is not None
+    mixed = Pairs(
+        *(tuple(texts[n] for n in order) for texts in (pairs.prompts, pairs.chosen, pairs.rejected)),
+        labels=pairs.labels[order],
+    )
+    assert {mixed.prompts[place] for place in hold_out(mixed, 0.3).test} == test
 
 
-def test_what_is_declined_tied_or_undecided_is_counted_for_what_it_is():
-    margins = np.array([1.0, 0.0, 2.0, 1.0])
-    asked = []
-
-    def oracle(prompts, first, second):
-        asked.extend(prompts)
-        return [np.nan if "no 2" in text else 0.5 if "no 3" in text else float(text[-1] == "!") for text in first]
-
-    agreement = oracle_agreement(made(4, margins=margins), oracle)
-    assert len(asked) == 3  # the tie is nobody's choice
-    assert (agreement.accuracy.mean, agreement.unanswered) == (0.75, 1)
-    with pytest.raises(UserError, match="no pair was both decided and answered"):
-        oracle_agreement(made(4, margins=np.zeros(4)), oracle)
-    voted = Pairs(("p", "q"), ("a!", "b!"), ("a", "b"), rows=np.arange(2), num_rows=2, labels=np.array([0.5, 0.75]))
-    assert length_agreement(voted).accuracy.mean == 1.0 and np.isnan(length_agreement(voted).accuracy.half_width)
-    longer = Pairs(("p", "p", "q"), ("ab", "a", "a"), ("a", "ab", "b"), rows=np.arange(3), num_rows=3)
-    assert length_agreement(longer).accuracy.mean == 0.5 and length_agreement(longer).log_loss is None
+def test_what_is_judged_is_accuracy_with_its_interval_and_log_loss() -> None:
+    found = judged("x", np.array([0.9, 0.5, 0.2, 0.8]), "abcd")
+    assert found.accuracy == 2.5 / 4
+    assert found.log_loss == pytest.approx(-np.log([0.9, 0.5, 0.2, 0.8]).mean())
+    assert found.low < found.accuracy < found.high
+    # Wilson's interval of 8 of 10, from his formula.
+    eight = judged("x", np.array([0.9] * 8 + [0.1] * 2), "abcdefghij")
+    z = 1.959964
+    middle, half = (8 + z**2 / 2) / (10 + z**2), z / (10 + z**2) * np.sqrt(8 * 2 / 10 + z**2 / 4)
+    np.testing.assert_allclose([eight.low, eight.high], [middle - half, middle + half], rtol=1e-5)
+    # Pairs that say again what others of their prompt say tell nothing new.
+    again = judged("x", np.array([0.9] * 8 + [0.1] * 2).repeat(3), [prompt for prompt in "abcdefghij" for _ in "123"])
+    np.testing.assert_allclose([again.low, again.high], [eight.low, eight.high], rtol=1e-9)
+    assert judged("x", np.full(6, 0.9), "aabbcc").low == pytest.approx(judged("x", np.full(3, 0.9), "abc").low)
 
 
-@pytest.mark.parametrize("belief", ["linear_logistic", {"name": "laplace"}])
-def test_a_belief_learns_from_other_pairs_what_holds_for_these(belief):
-    agreement = belief_agreement(made(), belief, dim=20)
-    assert agreement.accuracy.mean > 0.95
-    assert agreement.log_loss.mean < 0.5
+def test_a_belief_predicts_what_can_be_learnt_and_no_more() -> None:
+    pairs = made(60)
+    assert predicted_by_belief(pairs, hold_out(pairs)).accuracy > 0.95
+    assert longer(pairs, np.arange(60)).accuracy == 0.0
+    assert longer(made(60, turned=True), np.arange(60)).accuracy == 1.0
+    # Where nothing tells which was preferred, the order of the columns must not.
+    generator = np.random.default_rng(3)
+    texts = [["".join(generator.choice(list("abc d"), 30)) for _ in range(200)] for _ in range(2)]
+    noise = Pairs(tuple(f"p{n}" for n in range(200)), *map(tuple, texts))
+    found = predicted_by_belief(noise, hold_out(noise, 0.5))
+    assert 0.3 < found.accuracy < 0.7
+    assert found.log_loss is not None and found.log_loss > 0.6
 
 
-def test_a_belief_is_not_shown_what_it_judges():
-    """With noise for choices there is nothing to learn, whatever is remembered of the pairs themselves."""
-    count = 300
-    flipped = set(np.flatnonzero(np.random.default_rng(0).random(count) < 0.5).tolist())
-    pairs = made(count, flipped=flipped)
-    features = np.random.default_rng(1).normal(size=(count, 2, 40))
-    agreement = belief_agreement(pairs, "linear_logistic", features=features)
-    assert abs(agreement.accuracy.mean - 0.5) < 0.1
+def test_an_oracle_predicts_pairs_whichever_side_they_stand_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from duelenv import oracles
+
+    monkeypatch.setattr(oracles, "make", lambda name, **_: lambda p, a, b: [0.8 if x[0] == "-" else 0.2 for x in a])
+    for turned, accuracy in ((False, 1.0), (True, 0.0)):
+        found = predicted_by_oracle(made(20, turned=turned), np.arange(20), {"name": "listing"})
+        assert found.accuracy == accuracy
+        assert found.log_loss == pytest.approx(-np.log(0.2 if turned else 0.8))
 
 
-def test_pairs_of_one_prompt_stand_on_one_side():
-    """Each prompt's two pairs are opposite: to have seen the one is to be wrong, or right, about the other."""
-    count = 200
-    features = np.repeat(np.eye(count // 2), 2, axis=0)[:, np.newaxis] * np.array([[[0.5], [-0.5]]])
-    agreement = belief_agreement(made(count), "linear_logistic", features=features)
-    assert agreement.accuracy.mean == 0.5  # of a prompt that nobody has seen nothing is known
-
-
-def test_too_few_prompts_for_the_parts_get_one_sentence():
-    with pytest.raises(UserError, match="have 2 different prompts, expected at least 5"):
-        belief_agreement(made(4), "linear_logistic")
-    with pytest.raises(UserError, match="'depth'"):
-        belief_agreement(made(20), {"name": "linear_logistic", "depth": 2})
-
-
-def test_the_command_says_what_the_pairs_are_and_what_they_are_good_for(tmp_path, capsys):
-    path = tmp_path / "pairs.jsonl"
-    rows = [{"question": f"q {n}", "chosen": f"good {n} long", "rejected": f"bad {n}"} for n in range(60)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0] | {"chosen": ""}]))
-    words = [
-        "pairs",
-        str(path),
-        "empty=drop",
-        "oracle.name=length",
-        "oracle.target=10",
-        "belief=linear_logistic",
-        "dim=8",
+def rows(count: int = 30) -> list[dict[str, Any]]:
+    return [
+        {
+            "question": f"Why {n}?",
+            "answer_a": (f"- a{n}\n- b", f"Because of {n}")[n % 2],
+            "answer_b": (f"Because of {n}", f"- a{n}\n- b")[n % 2],
+            "vote": ("left", "right", "tie")[n % 2 if n else 2],
+        }
+        for n in range(count)
     ]
-    assert main(words) == 0
-    said = capsys.readouterr()
-    assert not said.err
-    for sentence in (
-        "60 pairs, 60 different prompts",
-        "prompt from question; chosen and rejected from chosen+rejected",
-        "1 of 61 pairs dropped for an empty response",
-        "longer response           1.000",
-        "length                    ",
-        "linear_logistic, held out 1.000",
-        f"labels={path}",
-        "the same margin of 3",
-    ):
-        assert sentence in said.out.replace("\n    ", " "), sentence
-    assert main(["pairs", str(path), "empty=drop", "parts=1"]) == 2
-    assert "parts is 1" in capsys.readouterr().err
-    assert main(["pairs", str(path), "oracle.=3"]) == 2
-    assert main(["pairs", str(path), "empty=drop", "oracle={kind: x}"]) == 2
-    assert "expected a name" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_command_says_what_is_held_and_writes_what_others_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, plain = write(tmp_path / "t.jsonl", rows()), tmp_path / "plain.jsonl"
+    assert main(["pairs", str(path), "label=vote", "oracle=length", "oracle.target=3", "--export", str(plain)]) == 0
+    said = capsys.readouterr().out
+    for words in ("30 pairs of 30 prompts; 1 ties", "belief laplace, after 21 pairs", "oracle length", "Caution"):
+        assert words in said, said
+    assert f"labels={plain}" in said
+    pairs, given = load_pairs(path, label="vote"), read_labels(plain)
+    assert given.labels.tolist() == [0.5] + [1.0] * 29
+    assert given.first.tolist() == list(pairs.chosen) and given.second.tolist() == list(pairs.rejected)
+    again = load_pairs(plain)
+    assert (again.prompts, again.chosen, again.rejected) == (pairs.prompts, pairs.chosen, pairs.rejected)
+    assert read_labels(path).first.tolist() == list(pairs.chosen)  # 'vote' is found without its name too
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"first": "answer_a"}, "first= is given without second="),
+        ({"score": "x"}, "Unknown setting 'score'"),
+        ({"test_share": 1.0}, "test_share is 1.0"),
+        ({"limit": 0}, "limit is 0"),
+        ({"oracle": {"name": "none"}}, "oracle 'none' is unknown"),
+        ({"oracle": {"path": "x"}}, "'oracle.name' is None"),
+        ({"prompt": "vote"}, "all ties"),
+    ],
+)
+def test_what_the_command_cannot_do_is_one_sentence(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
+    table = write(tmp_path / "t.jsonl", rows())
+    if sentence == "all ties":
+        table = write(tmp_path / "t.jsonl", [row | {"vote": "tie"} for row in rows()])
+        settings = {}
+    with pytest.raises(UserError) as caught:
+        about_pairs(table, **settings)
+    assert sentence in str(caught.value) and is_one_sentence(str(caught.value))
+    with pytest.raises(UserError, match="all pairs have the same prompt"):
+        hold_out(Pairs(("p", "p"), ("a", "b"), ("c", "d")))
