@@ -179,15 +179,28 @@ def make_prompts(config: RunConfig) -> dict[str, list[str]]:
         return {"train": toy_prompts(train, "train", seed), "test": toy_prompts(test, "test", seed)}
     if config.prompts.name == "list":
         refuse_unknown("prompts.list", settings, ("train", "test"))
-        prompts = {split: settings.get(split) for split in ("train", "test")}
-        for split, texts in prompts.items():
-            if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-                raise UserError(f"'prompts.list.{split}' is {texts!r}, expected a list of texts")
-        return prompts  # type: ignore[return-value]
+        return {split: _listed_prompts(f"'prompts.list.{split}'", settings.get(split)) for split in ("train", "test")}
     from duelenv.experiments.prompts import read_prompts
 
     refuse_unknown("prompts", settings, ("path", "column", "test_share", "limit"))
     return read_prompts(**settings)
+
+
+def _listed_prompts(name: str, prompts: Any) -> list[str]:
+    """Texts, or dialogues as lists of messages, as texts."""
+    from duelenv.ground.dialogue import is_messages, prompt_text, read_messages
+
+    if (
+        not isinstance(prompts, list)
+        or not prompts
+        or not all(isinstance(one, str) or is_messages(one) for one in prompts)
+    ):
+        raise UserError(f"{name} is {prompts!r}, expected a list of texts, or of dialogues, each a list of messages")
+    texts = []
+    for number, one in enumerate(prompts):
+        place = f"{name} prompt {number}"
+        texts.append(one if isinstance(one, str) else prompt_text(read_messages(one, name, place), name, place))
+    return texts
 
 
 def make_oracle(config: RunConfig, key: str = "oracle") -> Any:

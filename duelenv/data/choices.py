@@ -19,7 +19,7 @@ from duelenv.ground.errors import UserError
 
 _STEMS = (
     *("response", "answer", "completion", "output", "candidate", "conversation", "generation", "summary", "text"),
-    *("human_ref", "message", "reply", "model_response", "model_output", "option"),
+    *("human_ref", "message", "reply", "model_response", "model_output", "option", "assistant"),
 )
 _SUFFIXES = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"))
 _LABELS = (
@@ -55,6 +55,7 @@ _TIES = {
     ),
     *("bothgood", "tiebothgood", "nopreference", "equallygood", "equallybad", "a=b", "aboutthesame", "ab"),
 }
+_TIE_BEGINNINGS = ("both", "neither", "equal", "tie", "same", "nopreference")
 
 
 @dataclass(frozen=True)
@@ -300,6 +301,8 @@ def _by_number(
         # A label of columns _0 and _1 is the place; so is the choice of columns A and B; 'label: 1' agrees with A.
         first = 0.0 if names_a_place or ((one, two) == (0.0, 1.0)) else 1.0
         return {value: 0.5 if value < 0 else float(value == first) for value in distinct}, f"{first:g} for the first"
+    if whole and {0.0, 2.0} <= distinct <= {0.0, 1.0, 2.0} and (one, two) != (1.0, 2.0):
+        return {value: {0.0: 1.0, 1.0: 0.0}.get(value, 0.5) for value in distinct}, "0 for the first, 1 for the second"
     if whole and distinct <= {0.0, 1.0, 2.0, 3.0} and not (3.0 in distinct and 0.0 in distinct):
         return {value: {1.0: 1.0, 2.0: 0.0}.get(value, 0.5) for value in distinct}, "1 for the first, 2 for the second"
     if 0 <= low and high <= 1:
@@ -326,7 +329,7 @@ def _by_word(
             return 0.5 if all(says) else float(says[0])
     squeezed = _squeezed(word)
     ends = [_squeezed(plain(column))[-1:] for column in pairs[0]]
-    if squeezed in _TIES:
+    if squeezed in _TIES or squeezed.startswith(_TIE_BEGINNINGS):
         return 0.5
     if squeezed in _FIRST or squeezed == ends[0]:
         return 1.0

@@ -12,6 +12,7 @@ from duelenv.ground.errors import UserError
 _NESTED = ("answers", "responses", "completions", "candidates", "outputs", "generations", "summaries", "texts")
 _SCORES = ("scores", "ratings", "rewards", "utilities", "score", "rating")
 _RANKS = ("ranks", "rankings", "ranking", "rank")
+_ORDERS = ("rankings", "ranking")
 _WRITERS = ("models", "model_names", "responders", "generators", "model", "responder")
 RANK = "rank"
 
@@ -62,6 +63,9 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
         and all(isinstance(value, list) for value in table[name])
     ]
     records: list[dict[str, Any]] = []
+    for name in beside:
+        if plain(name) in _ORDERS:
+            _refuse_orders(table, name)
     for row in range(table.num_rows):
         shared = {name: table[name][row] for name in table if name != column and name not in beside}
         responses = _listed(table[column][row])
@@ -79,7 +83,29 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
     names = list(dict.fromkeys(name for record in records for name in record))
     columns = {name: [record.get(name) for record in records] for name in names}
     notes = [f"each of the responses in {column!r} is read as a row"]
+    empty = sum(not _listed(cell) for cell in table[column])
+    if empty:
+        notes.append(f"{empty} of {table.num_rows} rows have no response in {column!r} and are left out")
     return Table(table.path, columns, table.notes), notes
+
+
+def _refuse_orders(table: Table, column: str) -> None:
+    """Check that a ranking says the same whether it holds each response's rank or the responses in order.
+
+    Raises:
+        UserError: It does not.
+    """
+    for row, cell in enumerate(table[column]):
+        ranks = _listed(cell)
+        base = 0 if 0 in ranks else 1
+        if sorted(map(str, ranks)) != sorted(str(base + place) for place in range(len(ranks))):
+            continue
+        order = [int(rank) - base for rank in ranks]
+        if [order.index(place) for place in range(len(order))] != order:
+            raise UserError(
+                f"{table.place(row)} has {ranks!r} in {column!r}, which could be the rank of each response or the "
+                "responses in order; if these are ranks, rename the column to 'ranks'"
+            )
 
 
 def scored_by_rank(table: Table) -> tuple[Table, list[str]]:
@@ -89,7 +115,7 @@ def scored_by_rank(table: Table) -> tuple[Table, list[str]]:
         return table, []
     columns = {name: cells for name, cells in table.items() if name != ranks}
     columns[SCORE_NAMES[0]] = [_negative(value) for value in table[ranks]]
-    return Table(table.path, columns, table.notes), [f"the score is minus {ranks!r}: 1 is the best"]
+    return Table(table.path, columns, table.notes), [f"the score is minus {ranks!r}: the least is the best"]
 
 
 def _listed(cell: Any) -> list[Any]:

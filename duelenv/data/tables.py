@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from duelenv.ground.errors import UserError
 
 _LONGEST_FIELD = 2**31 - 1
@@ -103,31 +105,43 @@ def _in_memory(source: Any) -> Table:
         return _with_rows(Table(path, source.to_pydict()))
     if hasattr(source, "iloc"):  # pandas, whose missing values are NaN
         _refuse_repeated(map(str, source.columns), path)
-        known = source.astype(object).where(source.notna(), None)
-        return _with_rows(Table(path, {str(name): list(known[name]) for name in known.columns}))
-    if hasattr(source, "column_names") and not isinstance(source, Mapping):  # datasets.Dataset
-        if isinstance(source.column_names, Sequence):
-            return _with_rows(Table(path, {name: list(source[name]) for name in source.column_names}))
+        source = source.astype(object).where(source.notna(), None)
+        columns = {str(name): source[name] for name in source.columns}
     elif isinstance(source, Mapping):
         if source and all(hasattr(value, "column_names") for value in source.values()):  # datasets.DatasetDict
             raise UserError(f"the data are {len(source)} tables, {', '.join(map(str, source))}; pass one of them")
-        columns = {str(name): _listed(values) for name, values in source.items()}
-        if len({len(values) for values in columns.values()}) > 1 or not columns:
-            lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
-            raise UserError(f"the table has columns of unequal lengths ({lengths}); give one value a row")
-        return _with_rows(Table(path, columns))
+        columns = {str(name): values for name, values in source.items()}
+    elif isinstance(getattr(source, "column_names", None), Sequence):  # datasets.Dataset
+        columns = {name: source[name] for name in source.column_names}
     elif isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
-        return _with_rows(_of_records(source, path, "element"))
-    raise UserError(
-        f"the data are a {type(source).__name__}, expected a path, columns by name, rows as mappings, a Dataset, an "
-        "Arrow table or a data frame"
-    )
+        columns = dict(_of_records(source, path, "element"))
+    else:
+        raise UserError(
+            f"the data are a {type(source).__name__}, expected a path, columns by name, rows as mappings, a Dataset, "
+            "an Arrow table or a data frame"
+        )
+    listed = {name: _listed(values) for name, values in columns.items()}
+    if len({len(values) for values in listed.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(values)}" for name, values in listed.items())
+        raise UserError(f"the table has columns of unequal lengths ({lengths}); give one value a row")
+    return _with_rows(Table(path, listed))
 
 
 def _listed(values: Any) -> list[Any]:
     if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__iter__"):
         raise UserError(f"the table has a {type(values).__name__} for a column; give columns by name, each a list")
-    return list(values)
+    return [_python_value(value) for value in values]
+
+
+def _python_value(value: Any) -> Any:
+    """Return a cell without NumPy: arrays and tuples as lists, at any depth, and scalars as numbers."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_python_value(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {key: _python_value(inner) for key, inner in value.items()}
+    return value
 
 
 def _refuse_repeated(names: Iterable[str], path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from table_files import is_one_sentence, write
 
 from duelenv import UserError
-from duelenv.data import load_pairs, load_pool
+from duelenv.data import Pool, load_pairs, load_pool
 
 
 def said(*turns: str, speakers: tuple[str, str] = ("user", "assistant")) -> list[dict[str, Any]]:
@@ -269,7 +269,9 @@ PAIRS: dict[str, Case] = {
         labelled("answer_a", "answer_b", "verdict", ["[[A]]", "[[B]]", "[[C]]"]), labels=[1, 1, 0.5]
     ),
     "words": Case(
-        labelled("answer_a", "answer_b", "preference", ["Response A is better", "B", "A>>B", "B>A", "Tie", "same"]),
+        labelled(
+            "answer_a", "answer_b", "preference", ["Response A is better", "B", "A>>B", "B>A", "Tie", "Both are good"]
+        ),
         labels=[1, 1, 1, 1, 0.5, 0.5],
     ),
     "the winning column": Case(labelled("left_answer", "right_answer", "winner", ["left_answer", "right_answer"])),
@@ -278,6 +280,33 @@ PAIRS: dict[str, Case] = {
         [{"prompt": WHY, "response_a": GOOD, "response_b": BAD, "votes_a": 3, "votes_b": 1}],
         labels=[0.75],
         announced=("count votes",),
+    ),
+    "one model against itself": Case(
+        [{"prompt": WHY, "answer_a": GOOD, "answer_b": BAD, "model_a": "m", "model_b": "m", "winner": "m"}],
+        labels=[0.5],
+    ),
+    "classes": Case(
+        labelled("response_a", "response_b", "label", [0, 1, 2]),
+        labels=[1, 1, 0.5],
+        announced=("0 for the first, 1 for the second",),
+    ),
+    "classes of numbered responses": Case(
+        labelled("response_1", "response_2", "label", [1, 2, 0]),
+        labels=[1, 1, 0.5],
+        announced=("1 for the first, 2 for the second",),
+    ),
+    "below 0 for the first": Case(
+        labelled("response_a", "response_b", "label", [-2, 1, 0]),
+        settings={"first_wins": -1},
+        labels=[1, 1, 0.5],
+        announced=("a negative number for the first",),
+    ),
+    "above 0 for the first": Case(
+        labelled("response_a", "response_b", "label", [2, -1]), announced=("a positive number for the first",)
+    ),
+    "a system column and a system message": Case(
+        [{"system": "Be kind.", "prompt": [KIND, *said(WHY)], **PAIR}],
+        "System: Be kind.\n\nHuman: Why?\n\nAssistant:",
     ),
     "named columns": Case(
         [{"ask": WHY, "x": BAD, "y": GOOD, "who": "other"}, {"ask": WHY, "x": GOOD, "y": BAD, "who": "one"}],
@@ -340,6 +369,10 @@ POOLS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "lists": [{"prompt": WHY, "responses": RANKED, "scores": [-1, -2, -4]}],
+    "a ranking that reads one way": [
+        {"prompt": WHY, "responses": RANKED, "ranking": RANKS},
+        {"prompt": "none", "responses": [], "ranking": []},
+    ],
     "lists with ranks": [{"question": WHY, "answers": RANKED, "ranks": [1, 2, 4], "models": ["a", "b", "c"]}],
     "stack-exchange-preferences": [
         {"question": WHY, "answers": [{"text": t, "pm_score": s} for t, s in zip(RANKED, MINUS, strict=True)]}
@@ -357,6 +390,7 @@ def test_rankings_and_scores_of_a_known_schema(tmp_path: Path, schema: str) -> N
     assert pool.prompts == (WHY,) and pool.responses.tolist() == [RANKED]
     assert pool.utilities.tolist() == [[-1, -2, -4]]
     pairs = load_pairs(path)
+    assert pool.pairs().chosen == pairs.chosen
     assert pairs.margins is not None and pairs.margins.tolist() == [1, 3, 2]
     assert pairs.chosen == (RANKED[0], RANKED[0], RANKED[1])
     assert pairs.rejected == (RANKED[1], RANKED[2], RANKED[2])
@@ -399,6 +433,8 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
         [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "response_3": "c", "label": 1}],
         "more than two responses",
     ),
+    "ranks or an order": ([{"prompt": WHY, "responses": RANKED, "ranking": [3, 1, 2]}], "or the responses in order"),
+    "an order from 0": ([{"prompt": WHY, "responses": RANKED, "ranking": [2, 0, 1]}], "or the responses in order"),
     "an odd word": (labelled("response_a", "response_b", "winner", ["a", "gpt"]), "row 1 has 'gpt' in 'winner'"),
     "no label in a row": (labelled("response_a", "response_b", "winner", ["a", None]), "row 1 has nothing in 'winner'"),
     "a tool's turn": (
@@ -449,6 +485,7 @@ def test_a_tie_is_a_coin_flip_in_a_pool_and_votes_are_the_share_they_were(tmp_pa
         ),
         ("We don", "We don't", "We don", ("We don't", "We don")),
         ("It is 3", "It is 3.14", "It is 3 or so", ("It is 3.14", "It is 3 or so")),
+        ("Is it so?", "Isit so? Yes", "Isit so? No", ("Isit so? Yes", "Isit so? No")),
         ("Say hi", "Say hi", "Say hi", ("Say hi", "Say hi")),
         ("I", "I think", "I guess", ("I think", "I guess")),
     ],
@@ -470,6 +507,42 @@ def test_several_columns_make_the_prompt_where_they_are_named(tmp_path: Path) ->
     assert load_pairs(path, prompt="question + prompt+meta.hint").prompts == ("How?\n\nWhy?\n\nLook",)
     with pytest.raises(UserError, match="no column 'meta2'"):
         load_pairs(path, prompt="prompt+meta2")
+
+
+def test_conversations_part_at_the_last_turn_of_the_user_that_they_share(tmp_path: Path) -> None:
+    turns = [said(WHY, "How so?", asked, text) for asked, text in (("Tell me", GOOD), ("Go on", BAD))]
+    spoken = [
+        f"\n\nHuman: Why?\n\nAssistant: How so?\n\nHuman: {asked}\n\nAssistant: {text}"
+        for asked, text in (("Tell me", GOOD), ("Go on", BAD))
+    ]
+    listed = load_pairs(write(tmp_path / "a.jsonl", [{"chosen": turns[0], "rejected": turns[1]}]))
+    told = load_pairs(write(tmp_path / "b.jsonl", [{"chosen": spoken[0], "rejected": spoken[1]}]))
+    assert listed.prompts == (WHY,) and told.prompts == (f"Human: {WHY}\n\nAssistant:",)
+    assert listed.chosen == told.chosen == ("How so?\n\nHuman: Tell me\n\nAssistant: Because it is.",)
+    assert listed.rejected == told.rejected == ("How so?\n\nHuman: Go on\n\nAssistant: Dunno.",)
+
+
+def test_pairs_of_a_pool_put_the_better_response_first_wherever_it_stands() -> None:
+    pool = Pool(("p",), np.array([["low", "high", "same"]], dtype=object), [[0.0, 2.0, 2.0]])  # type: ignore[arg-type]
+    pairs = pool.pairs()
+    assert (pairs.chosen, pairs.rejected) == (("high", "same"), ("low", "low"))
+    assert pairs.margins is not None and pairs.margins.tolist() == [2.0, 2.0]
+    with pytest.raises(UserError, match="the same utility"):
+        Pool(("p",), np.array([["a", "b"]], dtype=object), np.zeros((1, 2))).pairs()
+
+
+def test_single_responses_lose_their_prompt_where_all_to_it_repeat_it(tmp_path: Path) -> None:
+    texts = {"Is it so?": ("Is it so? Yes", "Is it so?\nNo"), "Or not?": ("Or not? Yes", "No"), "I": ("I am", "I was")}
+    rows = [{"prompt": p, "response": t, "score": n} for p, pair in texts.items() for n, t in enumerate(pair)]
+    with pytest.warns(UserWarning, match="all responses to 1 of 3 prompts began with it"):
+        pool = load_pool(write(tmp_path / "t.jsonl", rows))
+    assert pool.responses.tolist() == [["Yes", "No"], ["Or not? Yes", "No"], ["I am", "I was"]]
+
+
+def test_rows_without_any_response_are_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": WHY, "responses": RANKED, "scores": MINUS}, {"prompt": "none", "responses": [], "scores": []}]
+    with pytest.warns(UserWarning, match="1 of 2 rows have no response in 'responses'"):
+        assert load_pool(write(tmp_path / "t.jsonl", rows)).prompts == (WHY,)
 
 
 def test_a_pool_of_pairs_says_that_it_leaves_nothing_to_choose(tmp_path: Path) -> None:

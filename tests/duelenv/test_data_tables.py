@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from table_files import ROWS, is_one_sentence, write
@@ -142,6 +143,15 @@ def test_tables_in_memory() -> None:
     rows = [{"prompt": "p", "response": "a"}, {"prompt": "q"}]
     for source in (columns, rows, pa.table(columns), Frame()):
         assert read_table(source) == columns
+    message = {"role": "user", "content": np.array([{"type": "text", "text": "p"}], dtype=object)}
+    cells = {"prompt": np.array([[message]], dtype=object), "score": np.array([np.int64(3)]), "tie": [np.True_]}
+    plain = read_table(cells)
+    assert plain == {
+        "prompt": [[{"role": "user", "content": [{"type": "text", "text": "p"}]}]],
+        "score": [3],
+        "tie": [True],
+    }
+    assert [type(value) for value in (plain["prompt"][0], plain["score"][0], plain["tie"][0])] == [list, int, bool]
     for source, sentence in (
         ({"train": Frame(), "test": Frame()}, "the data are 2 tables, train, test; pass one"),
         ({"prompt": ["p"], "response": []}, "unequal lengths"),

@@ -12,6 +12,8 @@ import pytest
 from table_files import is_one_sentence, write
 
 from duelenv import UserError
+from duelenv.experiments.assembly import make_prompts
+from duelenv.experiments.config import RunConfig
 from duelenv.experiments.prompts import read_prompts
 
 TEXTS = [f"prompt {number}" for number in range(10)]
@@ -93,6 +95,18 @@ def test_what_becomes_a_prompt(tmp_path: Path, row: dict[str, Any], prompt: str,
         assert prompt in read(write(tmp_path / "t.jsonl", [row, other]))
     notes = [str(warning.message) for warning in caught]
     assert any(announced in note for note in notes) if announced else not notes
+
+
+def test_prompts_in_a_config_may_be_dialogues() -> None:
+    def split(train: Any) -> dict[str, list[str]]:
+        prompts = {"list": {"train": train, "test": ["d"]}}
+        env = {"id": "AlignmentDuel"}
+        return make_prompts(RunConfig.from_dict({"name": "x", "env": env, "prompts": prompts, "agents": ["passive"]}))
+
+    assert split(["e", said(*TURNS)]) == {"train": ["e", DIALOGUE], "test": ["d"]}
+    for wrong, sentence in (([3], "expected a list of texts"), ([said(("tool", "4"))], "a turn of 'tool'")):
+        with pytest.raises(UserError, match=sentence):
+            split(wrong)
 
 
 def test_rows_without_a_prompt_are_counted(tmp_path: Path) -> None:
