@@ -1,6 +1,6 @@
 """Any sequence-classification reward model of transformers as a Bradley-Terry utility.
 
-The one logit of the model is the utility. For models with a single label, loaded from a folder or
+A logit of the model is the utility, or a difference of two. For models loaded from a folder or
 held in memory; not for training them, and not for judges that compare two responses in one text.
 Importing this module loads torch.
 """
@@ -18,9 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from duelenv.ground import checks
+from duelenv.ground.checkpoints import check_complete
+from duelenv.ground.context import context_of
 from duelenv.ground.errors import UserError
 from duelenv.oracles import links
 from duelenv.oracles.base import UtilityOracle
+
+Label = str | int | Sequence[str | int] | None
+"""One label of a model, or two whose difference counts; None where it has one."""
 
 DTYPES = {
     "float32": torch.float32,
@@ -47,22 +52,22 @@ class RewardModel(UtilityOracle):
         tokenizer: Any,
         *,
         text: str = "{prompt}\n\n{response}",
+        label: Label = None,
         batch_size: int = 16,
         max_length: int | None = None,
         truncate: bool = False,
         link: str = "logistic",
     ) -> None:
-        """Takes a model and a tokenizer of transformers.
-
-        The model is put into evaluation mode; if its configuration names no padding token it gets
-        that of the tokenizer, because it must know where a padded sequence ends.
+        """Takes a model and a tokenizer of transformers; the model is put into evaluation mode.
 
         Args:
-            model: a sequence-classification model with one label.
+            model: a sequence-classification model.
             tokenizer: its tokenizer.
             text: how prompt and response become one input: a template with {prompt} and {response},
                 "pair" (the tokenizer's own format for two texts, with its separators and token
                 types) or "chat" (its chat template, with a user's and an assistant's turn).
+            label: of a model with several, whose logit is the utility: a name of its id2label or an
+                index; or two of them, the logit of the first less that of the second.
             batch_size: sequences in one forward pass.
             max_length: most tokens of one sequence; by default what tokenizer and model allow.
             truncate: cut longer sequences, on the tokenizer's truncation side, instead of refusing
@@ -70,16 +75,13 @@ class RewardModel(UtilityOracle):
             link: name of the link.
 
         Raises:
-            UserError: the model has more than one label, nothing to pad with, or a setting is
-                refused.
+            UserError: the model has several labels and none is chosen, or a setting is refused.
         """
         links.link(link)
         self.link = link
         self.model = model.eval()
         self.tokenizer = tokenizer
-        labels = int(model.config.num_labels)
-        if labels != 1:
-            raise UserError(f"reward model has {labels} labels, expected 1; use a model with num_labels=1")
+        self._places = _places_of(label, model.config)
         self._text = _check_text(text, tokenizer)
         self._batch_size = checks.integer("batch_size", batch_size, low=1)
         allowed = _length_limit(model, tokenizer)
@@ -87,16 +89,6 @@ class RewardModel(UtilityOracle):
             allowed = min(allowed, checks.integer("max_length", max_length, low=1))
         self._max_length = allowed
         self._truncate = truncate
-        # Decoders look for the last token that is not this one, in their text configuration.
-        config = model.config.get_text_config()
-        if config.pad_token_id is None:
-            config.pad_token_id = tokenizer.pad_token_id
-        self._pad_token_id = config.pad_token_id
-        if self._pad_token_id is None and self._batch_size > 1:
-            raise UserError(
-                "reward model has no padding token, expected one to form batches with; set "
-                "tokenizer.pad_token, or batch_size to 1"
-            )
 
     @classmethod
     def from_pretrained(
@@ -106,6 +98,7 @@ class RewardModel(UtilityOracle):
         dtype: str = "float32",
         device: str | None = None,
         text: str = "{prompt}\n\n{response}",
+        label: Label = None,
         batch_size: int = 16,
         max_length: int | None = None,
         truncate: bool = False,
@@ -118,13 +111,15 @@ class RewardModel(UtilityOracle):
             dtype: "float32", "bfloat16" or "float16".
             device: a torch device; by default the first CUDA device if there is one, else the CPU.
             text: as for the constructor, like the settings after it.
+            label: as for the constructor.
             batch_size: as for the constructor.
             max_length: as for the constructor.
             truncate: as for the constructor.
             link: as for the constructor.
 
         Raises:
-            UserError: nothing can be loaded from the path, or a setting is refused.
+            UserError: nothing can be loaded from the path, the checkpoint lacks weights (a head that
+                nobody trained would be drawn at random), or a setting is refused.
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -133,18 +128,34 @@ class RewardModel(UtilityOracle):
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForSequenceClassification.from_pretrained(path, dtype=DTYPES[dtype])
+            # Without being told, transformers asks at the terminal whether a stranger's file may run.
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                path,
+                dtype=DTYPES[dtype],
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
             raise UserError(
                 f"reward model {str(path)!r} cannot be loaded ({reason}), expected a "
                 "sequence-classification model with its tokenizer; check the path"
             ) from error
+        model, info = loaded
+        check_complete(
+            str(path),
+            model,
+            info,
+            expected="a sequence-classification model",
+            endings=("SequenceClassification", "RewardModel"),
+        )
         return cls(
             model.to(device),
             tokenizer,
             text=text,
+            label=label,
             batch_size=batch_size,
             max_length=max_length,
             truncate=truncate,
@@ -202,7 +213,9 @@ class RewardModel(UtilityOracle):
     def _forward(self, batch: list[dict[str, list[int]]]) -> NDArray[np.float64]:
         """Logits of one batch, float64 [B]."""
         device = self.model.device
-        pad = self._pad_token_id
+        filler = self._filler(batch)
+        if filler is None and len(batch) > 1:  # one by one there is nothing to fill
+            return np.concatenate([self._forward([row]) for row in batch])
         longest = max(len(row["input_ids"]) for row in batch)
 
         def padded(rows: list[list[int]], value: int) -> torch.Tensor:
@@ -210,14 +223,33 @@ class RewardModel(UtilityOracle):
             return torch.tensor(filled, dtype=torch.long, device=device)
 
         inputs = {
-            "input_ids": padded([row["input_ids"] for row in batch], 0 if pad is None else pad),
+            "input_ids": padded([row["input_ids"] for row in batch], filler or 0),
             "attention_mask": padded([[1] * len(row["input_ids"]) for row in batch], 0),
         }
         if "token_type_ids" in batch[0]:
             inputs["token_type_ids"] = padded([row["token_type_ids"] for row in batch], 0)
-        logits = self.model(**inputs).logits  # (B, 1)
-        scores: NDArray[np.float64] = logits[:, 0].double().cpu().numpy()
-        return scores
+        config = self.model.config.get_text_config()
+        padding, config.pad_token_id = config.pad_token_id, filler
+        try:
+            logits = self.model(**inputs).logits.double()  # (B, labels)
+        finally:
+            config.pad_token_id = padding
+        first, *second = self._places
+        scores: NDArray[np.float64] = logits[:, first].cpu().numpy()
+        return scores - logits[:, second[0]].cpu().numpy() if second else scores
+
+    def _filler(self, batch: list[dict[str, list[int]]]) -> int | None:
+        """A token to pad with that no sequence of the batch holds; None where all are held.
+
+        Decoders read the last token that is not the padding, by its id: where that is the end of
+        sequence, they would read before the end that a text really has.
+        """
+        config = self.model.config.get_text_config()
+        taken = {token for row in batch for token in row["input_ids"]} | {config.eos_token_id}
+        usual = (config.pad_token_id, self.tokenizer.pad_token_id)
+        size = self.model.get_input_embeddings().num_embeddings
+        wanted = [token for token in usual if isinstance(token, int) and 0 <= token < size]
+        return next((token for token in (*wanted, *range(size)) if token not in taken), None)
 
 
 def _check_text(text: str, tokenizer: Any) -> str:
@@ -243,6 +275,33 @@ def _check_text(text: str, tokenizer: Any) -> str:
 
 def _length_limit(model: Any, tokenizer: Any) -> int:
     """Most tokens that both take; tokenizers without a limit report 1e30."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = context_of(model).length
     limit = min(tokenizer.model_max_length, math.inf if positions is None else positions)
     return int(min(limit, 2**31))
+
+
+def _places_of(label: Label, config: Any) -> list[int]:
+    """Which logit is the utility, or which two make it."""
+    names = {int(place): str(name) for place, name in (config.id2label or {}).items()}
+    count = int(config.num_labels)
+    if label is None:
+        if count == 1:
+            return [0]
+        said = ", ".join(names.get(place, str(place)) for place in range(count))
+        raise UserError(
+            f"reward model has {count} labels ({said}), and the utility is one of their logits; choose it with "
+            "label=.., or two of them, the better first, for a difference"
+        )
+    wanted = list(label) if isinstance(label, list | tuple) else [label]
+    if len(wanted) not in (1, 2) or len(set(map(str, wanted))) < len(wanted):
+        raise UserError(f"label is {label!r}, expected one label or two different ones; correct it")
+    places = []
+    for one in wanted:
+        named = [place for place, name in names.items() if name == one]
+        if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < count:
+            named = [one]
+        if len(named) != 1:
+            known = ", ".join(names.get(place, str(place)) for place in range(count))
+            raise UserError(f"label is {one!r}, expected one of {known}, or its index below {count}; correct it")
+        places += named
+    return places

@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedModel
 
 from duelenv.ground import checks
+from duelenv.ground.context import context_of
 from duelenv.ground.errors import UserError
 from duelenv.policies import export, loading, scoring
 from duelenv.policies.codec import Codec, Prompts
-from duelenv.policies.context import context_of
 from duelenv.policies.decoding import Term, draw_responses, uniform_numbers
 from duelenv.policies.passes import base_model as without_adapter
 from duelenv.policies.passes import evaluation, pieces

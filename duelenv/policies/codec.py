@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from duelenv.ground.context import Context
 from duelenv.ground.errors import UserError
-from duelenv.policies.context import Context
 
 #: Prompts whose token ids are kept.
 _REMEMBERED = 4_096

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from duelenv.ground.checkpoints import check_complete
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
 _ADAPTER: Final = "adapter_config.json"
-_SHOWN: Final = 3
-
-_log = logging.getLogger(__name__)
 
 
 def load_model(path: str | Path, *, dtype: str | torch.dtype = "auto") -> Any:
@@ -34,7 +31,13 @@ def load_model(path: str | Path, *, dtype: str | torch.dtype = "auto") -> Any:
         path, dtype=dtype, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
     )
     model, info = loaded
-    check_complete(str(path), model, info)
+    check_complete(
+        str(path),
+        model,
+        info,
+        expected="a causal language model",
+        endings=("CausalLM", "LMHeadModel", "Generation"),
+    )
     return model
 
 
@@ -44,42 +47,6 @@ def load_tokenizer(path: str | Path) -> Any:
     if (folder / _ADAPTER).is_file() and not (folder / "tokenizer_config.json").is_file():
         path = _base_of(folder)
     return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-
-
-def check_complete(path: str, model: Any, info: Mapping[str, Any]) -> None:
-    """Refuse a model that is not all that its checkpoint holds, or holds more: the rest would be drawn at random.
-
-    Args:
-        path: Where it comes from.
-        model: As it was loaded.
-        info: What transformers tells with `output_loading_info`.
-
-    Raises:
-        UserError: Names the first missing and unexpected keys.
-    """
-    missing = sorted(info.get("missing_keys", ()))
-    wrong = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys", ()))
-    unexpected = sorted(info.get("unexpected_keys", ()))
-    kind = type(model).__name__
-    made_for = [name for name in getattr(model.config, "architectures", None) or [] if name != kind]
-    if missing or wrong:
-        beside = f" and has {_some(unexpected)} besides" if unexpected else ""
-        lacks = f"lacks {_some(missing)}" if missing else f"has {_some(wrong)} in another shape"
-        raise UserError(
-            f"the checkpoint {path!r} {lacks}{beside}, so that {kind} would begin with random weights there; give a "
-            "checkpoint of a causal language model, its keys without a prefix such as '_orig_mod.'"
-        )
-    if (
-        unexpected
-        and made_for
-        and not any(name.endswith(("CausalLM", "LMHeadModel", "Generation")) for name in made_for)
-    ):
-        raise UserError(
-            f"the checkpoint {path!r} is of {made_for[0]} and has {_some(unexpected)}, which {kind} does not read; "
-            "give a checkpoint of a causal language model"
-        )
-    if unexpected:
-        _log.warning("%s does not read %s of %r", kind, _some(unexpected), path)
 
 
 def add_lora(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -171,11 +138,6 @@ def _base_of(folder: Path) -> str:
 def _check_dtype(dtype: str | torch.dtype) -> None:
     if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise UserError(f"dtype is {dtype!r}, expected 'auto', or one of torch such as 'float32' or 'bfloat16'")
-
-
-def _some(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return ", ".join(keys[:_SHOWN]) + more
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from duelenv.ground.context import Context, first_positions
 from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
-from duelenv.policies.context import Context, first_positions
 from duelenv.policies.passes import (
     Reading,
     Shortcuts,

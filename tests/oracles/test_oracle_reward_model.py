@@ -138,18 +138,151 @@ def test_template_is_used_and_braces_in_texts_are_kept():
 
 def test_model_without_padding_token():
     model, tokenizer = make_model(pad=None), make_tokenizer(pad=False)
-    with pytest.raises(UserError, match=r"no padding token.*batch_size to 1"):
-        RewardModel(model, tokenizer)
-    oracle = RewardModel(model, tokenizer, batch_size=1)
-    alone = [encoded_alone(model, tokenizer, f"tell\n\n{r}") for r in ("kind", "rude house")]
-    assert_allclose(oracle.utility(["tell"] * 2, ["kind", "rude house"]), alone, atol=1e-4)
+    for batch_size in (1, 2):
+        oracle = RewardModel(model, tokenizer, batch_size=batch_size)
+        alone = [encoded_alone(model, tokenizer, f"tell\n\n{r}") for r in ("kind", "rude house")]
+        assert_allclose(oracle.utility(["tell"] * 2, ["kind", "rude house"]), alone, atol=1e-4)
+    assert model.config.pad_token_id is None  # as it was
 
 
 def test_padding_token_comes_from_the_tokenizer():
-    model = make_model(pad=None)
-    scores = RewardModel(model, make_tokenizer()).utility(PROMPTS, RESPONSES)
-    assert model.config.pad_token_id == 0
+    scores = RewardModel(make_model(pad=None), make_tokenizer()).utility(PROMPTS, RESPONSES)
     assert_array_equal(scores, RewardModel(make_model(), make_tokenizer()).utility(PROMPTS, RESPONSES))
+
+
+# Habits --------------------------------------------------------------------------------------------------------------
+
+FAMILIES = [
+    "llama",
+    "qwen2",
+    "mistral",
+    "gpt2",
+    "gpt_neox",
+    "opt",
+    "bert",
+    "roberta",
+    "electra",
+    "phi3",
+    "gemma",
+    "falcon",
+]
+EOS = WORDS.index("<eos>")
+
+
+def family(name, *, labels=1, pad=0):
+    """A tiny classifier of a family; its scores are far from each other."""
+    from families import config_of
+
+    settings = {"is_decoder": False} if name in ("bert", "roberta", "electra") else {}
+    config = config_of(name, num_labels=labels, vocab_size=len(WORDS), pad_token_id=pad, eos_token_id=EOS, **settings)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).float().eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+def last_token_score(model, tokenizer, text, place=0):
+    """The score at the last token of one sequence, whatever transformers takes for padding."""
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    config = model.config.get_text_config()
+    pad, config.pad_token_id = config.pad_token_id, None
+    with torch.no_grad():
+        score = model(input_ids=ids).logits[0, place].item()
+    config.pad_token_id = pad
+    return score
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("habit", ["own pad", "pad is the end", "no pad", "left"])
+def test_a_text_has_one_score_whatever_its_model_pads_with(name, habit):
+    if name == "roberta" and habit != "own pad":
+        pytest.skip("RoBERTa knows positions by its padding")
+    pad = {"pad is the end": EOS, "no pad": None}.get(habit, 0)
+    model, tokenizer = family(name, pad=pad), make_tokenizer(pad=habit != "no pad")
+    if habit == "pad is the end":
+        tokenizer.pad_token = "<eos>"
+    if habit == "left":
+        tokenizer.padding_side = "left"
+    responses = [
+        "kind <eos>",
+        "the house is kind fair wise and the house is rude <eos>",
+        "a house",
+        "dull dull <eos> <eos>",
+    ]
+    oracle = RewardModel(model, tokenizer)
+    scores = oracle.utility(["tell"] * 4, responses)
+    alone = [last_token_score(model, tokenizer, f"tell\n\n{response}") for response in responses]
+    assert_allclose(scores, alone, atol=2e-4)
+    assert np.ptp(scores) > 0.01
+    assert model.config.get_text_config().pad_token_id == pad
+
+
+def test_a_batch_that_holds_every_token_is_scored_one_by_one():
+    model, tokenizer = make_model(pad=None), make_tokenizer(pad=False)
+    everything = " ".join(WORDS)
+    scores = RewardModel(model, tokenizer).utility(["tell"] * 2, [everything, "kind"])
+    alone = [last_token_score(model, tokenizer, f"tell\n\n{text}") for text in (everything, "kind")]
+    assert_allclose(scores, alone, atol=1e-4)
+
+
+def test_one_of_several_labels_is_the_utility_or_the_difference_of_two():
+    model, tokenizer = family("llama", labels=3), make_tokenizer()
+    model.config.id2label = {0: "bad", 1: "good", 2: "odd"}
+    texts = ["kind", "rude house"]
+    logits = np.array(
+        [[last_token_score(model, tokenizer, f"tell\n\n{t}", place) for place in range(3)] for t in texts]
+    )
+    for label, expected in (
+        ("good", logits[:, 1]),
+        (2, logits[:, 2]),
+        (["good", "bad"], logits[:, 1] - logits[:, 0]),
+        ([0, 1], logits[:, 0] - logits[:, 1]),
+    ):
+        assert_allclose(RewardModel(model, tokenizer, label=label).utility(["tell"] * 2, texts), expected, atol=1e-4)
+    for label, message in (
+        (None, r"has 3 labels \(bad, good, odd\), and the utility is one of their logits; choose it with label="),
+        ("best", "label is 'best', expected one of bad, good, odd, or its index below 3"),
+        (3, "label is 3, expected one of"),
+        (True, "label is True, expected one of"),
+        (["good", "good"], "expected one label or two different ones"),
+    ):
+        with pytest.raises(UserError, match=message):
+            RewardModel(model, tokenizer, label=label)
+
+
+def test_a_head_that_nobody_trained_is_not_drawn(tmp_path):
+    """Three loads were three utilities."""
+    model = family("llama")
+    transformers.LlamaForCausalLM(model.config).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError, match=r"lacks score\.weight and has lm_head\.weight besides, .* random weights there"
+    ):
+        make("reward_model", path=str(tmp_path))
+
+
+def test_code_that_comes_with_a_model_is_not_run_and_not_asked_about(tmp_path, monkeypatch):
+    import json
+
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked at the terminal"))
+    (tmp_path / "own.py").write_text("raise SystemExit('a stranger ran')")
+    own = {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": own}))
+    make_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        make("reward_model", path=str(tmp_path))
+
+
+def test_positions_that_are_fewer_than_the_config_says():
+    """RoBERTa's first two positions are the padding's: of 66 there are 64."""
+    model, tokenizer = family("roberta"), make_tokenizer()
+    most = model.config.max_position_embeddings - 1
+    fits = " ".join(["kind"] * (most - 1))
+    assert np.isfinite(RewardModel(model, tokenizer).utility(["tell"], [fits])).all()
+    with pytest.raises(UserError, match=f"a sequence of {most + 1} tokens, expected at most {most}"):
+        RewardModel(model, tokenizer).utility(["tell"], [fits + " kind"])
 
 
 def test_too_long_is_refused_or_cut():
@@ -189,7 +322,7 @@ def test_load_from_a_folder(tmp_path):
 
 def test_refusals(tmp_path):
     tokenizer = make_tokenizer()
-    with pytest.raises(UserError, match="has 2 labels, expected 1"):
+    with pytest.raises(UserError, match="has 2 labels"):
         RewardModel(make_model(labels=2), tokenizer)
     for text in ("{prompt} only", "{prompt} {response} {other}", "{prompt} {", "plain"):
         with pytest.raises(UserError, match="expected 'pair', 'chat' or a template"):
