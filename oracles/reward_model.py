@@ -8,6 +8,7 @@ Importing this module loads torch.
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +21,16 @@ from numpy.typing import NDArray
 from duelenv.ground import checks
 from duelenv.ground.checkpoints import check_complete
 from duelenv.ground.context import context_of
+from duelenv.ground.devices import usable_device
+from duelenv.ground.dialogue import to_messages
 from duelenv.ground.errors import UserError
 from duelenv.oracles import links
 from duelenv.oracles.base import UtilityOracle
 
 Label = str | int | Sequence[str | int] | None
 """One label of a model, or two whose difference counts; None where it has one."""
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 DTYPES = {
     "float32": torch.float32,
@@ -125,8 +130,7 @@ class RewardModel(UtilityOracle):
 
         if dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}; choose one of these")
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        place = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         try:
             # Without being told, transformers asks at the terminal whether a stranger's file may run.
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
@@ -152,7 +156,7 @@ class RewardModel(UtilityOracle):
             endings=("SequenceClassification", "RewardModel"),
         )
         return cls(
-            model.to(device),
+            model.to(place),
             tokenizer,
             text=text,
             label=label,
@@ -179,16 +183,20 @@ class RewardModel(UtilityOracle):
 
     def _encode(self, prompt: str, response: str) -> dict[str, list[int]]:
         """Token ids (and token types, where the model has them) of one sequence, unpadded."""
+        broken = next((text for text in (prompt, response) if _HALF.search(text)), None)
+        if broken is not None:
+            raise UserError(
+                f"the text {broken[:40]!r} holds half of a surrogate pair, which no tokenizer reads; correct how it "
+                "was read, or leave it out"
+            )
         options: dict[str, Any] = {"truncation": self._truncate, "return_attention_mask": False}
         if self._truncate:
             options["max_length"] = self._max_length
         if self._text == "pair":
             encoded = self.tokenizer(prompt, response, **options)
         elif self._text == "chat":
-            turns = [
-                {"role": "user", "content": prompt},
-                {"role": "assistant", "content": response},
-            ]
+            turns = [message._asdict() for message in to_messages(prompt)]
+            turns += [{"role": "assistant", "content": response}]
             rendered = self.tokenizer.apply_chat_template(turns, tokenize=False)
             # The template has already written the special tokens.
             encoded = self.tokenizer(rendered, add_special_tokens=False, **options)

@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 
 from duelenv.ground.errors import UserError
 
-__all__ = ["ASSISTANT", "Message", "is_messages", "prompt_text", "read_messages", "response_text", "to_messages"]
+__all__ = [
+    "ASSISTANT",
+    "Message",
+    "is_messages",
+    "prompt_of",
+    "prompt_text",
+    "read_messages",
+    "response_text",
+    "to_messages",
+]
 
 ASSISTANT = "\n\nAssistant:"
 
@@ -124,6 +133,26 @@ def prompt_text(messages: Sequence[Message], name: str, place: object) -> str:
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].content
     return _written(messages) + ASSISTANT
+
+
+def prompt_of(value: Any, name: str, place: object) -> str:
+    """Return the text of a prompt in whatever container it comes: a string as it is, or messages.
+
+    Args:
+        value: A string, or messages as `read_messages` takes them.
+        name: What holds it, for errors.
+        place: Where that is.
+
+    Raises:
+        UserError: It is neither; half of a surrogate pair, which is no text that could be tokenised; or as
+            `read_messages` and `prompt_text`.
+    """
+    text = value if isinstance(value, str) else None
+    if text is None and is_messages(value):
+        text = prompt_text(read_messages(value, name, place), name, place)
+    if text is None:
+        raise UserError(f"{place} is {value!r}, expected a string or a list of messages; correct it")
+    return text
 
 
 def response_text(messages: Sequence[Message]) -> str:

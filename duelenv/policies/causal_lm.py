@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from duelenv.ground import checks
 from duelenv.ground.context import context_of
+from duelenv.ground.devices import usable_device
 from duelenv.ground.errors import UserError
 from duelenv.policies import export, loading, scoring
 from duelenv.policies.codec import Codec, Prompts
@@ -34,7 +35,7 @@ from duelenv.policies.shortcuts import find_shortcuts, hidden_width
 Source = Literal["policy", "reference", "start", "pilaf_plus", "pilaf_minus"]
 
 _FORMAT = 2
-_SETTINGS = ("max_new_tokens", "temperature", "chat_template", "max_sequences")
+_SETTINGS = ("max_new_tokens", "temperature", "chat_template", "chat_template_kwargs", "max_sequences")
 
 
 class CausalLMPolicy:
@@ -54,7 +55,8 @@ class CausalLMPolicy:
         tokenizer: its tokenizer.
         max_new_tokens: L, the longest response in tokens, its end-of-sequence token included.
         temperature: of `sample`; log-probs are at temperature 1 whatever it is.
-        chat_template: whether a prompt is a user's message to be put in the tokenizer's chat template.
+        chat_template: whether a prompt is a dialogue, or a user's message, to be put in the tokenizer's chat template.
+        chat_template_kwargs: what the template is told besides, such as {"enable_thinking": False}.
         max_sequences: most responses decoded at once, which bounds the memory of key-value caches; None for all.
         device: where to move the model; where it is if None.
 
@@ -77,6 +79,7 @@ class CausalLMPolicy:
         max_new_tokens: int = 32,
         temperature: float = 1.0,
         chat_template: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         max_sequences: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
@@ -87,9 +90,15 @@ class CausalLMPolicy:
         self.reference_version = 0
         loading.check_adapter(model)
         context = context_of(without_adapter(model))
-        self._codec = Codec(tokenizer, without_adapter(model), context, chat_template=chat_template)
+        self._codec = Codec(
+            tokenizer,
+            without_adapter(model),
+            context,
+            chat_template=chat_template,
+            chat_template_kwargs=chat_template_kwargs,
+        )
         if device is not None:
-            model.to(loading.usable_device(device))  # type: ignore[arg-type]
+            model.to(usable_device(device))  # type: ignore[arg-type]
         model.eval()
         self.shortcuts = find_shortcuts(model, context)
         self._hidden_width = hidden_width(model)
@@ -103,6 +112,7 @@ class CausalLMPolicy:
         max_new_tokens: int = 32,
         temperature: float = 1.0,
         chat_template: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         max_sequences: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
@@ -115,6 +125,7 @@ class CausalLMPolicy:
             max_new_tokens: as of the class, and so are those that follow.
             temperature: see there.
             chat_template: see there.
+            chat_template_kwargs: see there.
             max_sequences: see there.
             device: see there.
             dtype: of the weights, such as "bfloat16"; "auto" takes the checkpoint's. A learner keeps weights of less
@@ -142,6 +153,7 @@ class CausalLMPolicy:
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             chat_template=chat_template,
+            chat_template_kwargs=chat_template_kwargs,
             max_sequences=max_sequences,
             device=device,
         )
@@ -163,6 +175,11 @@ class CausalLMPolicy:
     def chat_template(self) -> bool:
         """Whether prompts are put in the tokenizer's chat template."""
         return self._codec.chat_template
+
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any]:
+        """What the template is told besides."""
+        return self._codec.chat_template_kwargs
 
     @property
     def device(self) -> torch.device:
@@ -200,7 +217,7 @@ class CausalLMPolicy:
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raise `UserError` unless there are prompts, and every one fits the context with a full-length response."""
-        self._codec.encode(prompts, self.max_new_tokens)
+        self._codec.check(prompts, self.max_new_tokens)
 
     def tokens_of(self, responses: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
         """Tokens and mask [..., L] of responses that somebody else wrote, L = `max_new_tokens`.
@@ -474,7 +491,7 @@ class CausalLMPolicy:
             read_model(places.roles, places.policy, record["adapter"], base_model),
             AutoTokenizer.from_pretrained(places.tokenizer, trust_remote_code=False),
             device=device,
-            **{name: record[name] for name in _SETTINGS},
+            **{name: record[name] for name in _SETTINGS if name in record},
         )
         policy._roles.load(places.roles, places.policy, moved=record["reference_moved"])
         # Files of version 0.1 do not say when their reference moved.

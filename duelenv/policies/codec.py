@@ -5,15 +5,17 @@ Prompts are padded on the left, so that every response begins in the same column
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from numpy.typing import NDArray
 
 from duelenv.ground.context import Context
+from duelenv.ground.dialogue import prompt_of, to_messages
 from duelenv.ground.errors import UserError
 
 #: Prompts whose token ids are kept.
@@ -54,7 +56,8 @@ class Codec:
         tokenizer: any transformers tokenizer.
         model: the transformers model, without a PEFT wrapper.
         context: how far it may be read.
-        chat_template: whether a prompt is a user's message to be put in the tokenizer's chat template.
+        chat_template: whether a prompt is a dialogue, or a user's message, to be put in the tokenizer's chat template.
+        chat_template_kwargs: what the template is told besides, such as {"enable_thinking": False}.
 
     Attributes:
         end_ids: every token id that ends a response, the tokenizer's own first.
@@ -65,35 +68,73 @@ class Codec:
         UserError: a chat template is asked for and the tokenizer has none.
     """
 
-    def __init__(self, tokenizer: Any, model: Any, context: Context, *, chat_template: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        model: Any,
+        context: Context,
+        *,
+        chat_template: bool,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         if chat_template and not getattr(tokenizer, "chat_template", None):
             raise UserError(
                 "chat_template=True needs a tokenizer with a chat template and this one has none; set "
                 "tokenizer.chat_template or pass chat_template=False"
             )
+        if chat_template_kwargs and not chat_template:
+            raise UserError(
+                f"chat_template_kwargs is {dict(chat_template_kwargs)!r} without a chat template; set "
+                "chat_template=True, or leave it out"
+            )
         self.tokenizer = tokenizer
         self._remembered: dict[str, list[int]] = {}
         self.chat_template = chat_template
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
         settings = getattr(model, "generation_config", None)
         found: list[int] = []
         for ids in (getattr(tokenizer, "eos_token_id", None), getattr(settings, "eos_token_id", None)):
             found += [] if ids is None else [int(ids)] if isinstance(ids, int) else [int(i) for i in ids]
         self.end_ids = tuple(dict.fromkeys(found))
         pad = getattr(tokenizer, "pad_token_id", None)
-        self.pad_id = int(pad) if pad is not None else (self.end_ids or (0,))[0]
+        rows = int(model.get_input_embeddings().weight.shape[0])
+        # A padding token that was added behind the embeddings cannot be read; it is masked, so that any other serves.
+        usable = [int(token) for token in (pad, *self.end_ids) if token is not None and int(token) < rows]
+        self.pad_id = (usable or [0])[0]
+        self._appended = _appended_tokens(tokenizer)
         self.context_length = context.length
         self._reason = context.reason
 
-    def encode(self, prompts: Sequence[str], new_tokens: int) -> Prompts:
+    def encode(self, prompts: Sequence[Any], new_tokens: int) -> Prompts:
         """Tokenizes prompts that `new_tokens` more tokens will follow.
 
+        Args:
+            prompts: strings, or messages of a dialogue each.
+            new_tokens: how many will follow.
+
         Raises:
-            UserError: no prompts, one string instead of several, a prompt too long for the context, or one without
-                tokens where the tokenizer has nothing to put in its place.
+            UserError: as `check`.
+        """
+        encoded = self.check(prompts, new_tokens)
+        width = max(map(len, encoded))
+        padded = np.full((len(encoded), width), self.pad_id, dtype=np.int64)
+        attention = np.zeros((len(encoded), width), dtype=np.int64)
+        for index, ids in enumerate(encoded):
+            padded[index, width - len(ids) :] = ids
+            attention[index, width - len(ids) :] = 1
+        return Prompts(torch.from_numpy(padded), torch.from_numpy(attention))
+
+    def check(self, prompts: Sequence[Any], new_tokens: int) -> list[list[int]]:
+        """Return the token ids of prompts, of each as many as it has.
+
+        Raises:
+            UserError: no prompts, one string instead of several, a prompt that is neither text nor messages, one too
+                long for the context, one that the chat template refuses, or one without tokens where the tokenizer has
+                nothing to put in its place.
         """
         if isinstance(prompts, str):
             raise UserError(f"prompts is the string {prompts[:40]!r}; expected a sequence of strings")
-        texts = [str(prompt) for prompt in prompts]
+        texts = [prompt_of(prompt, "prompts", f"prompt {index}") for index, prompt in enumerate(prompts)]
         if not texts:
             raise UserError("there are no prompts; give at least one")
         known = self._ids_of(texts)
@@ -106,13 +147,7 @@ class Codec:
                         f"prompt {index} has {len(ids)} tokens; expected at most {limit} ({self._reason}, "
                         f"{self.context_length}, less {new_tokens} new tokens): shorten it or lower max_new_tokens"
                     )
-        width = max(map(len, encoded))
-        padded = np.full((len(encoded), width), self.pad_id, dtype=np.int64)
-        attention = np.zeros((len(encoded), width), dtype=np.int64)
-        for index, ids in enumerate(encoded):
-            padded[index, width - len(ids) :] = ids
-            attention[index, width - len(ids) :] = 1
-        return Prompts(torch.from_numpy(padded), torch.from_numpy(attention))
+        return encoded
 
     def _ids_of(self, texts: list[str]) -> dict[str, list[int]]:
         """Token ids by prompt; a round meets its prompts many times, and training the same ones again and again."""
@@ -121,13 +156,32 @@ class Codec:
             if len(self._remembered) + len(new) > _REMEMBERED:
                 self._remembered.clear()
                 new = list(dict.fromkeys(texts))
-            shown = new
-            if self.chat_template:
-                conversations = [[{"role": "user", "content": text}] for text in new]
-                shown = self.tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
-            encoded = self.tokenizer(shown, add_special_tokens=not self.chat_template)["input_ids"]
+            shown = [self._in_template(text) for text in new] if self.chat_template else new
+            try:
+                encoded = self.tokenizer(shown, add_special_tokens=not self.chat_template)["input_ids"]
+            except (TypeError, UnicodeEncodeError):
+                raise _half_a_pair(new) from None
+            if self._appended and not self.chat_template:
+                encoded = [ids[: len(ids) - self._appended] for ids in encoded]
             self._remembered.update(zip(new, encoded, strict=True))
         return self._remembered
+
+    def _in_template(self, text: str) -> str:
+        """A dialogue, or a user's message, in the tokenizer's chat template, up to where the assistant speaks."""
+        messages = [message._asdict() for message in to_messages(text)]
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages, add_generation_prompt=True, tokenize=False, **self.chat_template_kwargs
+                )
+            )
+        except (TemplateError, TypeError, ValueError) as error:  # a template may raise what it likes
+            roles = ", ".join(message["role"] for message in messages)
+            raise UserError(
+                f"the chat template refuses the prompt {text[:40]!r} of the turns {roles} "
+                f"({(str(error).strip() or type(error).__name__).splitlines()[0][:120]}); change its turns, or set "
+                "chat_template=False"
+            ) from error
 
     def _first_token(self, index: int) -> int:
         """What stands for a prompt without tokens, since a model needs something to continue."""
@@ -178,3 +232,23 @@ class Codec:
         out = np.empty(len(texts), dtype=object)
         out[:] = texts
         return out.reshape(tokens.shape[:-1])
+
+
+def _appended_tokens(tokenizer: Any) -> int:
+    """How many tokens a tokenizer puts behind a text: its end, behind which nothing is to follow."""
+    text = "a"
+    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
+    whole = tokenizer(text)["input_ids"]
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return len(whole) - len(plain) - start
+    return 0
+
+
+def _half_a_pair(texts: Sequence[str]) -> UserError:
+    """What is wrong with texts that a tokenizer cannot read."""
+    broken = next((text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)), texts[0])
+    return UserError(
+        f"the prompt {broken[:40]!r} holds half of a surrogate pair, which is no text; correct how it was read, or "
+        "leave it out"
+    )

@@ -96,21 +96,6 @@ def check_adapter(model: Any) -> None:
             )
 
 
-def usable_device(device: str | torch.device) -> torch.device:
-    """A device that is there.
-
-    Raises:
-        UserError: It is not, or no device has that name.
-    """
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        raise UserError(f"device is {str(device)!r}, which is not there; choose one of {', '.join(there)}") from error
-    return found
-
-
 def _with_adapter(folder: Path, dtype: str | torch.dtype) -> Any:
     try:
         from peft import PeftModel

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from duelenv.core import AgentView, Recommender, StageLike
 from duelenv.ground import checks
+from duelenv.ground.dialogue import prompt_of
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 from duelenv.labels.path import Texts
@@ -80,7 +81,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     ## Arguments
     policy: The live policy; `sources` other than "policy" come from it too.
     oracle: An oracle, or a callable (prompts, first, second) -> P(first preferred), or a source that answers later.
-    prompts: Prompts that duels are drawn from.
+    prompts: Prompts that duels are drawn from: texts, or messages of a dialogue each, which stand as one text in all
+        that is shown, asked and kept, see `duelenv.ground.dialogue`.
     test_prompts: Held-out prompts of `evaluate`; by default every fifth prompt is held out.
     evaluation_oracle: Judges in `evaluate`, at once; by default the oracle's true utility, or the oracle itself. Where
         the oracle answers later and has no utility, `evaluate` has no win rates without one, and a warning says so.
@@ -341,7 +343,5 @@ def _split_prompts(prompts: Sequence[str], test_prompts: Sequence[str] | None) -
 def _checked_prompts(name: str, given: Sequence[str]) -> Strings:
     if isinstance(given, str) or not hasattr(given, "__len__") or len(given) == 0:
         raise UserError(f"{name} is {given!r}, expected at least one prompt; give a list of strings")
-    for index, prompt in enumerate(given):
-        if not isinstance(prompt, str):
-            raise UserError(f"{name}[{index}] is {prompt!r}, expected a string")
-    return np.array(list(given), dtype=object)
+    texts = [prompt_of(prompt, name, f"{name}[{index}]") for index, prompt in enumerate(given)]
+    return np.array(texts, dtype=object)

@@ -336,3 +336,23 @@ def test_refusals(tmp_path):
         make("reward_model", path=str(tmp_path), dtype="int8")
     with pytest.raises(UserError, match="cannot be loaded"):
         make("reward_model", path=str(tmp_path / "absent"))
+
+
+def test_half_a_surrogate_pair_and_a_device_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="holds half of a surrogate pair"):
+        RewardModel(make_model(), make_tokenizer()).utility(["tell"], ["kind \ud83d"])
+    make_model().save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="device is 'cuda:9', which is not there"):
+        make("reward_model", path=str(tmp_path), device="cuda:9")
+
+
+def test_a_dialogue_is_its_turns_in_the_chat_template():
+    shown = []
+    tokenizer = make_tokenizer()
+    render = tokenizer.apply_chat_template
+    tokenizer.apply_chat_template = lambda turns, **rest: shown.append(render(turns, **rest)) or shown[-1]
+    RewardModel(make_model(), tokenizer, text="chat").utility(
+        ["Human: tell\n\nAssistant: a\n\nHuman: is\n\nAssistant:"], ["kind"]
+    )
+    assert shown[0].split() == "<user> tell <eos> <assistant> a <eos> <user> is <eos> <assistant> kind <eos>".split()
