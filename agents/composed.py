@@ -87,21 +87,6 @@ class ComposedAgent(Agent):
         split = (self.view.replicates, self.view.batch, *values[0].shape[1:])
         return np.concatenate([value.reshape(split) for value in values], axis=1).reshape(-1, *values[0].shape[1:])
 
-    def believed(self, observation: Observation, num_samples: int) -> NDArray[Any] | None:
-        """See `Agent.believed`."""
-        if self.belief is None:
-            return None
-        features = observation["features"]
-        state, count, rows = self.belief.state_dict(), len(features), self.view.num_envs
-        try:
-            drawn = [
-                self.belief.sample(features[np.arange(start, start + rows) % count], num_samples)
-                for start in range(0, count, rows)
-            ]
-        finally:
-            self.belief.load_state_dict(state)
-        return np.concatenate(drawn, axis=1)[:, :count]
-
     def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
         return self._learn_pieces([self._current_piece(observation, actions, labels)])
 

@@ -101,6 +101,7 @@ class Codec:
         # A padding token that was added behind the embeddings cannot be read; it is masked, so that any other serves.
         usable = [int(token) for token in (pad, *self.end_ids) if token is not None and int(token) < rows]
         self.pad_id = (usable or [0])[0]
+        self._rows = rows
         self._appended = _appended_tokens(tokenizer)
         self.context_length = context.length
         self._reason = context.reason
@@ -139,6 +140,13 @@ class Codec:
             raise UserError("there are no prompts; give at least one")
         known = self._ids_of(texts)
         encoded = [known[text] or [self._first_token(index)] for index, text in enumerate(texts)]
+        for index, ids in enumerate(encoded):
+            if max(ids) >= self._rows:
+                token = self.tokenizer.convert_ids_to_tokens([max(ids)])[0]
+                raise UserError(
+                    f"prompt {index} holds the token {token!r} ({max(ids)}), for which the model's {self._rows} "
+                    "embeddings have no row; call model.resize_token_embeddings(len(tokenizer)) before training, or leave it out"
+                )
         if self.context_length is not None:
             limit = self.context_length - new_tokens
             for index, ids in enumerate(encoded):

@@ -91,6 +91,13 @@ def test_a_prompt_is_its_own_tokens_whatever_its_tokenizer_does(habit):
     np.testing.assert_allclose(alone, drawn.log_prob[1:], atol=1e-4)
 
 
+def test_a_token_that_was_added_without_an_embedding_is_refused():
+    tokenizer = words()
+    tokenizer.add_tokens(["w500"])
+    with pytest.raises(UserError, match=rf"prompt 1 holds the token 'w500' \({VOCABULARY}\), for which the model's"):
+        policy_of(tokenizer).check_prompts(["w5", "w6 w500"])
+
+
 def test_an_end_that_a_prompt_itself_holds_stays():
     assert ids_of(policy_of(words(behind="<eos>")), "w5 <eos>") == [W5, 2]
 
