@@ -145,7 +145,7 @@ class Codec:
                 token = self.tokenizer.convert_ids_to_tokens([max(ids)])[0]
                 raise UserError(
                     f"prompt {index} holds the token {token!r} ({max(ids)}), for which the model's {self._rows} "
-                    "embeddings have no row; call model.resize_token_embeddings(len(tokenizer)) before training, or leave it out"
+                    "embeddings have no row; call model.resize_token_embeddings(len(tokenizer)), or leave it out"
                 )
         if self.context_length is not None:
             limit = self.context_length - new_tokens
