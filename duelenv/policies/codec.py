@@ -139,6 +139,12 @@ class Codec:
         if not texts:
             raise UserError("there are no prompts; give at least one")
         known = self._ids_of(texts)
+        silent = next((index for index, text in enumerate(texts) if text.strip() and not known[text]), None)
+        if silent is not None:
+            raise UserError(
+                f"the tokenizer ({type(self.tokenizer).__name__}) makes no tokens of prompt {silent}, "
+                f"{texts[silent][:40]!r}; give the tokenizer that the model was trained with"
+            )
         encoded = [known[text] or [self._first_token(index)] for index, text in enumerate(texts)]
         for index, ids in enumerate(encoded):
             if max(ids) >= self._rows:

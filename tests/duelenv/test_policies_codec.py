@@ -98,6 +98,16 @@ def test_a_token_that_was_added_without_an_embedding_is_refused():
         policy_of(tokenizer).check_prompts(["w5", "w6 w500"])
 
 
+def test_a_tokenizer_that_makes_nothing_of_a_text_is_not_the_models():
+    """As where a folder's tokenizer is loaded as the class that its model usually has, and knows none of its words."""
+    inner = Tokenizer(models.BPE({"q": 0, "z": 1}, []))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="q", pad_token="z")
+    policy = policy_of(tokenizer)
+    assert ids_of(policy_of(words(bos_token="<bos>")), "") == [BOS]
+    with pytest.raises(UserError, match=r"makes no tokens of prompt 0, 'w5 w6'; give the tokenizer that the model was"):
+        policy.check_prompts(["w5 w6"])
+
+
 def test_an_end_that_a_prompt_itself_holds_stays():
     assert ids_of(policy_of(words(behind="<eos>")), "w5 <eos>") == [W5, 2]
 
