@@ -144,8 +144,7 @@ def prompt_of(value: Any, name: str, place: object) -> str:
         place: Where that is.
 
     Raises:
-        UserError: It is neither; half of a surrogate pair, which is no text that could be tokenised; or as
-            `read_messages` and `prompt_text`.
+        UserError: It is neither, or as `read_messages` and `prompt_text`.
     """
     text = value if isinstance(value, str) else None
     if text is None and is_messages(value):

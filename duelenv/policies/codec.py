@@ -221,7 +221,10 @@ class Codec:
         """
         tokens = np.full((len(responses), length), self.pad_id, dtype=np.int64)
         mask = np.zeros((len(responses), length), dtype=np.int8)
-        encoded = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"] if len(responses) else []
+        try:
+            encoded = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"] if len(responses) else []
+        except (TypeError, UnicodeEncodeError):
+            raise _half_a_pair(responses) from None
         for index, ids in enumerate(encoded):
             if len(ids) > length:
                 raise UserError(
@@ -263,6 +266,6 @@ def _half_a_pair(texts: Sequence[str]) -> UserError:
     """What is wrong with texts that a tokenizer cannot read."""
     broken = next((text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)), texts[0])
     return UserError(
-        f"the prompt {broken[:40]!r} holds half of a surrogate pair, which is no text; correct how it was read, or "
+        f"the text {broken[:40]!r} holds half of a surrogate pair, which is no text; correct how it was read, or "
         "leave it out"
     )

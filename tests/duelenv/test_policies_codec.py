@@ -209,6 +209,11 @@ def test_a_prompt_that_cannot_be_is_one_sentence(prompt, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_response_of_somebody_else_that_is_no_text_is_refused():
+    with pytest.raises(UserError, match="holds half of a surrogate pair"):
+        policy_of(words()).tokens_of(np.array([["w5", "w6 \ud83d"]], dtype=object))
+
+
 def test_checking_many_prompts_with_one_long_pads_none_of_them():
     policy = CausalLMPolicy(model_of("llama", max_position_embeddings=5000), words(), max_new_tokens=4)
     prompts = [f"w{5 + number % 80}" for number in range(20_000)] + [" ".join(["w5"] * 4000)]
