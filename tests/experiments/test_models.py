@@ -255,3 +255,34 @@ def test_what_an_export_refuses(tmp_path, model_path, capsys):
     path.unlink()
     assert "is not finished, or something of it is damaged" in refusal()
     assert not out.exists()
+
+
+def test_precision_adapters_and_chat_settings_are_said_in_a_config(model_path, tmp_path, capsys):
+    """From a checkpoint in bfloat16 through a new adapter to a whole model that plain transformers loads."""
+    import torch
+
+    place = tmp_path / "given"
+    AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16).save_pretrained(place)
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}{% if brief %}now{% endif %}"
+    tokenizer.save_pretrained(place)
+    chat = {"chat_template": True, "chat_template_kwargs": {"brief": True}}
+    policy = {"path": str(place), "max_new_tokens": 6, "dtype": "auto", "device": "cpu", "lora": {"r": 3}, **chat}
+    raw = config(model_path, policy=policy).to_dict()
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(raw))
+    assert main(["run", str(tmp_path / "run.yaml"), "--output", str(tmp_path / "run")]) == 0
+    left = tmp_path / "run" / "cells" / CELL / "model"
+    assert (left / "adapter_config.json").is_file()
+    assert '"r": 3' in (left / "adapter_config.json").read_text()
+    for merged in (False, True):
+        target = tmp_path / f"out{merged}"
+        assert (
+            main(["export", str(tmp_path / "run"), "passive", "0", str(target), *(["--merge"] if merged else [])]) == 0
+        )
+        model = AutoModelForCausalLM.from_pretrained(target)
+        assert model.get_input_embeddings().weight.dtype == torch.bfloat16
+    capsys.readouterr()
+    wrong = {**raw, "policy": {**policy, "lora": {"rank": 3}}}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+    assert main(["run", str(tmp_path / "wrong.yaml"), "--output", str(tmp_path / "wrong")]) == 2
+    assert "Unknown setting 'rank' of lora" in capsys.readouterr().err
