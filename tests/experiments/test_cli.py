@@ -8,6 +8,7 @@ import time
 
 import pytest
 import yaml
+from interrupts import take_signals
 
 from duelenv.experiments.cli import main
 
@@ -192,7 +193,8 @@ def test_bench_measures(monkeypatch):
 def test_ctrl_c_ends_workers_quietly_and_keeps_checkpoints(config, tmp_path):
     command = [sys.executable, "-m", "duelenv.experiments.cli", "run", config, "--output", "run", "jobs=2"]
     long = [*command, "env.horizon=1000000", "checkpoint_seconds=0.2", "evaluate_every=1000000"]
-    with subprocess.Popen(long, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    settings = {"start_new_session": True, "preexec_fn": take_signals}
+    with subprocess.Popen(long, stderr=subprocess.PIPE, text=True, **settings) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("run/cells/*/checkpoint.npz")) and time.monotonic() < deadline:
             time.sleep(0.05)

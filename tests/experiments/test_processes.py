@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from interrupts import take_signals
 from paid_runs import asked, paid_run, results
 
 from duelenv import UserError
@@ -258,12 +259,6 @@ def start_slow(folder, jobs, seconds=0.4):
         start_new_session=True,
         preexec_fn=take_signals,
     )
-
-
-def take_signals():
-    """What is ignored stays so, and some who start a suite ignore them: nohup, a shell in the background."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def lines_of(path):

@@ -1,4 +1,6 @@
-"""Ctrl-C at a chosen round of a run."""
+"""Ctrl-C at a chosen round of a run, and processes that take it."""
+
+import signal
 
 from duelenv.experiments import play
 
@@ -16,3 +18,9 @@ def stop_after(monkeypatch, rounds):
         original(self)
 
     monkeypatch.setattr(play._Run, "_round", counted)
+
+
+def take_signals():
+    """What is ignored stays so, and some who start a suite ignore them: nohup, a shell in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
