@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from duelenv.ground import checks
-from duelenv.ground.checkpoints import check_complete
+from duelenv.ground.checkpoints import check_complete, quiet_loading
 from duelenv.ground.context import context_of
 from duelenv.ground.devices import usable_device
 from duelenv.ground.dialogue import to_messages
@@ -134,13 +134,14 @@ class RewardModel(UtilityOracle):
         try:
             # Without being told, transformers asks at the terminal whether a stranger's file may run.
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                path,
-                dtype=DTYPES[dtype],
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
+            with quiet_loading():
+                loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                    path,
+                    dtype=DTYPES[dtype],
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,
+                )
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
             raise UserError(
@@ -253,7 +254,8 @@ class RewardModel(UtilityOracle):
         sequence, they would read before the end that a text really has.
         """
         config = self.model.config.get_text_config()
-        taken = {token for row in batch for token in row["input_ids"]} | {config.eos_token_id}
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list | tuple) else [config.eos_token_id]
+        taken = {token for row in batch for token in row["input_ids"]} | set(ends)
         usual = (config.pad_token_id, self.tokenizer.pad_token_id)
         size = self.model.get_input_embeddings().num_embeddings
         wanted = [token for token in usual if isinstance(token, int) and 0 <= token < size]

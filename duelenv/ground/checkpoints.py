@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from duelenv.ground.errors import UserError
@@ -45,6 +46,19 @@ def check_complete(path: str, model: Any, info: Mapping[str, Any], *, expected: 
         )
     if unexpected:
         _log.warning("%s does not read %s of %r", kind, _some(unexpected), path)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers from printing its table of keys: `check_complete` says what matters of it, in a sentence."""
+    from transformers.utils import logging as words
+
+    before = words.get_verbosity()
+    words.set_verbosity_error()
+    try:
+        yield
+    finally:
+        words.set_verbosity(before)
 
 
 def _some(keys: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from duelenv.ground.checkpoints import check_complete
+from duelenv.ground.checkpoints import check_complete, quiet_loading
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
@@ -27,9 +27,10 @@ def load_model(path: str | Path, *, dtype: str | torch.dtype = "auto") -> Any:
     _check_dtype(dtype)
     if (Path(path) / _ADAPTER).is_file():
         return _with_adapter(Path(path), dtype)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    with quiet_loading():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     model, info = loaded
     check_complete(
         str(path),

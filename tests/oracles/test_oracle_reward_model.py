@@ -195,7 +195,7 @@ def last_token_score(model, tokenizer, text, place=0):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("habit", ["own pad", "pad is the end", "no pad", "left"])
+@pytest.mark.parametrize("habit", ["own pad", "pad is the end", "no pad", "left", "several ends"])
 def test_a_text_has_one_score_whatever_its_model_pads_with(name, habit):
     if name == "roberta" and habit != "own pad":
         pytest.skip("RoBERTa knows positions by its padding")
@@ -211,6 +211,8 @@ def test_a_text_has_one_score_whatever_its_model_pads_with(name, habit):
         "a house",
         "dull dull <eos> <eos>",
     ]
+    if habit == "several ends":
+        model.config.get_text_config().eos_token_id = [EOS, EOS + 1]
     oracle = RewardModel(model, tokenizer)
     scores = oracle.utility(["tell"] * 4, responses)
     alone = [last_token_score(model, tokenizer, f"tell\n\n{response}") for response in responses]
@@ -252,6 +254,19 @@ def test_one_of_several_labels_is_the_utility_or_the_difference_of_two():
             RewardModel(model, tokenizer, label=label)
 
 
+def test_keys_with_a_prefix_are_told_in_one_sentence(tmp_path, capfd):
+    from safetensors.torch import load_file, save_file
+
+    make_model().save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({f"_orig_mod.{key}": value for key, value in load_file(path).items()}, path, metadata={"format": "pt"})
+    capfd.readouterr()
+    with pytest.raises(UserError, match=r"has _orig_mod\.\S+, .* without a prefix such as '_orig_mod\.'"):
+        make("reward_model", path=str(tmp_path))
+    assert "LOAD REPORT" not in capfd.readouterr().err
+
+
 def test_a_head_that_nobody_trained_is_not_drawn(tmp_path):
     """Three loads were three utilities."""
     model = family("llama")
@@ -276,7 +291,7 @@ def test_code_that_comes_with_a_model_is_not_run_and_not_asked_about(tmp_path, m
 
 
 def test_positions_that_are_fewer_than_the_config_says():
-    """RoBERTa's first two positions are the padding's: of 66 there are 64."""
+    """RoBERTa's positions begin behind that of its padding."""
     model, tokenizer = family("roberta"), make_tokenizer()
     most = model.config.max_position_embeddings - 1
     fits = " ".join(["kind"] * (most - 1))
