@@ -180,8 +180,6 @@ def _watch(lease: Lease, over: threading.Event) -> None:
 def _start_worker(parent: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent, ends gently, and does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `_interrupts_held`
     signal.signal(signal.SIGTERM, lambda *_: _stop.set() if _working.is_set() else os._exit(143))
 
     def follow() -> None:
@@ -326,7 +324,7 @@ def outcomes(
             return_as="generator_unordered" if streams else "list", pre_dispatch="all", batch_size=1
         )
         calls = [joblib.delayed(_perform)(task, lease) for task in tasks]
-        with _interrupts_held(backend == "loky" and jobs > 1):
+        with _interrupts_ignored(backend == "loky" and jobs > 1):
             ended = parallel(calls)
         try:
             yield from ended
@@ -338,23 +336,13 @@ def outcomes(
 
 
 @contextmanager
-def _interrupts_held(wanted: bool) -> Iterator[None]:
-    """Let Ctrl-C wait for the moment in which worker processes start, who inherit that until they ignore it themselves.
-
-    Held back and not ignored: it may come while the first worker plays and the last one starts, and is not to be lost.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if not wanted or not main or not hasattr(signal, "pthread_sigmask"):
+def _interrupts_ignored(wanted: bool) -> Iterator[None]:
+    """Ignore Ctrl-C for the moment in which worker processes start, which inherit this until they set it themselves."""
+    if not wanted or threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    # The mask is for the workers, which inherit it; here another thread may be given the signal all the same.
-    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)

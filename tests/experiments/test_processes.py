@@ -400,27 +400,3 @@ def test_a_directory_in_the_place_of_a_ledger_is_set_aside_or_said(tmp_path, cap
         with pytest.raises(UserError, match=name):
             run(config, tmp_path / "run")
     assert asked(tmp_path) == before
-
-
-def test_an_interrupt_while_workers_start_waits_and_is_not_lost():
-    """The first worker may play already while the last one starts: whoever presses Ctrl-C then means it."""
-    from duelenv.experiments.processes import _interrupts_held
-
-    came = []
-    before = signal.signal(signal.SIGINT, lambda *_: came.append("after" if left else "within"))
-    left = False
-    try:
-        with _interrupts_held(True):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
-            assert came == []
-            left = True
-        time.sleep(0.01)
-        assert came == ["after"]
-        with _interrupts_held(False):
-            left = False
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
-        assert came == ["after", "within"]
-    finally:
-        signal.signal(signal.SIGINT, before)
