@@ -188,7 +188,7 @@ def make_prompts(config: RunConfig) -> dict[str, list[str]]:
 
 def _listed_prompts(name: str, prompts: Any) -> list[str]:
     """Texts, or dialogues as lists of messages, as texts."""
-    from duelenv.ground.dialogue import is_messages, prompt_text, read_messages
+    from duelenv.ground.dialogue import is_messages, prompt_of
 
     if (
         not isinstance(prompts, list)
@@ -196,11 +196,7 @@ def _listed_prompts(name: str, prompts: Any) -> list[str]:
         or not all(isinstance(one, str) or is_messages(one) for one in prompts)
     ):
         raise UserError(f"{name} is {prompts!r}, expected a list of texts, or of dialogues, each a list of messages")
-    texts = []
-    for number, one in enumerate(prompts):
-        place = f"{name} prompt {number}"
-        texts.append(one if isinstance(one, str) else prompt_text(read_messages(one, name, place), name, place))
-    return texts
+    return [prompt_of(one, name, f"{name} prompt {number}") for number, one in enumerate(prompts)]
 
 
 def make_oracle(config: RunConfig, key: str = "oracle") -> Any:
