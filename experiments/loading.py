@@ -16,7 +16,7 @@ import yaml
 
 from duelenv.experiments.config import SHORTHANDS, RunConfig
 from duelenv.experiments.paths import anchor_paths
-from duelenv.experiments.settings import distinct_labels
+from duelenv.experiments.settings import distinct_labels, spell_out_source
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
@@ -111,7 +111,7 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{str(path)!r} is not valid YAML{place}: correct it and try again") from error
     if not isinstance(raw, Mapping):
         raise UserError(f"{str(path)!r} holds {type(raw).__name__}, expected a mapping of settings")
-    anchored = anchor_paths(raw, path.resolve().parent)
+    anchored = {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
     for override in overrides:
         apply_override(anchored, override)
     return RunConfig.from_dict(anchored)
@@ -167,7 +167,7 @@ def _spelled_out(head: str, section: Any) -> Any:
         return {"labels": section}
     if isinstance(section, str):
         key = {"env": "id", "data": "path", "labels": "path"}.get(head, "name")
-        return {section: {}} if head in ("policy", "prompts") else {key: section}
+        return spell_out_source(section) if head in ("policy", "prompts") else {key: section}
     if isinstance(section, list) and head == "agents":
         return dict.fromkeys(distinct_labels(section), None)
     return section

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from duelenv.experiments.settings import spell_out_source
+
 __all__ = ["ARRAY_FILES", "anchor_paths"]
 
 #: Settings of worlds that may name a file with an array, and what such a file's name ends in.
@@ -65,7 +67,9 @@ def _anchored_module(name: object, folder: Path) -> object:
 
 
 def _anchored_source(section: object, folder: Path, *, must_exist: bool) -> object:
-    """`{path: ..., ...}`, or the form `{path: {path: ..., ...}}` that `RunConfig.to_dict` writes."""
+    """`{path: ..., ...}`, the path alone, or the form `{path: {path: ..., ...}}` that `RunConfig.to_dict` writes."""
+    if _is_path(section):
+        section = spell_out_source(section)
     if not isinstance(section, Mapping) or "path" not in section:
         return section
     path = section["path"]

@@ -195,8 +195,8 @@ def read_named(key: str, raw: object) -> NamedConfig:
 
 
 def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
-    """`{toy: {seed: 0}}`, `{path: DIR, ...}` or the bare word: one source and its settings."""
-    given: dict[str, Any] = {raw: {}} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
+    """`{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone."""
+    given = spell_out_source(raw) if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     named = [name for name in known if name in given]
     if len(named) != 1:
         raise UserError(f"{key!r} is {raw!r}, expected exactly one of {', '.join(known)} in it")
@@ -209,6 +209,11 @@ def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
     if name == "path":  # the form that `to_dict` writes
         checks.text(f"'{key}.path'", settings.get("path"))
     return NamedConfig(name, settings)
+
+
+def spell_out_source(raw: str) -> dict[str, Any]:
+    """The mapping that a short spelling of a policy or of prompts stands for: `toy`, or a path."""
+    return {raw: {}} if raw == "toy" else {"path": raw}
 
 
 def read_seeds(raw: object, first: object) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from duelenv.ground import checks
-from duelenv.ground.checkpoints import check_complete, quiet_loading
+from duelenv.ground.checkpoints import check_complete, quiet_transformers
 from duelenv.ground.context import context_of
 from duelenv.ground.devices import usable_device
 from duelenv.ground.dialogue import to_messages
@@ -134,7 +134,7 @@ class RewardModel(UtilityOracle):
         try:
             # Without being told, transformers asks at the terminal whether a stranger's file may run.
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            with quiet_loading():
+            with quiet_transformers():
                 loaded: Any = AutoModelForSequenceClassification.from_pretrained(
                     path,
                     dtype=DTYPES[dtype],

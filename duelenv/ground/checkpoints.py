@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from typing import Any, Final
 
 from duelenv.ground.errors import UserError
@@ -49,16 +52,27 @@ def check_complete(path: str, model: Any, info: Mapping[str, Any], *, expected: 
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep transformers from printing its table of keys: `check_complete` says what matters of it, in a sentence."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from talking while it reads or writes a model.
+
+    Of its table of keys `check_complete` says what matters, in a sentence. Bars are drawn only where one process loads
+    before somebody's eyes, not over the progress of many.
+    """
     from transformers.utils import logging as words
 
-    before = words.get_verbosity()
+    before, bars = words.get_verbosity(), words.is_progress_bar_enabled()
     words.set_verbosity_error()
+    if parent_process() is not None or not sys.stderr.isatty():
+        words.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft 0.21 asks models for an attribute that transformers renames.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            yield
     finally:
         words.set_verbosity(before)
+        if bars:
+            words.enable_progress_bar()
 
 
 def _some(keys: Sequence[str]) -> str:

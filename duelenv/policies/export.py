@@ -9,16 +9,15 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 from transformers import GenerationConfig
-from transformers.utils import logging
 
+from duelenv.ground.checkpoints import quiet_transformers
 from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Codec
 from duelenv.policies.passes import base_model as without_adapter
@@ -54,7 +53,7 @@ def write_model(model: Any, codec: Codec, folder: Path, *, max_new_tokens: int, 
     else:
         own, model.generation_config = model.generation_config, generation  # transformers saves no invalid one
         try:
-            with _no_bars():
+            with quiet_transformers():
                 model.save_pretrained(folder)
         finally:
             model.generation_config = own
@@ -79,7 +78,8 @@ def merge_adapter(folder: Path, into: Path) -> None:
     except ImportError as error:
         raise UserError("merging an adapter needs peft: pip install 'duelenv[peft]'") from error
     try:
-        model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
+        with quiet_transformers():
+            model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
     except (OSError, ValueError) as error:
         base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
         raise UserError(
@@ -90,7 +90,7 @@ def merge_adapter(folder: Path, into: Path) -> None:
     merged = model.merge_and_unload(safe_merge=True)
     generation = GenerationConfig.from_pretrained(folder)
     merged.generation_config = generation
-    with _no_bars():
+    with quiet_transformers():
         merged.save_pretrained(into)
     for path in folder.iterdir():  # the tokenizer and whatever else is not of the adapter
         if path.is_file() and not path.name.startswith("adapter_") and not (into / path.name).exists():
@@ -156,18 +156,6 @@ inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, ret
 def _cell(value: Any) -> str:
     """A value in one cell of a table."""
     return " ".join(str(value).split()).replace("|", "\\|")
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep transformers from drawing bars, which would stand between those of a run."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _adapter_of(model: Any) -> str:

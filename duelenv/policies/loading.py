@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from duelenv.ground.checkpoints import check_complete, quiet_loading
+from duelenv.ground.checkpoints import check_complete, quiet_transformers
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
@@ -27,7 +27,7 @@ def load_model(path: str | Path, *, dtype: str | torch.dtype = "auto") -> Any:
     _check_dtype(dtype)
     if (Path(path) / _ADAPTER).is_file():
         return _with_adapter(Path(path), dtype)
-    with quiet_loading():
+    with quiet_transformers():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
         )
@@ -71,7 +71,8 @@ def add_lora(model: Any, settings: Mapping[str, Any]) -> Any:
         if name not in known:
             raise UserError(f"Unknown setting {name!r} of lora: {choices(name, known)}")
     try:
-        return peft.get_peft_model(model, peft.LoraConfig(**{"task_type": "CAUSAL_LM", **settings}))
+        with quiet_transformers():
+            return peft.get_peft_model(model, peft.LoraConfig(**{"task_type": "CAUSAL_LM", **settings}))
     except (TypeError, ValueError) as error:
         raise UserError(f"lora is {dict(settings)!r}, which peft refuses ({_first_line(error)}); correct it") from error
 
@@ -110,7 +111,9 @@ def _with_adapter(folder: Path, dtype: str | torch.dtype) -> Any:
             f"the base model {base!r} of the adapter in {str(folder)!r} could not be loaded ({_first_line(error)}); "
             f"put it there, or correct base_model_name_or_path in {_ADAPTER}"
         ) from error
-    check_adapter(adapted := PeftModel.from_pretrained(model, str(folder), is_trainable=True))
+    with quiet_transformers():
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    check_adapter(adapted)
     return adapted
 
 

@@ -124,3 +124,22 @@ def test_files_that_are_no_config(tmp_path):
 )
 def test_numbers_are_read_as_people_write_them(text, value):
     assert parse_yaml(text) == value
+
+
+def test_short_spellings_of_a_file_are_those_of_its_mapping(tmp_path):
+    """A path alone is one that starts from the file's folder, and the name is the file's."""
+    env = {"id": "AlignmentDuel", "horizon": 2}
+    short = {"env": env, "agents": ["passive"], "policy": "base", "prompts": "some.txt", "oracle": "length"}
+    long = short | {"policy": {"path": "base"}, "prompts": {"path": "some.txt"}, "name": "mine"}
+    (tmp_path / "base").mkdir()
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(short), encoding="utf-8")
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(long), encoding="utf-8")
+    config = load(tmp_path / "mine.yaml")
+    assert config == load(tmp_path / "other.yaml")
+    assert config.name == "mine"
+    assert config.policy is not None and config.policy.settings == {"path": str(tmp_path / "base")}
+    assert config.prompts is not None and config.prompts.settings == {"path": str(tmp_path / "some.txt")}
+    toy = load(tmp_path / "mine.yaml", ["policy=toy"])
+    assert toy.policy is not None and toy.policy.name == "toy"
+    apply_override(raw := dict(short), "prompts.limit=3")
+    assert raw["prompts"] == {"path": "some.txt", "limit": 3}
