@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from duelenv.ground.checkpoints import check_complete, quiet_transformers
-from duelenv.ground.checks import choices
+from duelenv.ground.checks import choices, integer
 from duelenv.ground.errors import UserError
 
 _ADAPTER: Final = "adapter_config.json"
@@ -55,7 +55,8 @@ def add_lora(model: Any, settings: Mapping[str, Any]) -> Any:
 
     Args:
         model: A transformers model.
-        settings: Of `peft.LoraConfig`; the task and the layers that peft knows for the family are set already.
+        settings: Of `peft.LoraConfig`; the task and the layers that peft knows for the family are set already. Besides,
+            `seed` (0 by default): what the adapter begins with is drawn from it, so that a run can be repeated.
 
     Raises:
         UserError: peft is not installed, a setting that it refuses, or a model that has an adapter.
@@ -66,13 +67,16 @@ def add_lora(model: Any, settings: Mapping[str, Any]) -> Any:
         raise UserError("lora needs peft: pip install 'duelenv[peft]'") from error
     if hasattr(model, "peft_config"):
         raise UserError("lora is given for a model that has an adapter already; leave lora out to train that one")
-    known = list(peft.LoraConfig.__dataclass_fields__)
+    known = ["seed", *peft.LoraConfig.__dataclass_fields__]
+    given = {"task_type": "CAUSAL_LM", **settings}
+    seed = integer("lora.seed", given.pop("seed", 0), low=0)
     for name in settings:
         if name not in known:
             raise UserError(f"Unknown setting {name!r} of lora: {choices(name, known)}")
     try:
-        with quiet_transformers():
-            return peft.get_peft_model(model, peft.LoraConfig(**{"task_type": "CAUSAL_LM", **settings}))
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return peft.get_peft_model(model, peft.LoraConfig(**given))
     except (TypeError, ValueError) as error:
         raise UserError(f"lora is {dict(settings)!r}, which peft refuses ({_first_line(error)}); correct it") from error
 

@@ -98,6 +98,19 @@ def test_a_folder_with_an_adapter_alone_goes_on_with_it(folder, tmp_path):
         CausalLMPolicy.from_pretrained(tmp_path / "adapter")
 
 
+def test_a_new_adapter_begins_with_what_its_seed_says_and_leaves_the_generator_alone(folder):
+    def weights(settings):
+        before = torch.get_rng_state()
+        policy = CausalLMPolicy.from_pretrained(folder, max_new_tokens=LENGTH, lora=settings)
+        assert torch.equal(before, torch.get_rng_state())
+        torch.rand(7)  # what a process drew before must not matter
+        return [one.detach() for name, one in policy.model.named_parameters() if "lora_A" in name]
+
+    first, again, other = weights({"r": 3}), weights({"r": 3, "seed": 0}), weights({"r": 3, "seed": 1})
+    assert all(map(torch.equal, first, again))
+    assert not any(map(torch.equal, first, other))
+
+
 def test_lora_is_a_setting(folder):
     policy = CausalLMPolicy.from_pretrained(folder, max_new_tokens=LENGTH, lora={"r": 3})
     assert policy.model.peft_config["default"].r == 3
