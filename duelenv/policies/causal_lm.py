@@ -242,6 +242,10 @@ class CausalLMPolicy:
         """The trainable parameters, for an optimizer."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
+    def is_start(self, source: Source) -> bool:
+        """Whether a source draws from the weights of the start: until the first update, or move of the reference."""
+        return {"policy": self.version, "reference": self.reference_version}.get(source) == 0
+
     def updated(self) -> None:
         """Counts one change of the weights; a learner calls it after each optimizer step."""
         self.version += 1
@@ -258,6 +262,7 @@ class CausalLMPolicy:
         source: Source = "policy",
         temperature: float | None = None,
         beta: float = 0.1,
+        hidden: bool = False,
     ) -> Samples:
         """Draws K responses to each of B prompts.
 
@@ -274,6 +279,7 @@ class CausalLMPolicy:
                 have the token logits (1 + beta) policy - beta reference and (1 - beta) policy + beta reference.
             temperature: instead of the policy's own; 0 takes the most probable token.
             beta: of PILAF's two sources; the others ignore it.
+            hidden: whether to keep the last hidden layer, see `Samples`.
 
         Raises:
             UserError: no prompts, a prompt that is too long or without tokens, uniforms of the wrong shape or range,
@@ -288,6 +294,9 @@ class CausalLMPolicy:
         tokens = np.empty(shape, np.int64)
         mask = np.empty(shape, np.int8)
         log_prob = np.empty(shape[:2], np.float32)
+        states = None
+        if hidden and len(mixture) == 1 and self.shortcuts.head:
+            states = np.empty((*shape[:2], self.hidden_size), np.float32)
         with torch.no_grad(), evaluation(self.model):
             for rows, columns, part in pieces(batch, num_responses, self.max_sequences, self.shortcuts):
                 drawn = draw_responses(
@@ -298,11 +307,15 @@ class CausalLMPolicy:
                     self.shortcuts,
                     end_ids=self._codec.end_ids,
                     pad_id=self._codec.pad_id,
+                    hidden=states is not None,
                 )
                 piece = (rows.numpy(), columns)
-                tokens[piece], mask[piece] = drawn[0].cpu().numpy(), drawn[1].cpu().numpy()
-                log_prob[piece] = drawn[2].cpu().double().sum(-1).numpy()
-        return Samples(tokens=tokens, mask=mask, log_prob=log_prob, texts=self._codec.decode(tokens, mask))
+                tokens[piece], mask[piece] = drawn.tokens.cpu().numpy(), drawn.mask.cpu().numpy()
+                log_prob[piece] = drawn.log_prob.cpu().double().sum(-1).numpy()
+                if states is not None and drawn.hidden is not None:
+                    states[piece] = drawn.hidden.cpu().numpy()
+        texts = self._codec.decode(tokens, mask)
+        return Samples(tokens=tokens, mask=mask, log_prob=log_prob, texts=texts, hidden=states)
 
     # Scoring
 

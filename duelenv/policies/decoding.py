@@ -1,7 +1,6 @@
 """The sampling loop: token by token, many responses at once; not for drawing one token, which is `sampling`.
 
-A prompt is run once and its key-value cache is shared out to its K responses, where the model allows it. `generate()`
-is the correctness reference for this loop.
+How the models read what was drawn is `reading`. `generate()` is the correctness reference for this loop.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +16,14 @@ from numpy.typing import ArrayLike
 
 from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
-from duelenv.policies.passes import Reading, Shortcuts, extended
+from duelenv.policies.passes import Shortcuts
+from duelenv.policies.reading import Reading, Step, begin
 from duelenv.policies.sampling import draw, token_log_prob
 
-# Dropping finished rows from a batch copies its cache; done when at most this share of them is still alive.
-_DROP_AT = 0.75
+# Dropping finished rows from a batch copies its cache; done when at most this share of them still runs.
+_DROP_AT: Final = 0.75
+# To know how many still run, the host waits for the device: on a CPU for nothing, elsewhere not at every token.
+_LOOK_EVERY: Final = 8
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,22 @@ def uniform_numbers(
     return torch.from_numpy(array)
 
 
+class Drawn(NamedTuple):
+    """K responses to each of B prompts.
+
+    Attributes:
+        tokens: int64 [B, K, L].
+        mask: bool [B, K, L], the end token included.
+        log_prob: float32 [B, K, L], nats, at temperature 1; 0 off the mask.
+        hidden: float32 [B, K, h], the mean of the last hidden layer over each response; None where not asked for.
+    """
+
+    tokens: torch.Tensor
+    mask: torch.Tensor
+    log_prob: torch.Tensor
+    hidden: torch.Tensor | None
+
+
 def draw_responses(
     mixture: Sequence[Term],
     prompts: Prompts,
@@ -71,7 +89,8 @@ def draw_responses(
     *,
     end_ids: Sequence[int],
     pad_id: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    hidden: bool = False,
+) -> Drawn:
     """Draws K responses to each of B prompts.
 
     Args:
@@ -82,9 +101,8 @@ def draw_responses(
         shortcuts: what the models allow.
         end_ids: tokens that end a response.
         pad_id: what follows the end.
-
-    Returns:
-        Tokens int64, mask bool (the end token included) and log-probs float32 at temperature 1, each [B, K, L].
+        hidden: whether to keep the mean of the last hidden layer, of one model whose head runs apart. The last token of
+            a response is then read as well.
     """
     num_prompts, num_responses, length = uniforms.shape
     rows = num_prompts * num_responses
@@ -95,16 +113,17 @@ def draw_responses(
     tokens = torch.full((rows, length), pad_id, device=device)
     mask = torch.zeros((rows, length), dtype=torch.bool, device=device)
     log_prob = torch.zeros((rows, length), device=device)
-    # Of the rows still run: where their results go, and what their next step needs.
+    totals = None
+    # Of the rows still run: where their results go, and whether they go on behind the token just drawn.
     place = torch.arange(rows, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
-    attention = extended(prompts.attention, num_responses, length)
     readings = []
     for term in mixture:
         with term.playing() as model:
-            readings.append(Reading(model, prompts, num_responses, shortcuts))
+            readings.append(begin(model, prompts, num_responses, length, shortcuts))
     logits = _combined(mixture, [reading.first for reading in readings])  # [B, V]
     numbers = uniforms[:, :, 0]  # the first draw: B distributions, K draws from each
+    look_every = 1 if device.type == "cpu" else _LOOK_EVERY
     for step in range(length):
         drawn = draw(logits, numbers, temperature)
         values = token_log_prob(logits, drawn).reshape(-1)
@@ -112,37 +131,53 @@ def draw_responses(
         tokens[place, step] = drawn
         log_prob[place, step] = torch.where(alive, values, 0.0)
         mask[place, step] = alive
+        read = alive if hidden else None  # a token that ends its response is read for its hidden layer alone
         alive = alive & ~torch.isin(drawn, ends)
-        left = int(alive.sum())
-        if step + 1 == length or left == 0:
+        last = step + 1 == length
+        if last and not hidden:
             break
-        if left <= _DROP_AT * len(alive):  # finished rows are dropped, not at every step
-            chosen = alive.nonzero().squeeze(-1)
-            for reading in readings:
-                reading.select(chosen)
-            place, alive = place[chosen], alive[chosen]
-            attention, drawn = attention[chosen], drawn[chosen]
-        seen = attention[:, : prompts.ids.shape[1] + step + 1]
-        logits = _next_logits(mixture, readings, drawn, seen)
+        running = alive if read is None else read
+        if step % look_every == 0:
+            left = int(running.sum())
+            if left == 0:
+                break
+            if left <= _DROP_AT * len(running):  # finished rows are dropped, not at every step
+                chosen = running.nonzero().squeeze(-1)
+                for reading in readings:
+                    reading.select(chosen)
+                place, alive, drawn = place[chosen], alive[chosen], drawn[chosen]
+                read = None if read is None else read[chosen]
+        steps = _read(mixture, readings, drawn, logits=not last, hidden=hidden)
+        if read is not None:
+            states = steps[0].hidden
+            assert states is not None
+            if totals is None:
+                totals = torch.zeros((rows, states.shape[-1]), device=device)
+            totals[place] += torch.where(read[:, None], states.float(), 0.0)
+        if last:
+            break
+        logits = _combined(mixture, [step.logits for step in steps])
         numbers = uniforms[:, :, step + 1].reshape(rows)[place].unsqueeze(-1)
+    if totals is not None:
+        totals = (totals / mask.sum(-1, keepdim=True)).view(num_prompts, num_responses, -1)
     shape = (num_prompts, num_responses, length)
-    return tokens.view(shape), mask.view(shape), log_prob.view(shape)
+    return Drawn(tokens.view(shape), mask.view(shape), log_prob.view(shape), totals)
 
 
-def _next_logits(
-    mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tensor, attention: torch.Tensor
-) -> torch.Tensor:
-    """The mixture's logits [rows, V] behind one more token."""
-    logits = []
+def _read(
+    mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tensor, *, logits: bool, hidden: bool
+) -> list[Step]:
+    """What each model of the mixture knows behind one more token."""
+    steps = []
     for term, reading in zip(mixture, readings, strict=True):
         with term.playing() as model:
-            logits.append(reading.next(model, ids, attention))
-    return _combined(mixture, logits)
+            steps.append(reading.next(model, ids, logits=logits, hidden=hidden))
+    return steps
 
 
-def _combined(mixture: Sequence[Term], logits: Sequence[torch.Tensor]) -> torch.Tensor:
+def _combined(mixture: Sequence[Term], logits: Sequence[torch.Tensor | None]) -> torch.Tensor:
     """sum_m coefficient_m * logits_m in float32, [rows, V]."""
+    given = [values.float() for values in logits if values is not None]
     if len(mixture) == 1 and mixture[0].coefficient == 1.0:
-        return logits[0].float()
-    parts = [term.coefficient * values.float() for term, values in zip(mixture, logits, strict=True)]
-    return torch.stack(parts).sum(0)
+        return given[0]
+    return torch.stack([term.coefficient * values for term, values in zip(mixture, given, strict=True)]).sum(0)

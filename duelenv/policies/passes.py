@@ -1,8 +1,8 @@
 """Runs a transformers model over prompts and what follows them; not for choosing tokens and not for losses.
 
-A prompt can be run once and its key-value cache shared out to its K responses. Attention masks and position ids are
-explicit wherever there is padding, so that padding on the left changes nothing. Which of these shortcuts a model
-allows is what `shortcuts.find_shortcuts` has found out. `decoding` and `scoring` are built on this.
+Attention masks and position ids are explicit wherever there is padding, so that padding on the left changes nothing.
+Which shortcuts a model allows is what `shortcuts.find_shortcuts` has found out. `reading` (and with it `decoding`) and
+`scoring` are built on this.
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ from functools import cache as remembered
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from duelenv.policies.codec import Prompts
-
-# Running a prompt once instead of K times costs a second call of the model. For a 2 x 64 model on a CPU it loses at
-# 96 prompt tokens saved and wins from 512 on, with and without gradients.
-_SHARE_FROM_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,8 @@ class Shortcuts:
     Attributes:
         padding: Prompts of different lengths run in one pass, padded on the left.
         cache: A response is drawn token by token behind the key-value cache of what came before.
-        sharing: Several tokens run in one pass behind the cache of their prompt, and gradients flow through it.
+        sharing: A prompt stands once for all of its responses, see `shared_prompt`; gradients flow through it.
+        head: The output head runs apart from the body, on the positions that matter and in pieces.
         first_position: The position id of the first token, where position ids are passed beside padding; None where
             the model works them out from the attention mask.
     """
@@ -38,10 +36,16 @@ class Shortcuts:
     padding: bool = True
     cache: bool = True
     sharing: bool = True
+    head: bool = True
     first_position: int | None = 0
 
     def __str__(self) -> str:
-        names = {"padding": self.padding, "a cache": self.cache, "a shared prompt": self.sharing}
+        names = {
+            "padding": self.padding,
+            "a cache": self.cache,
+            "a shared prompt": self.sharing,
+            "its head apart": self.head,
+        }
         missing = [name for name, allowed in names.items() if not allowed]
         return f"without {' and '.join(missing)}" if missing else "with every shortcut"
 
@@ -49,9 +53,10 @@ class Shortcuts:
 def run(
     model: Any,
     ids: torch.Tensor,
-    attention: torch.Tensor,
+    attention: torch.Tensor | None,
     shortcuts: Shortcuts,
     *,
+    places: torch.Tensor | None = None,
     cache: Any = None,
     use_cache: bool = False,
     keep: int | None = None,
@@ -62,22 +67,30 @@ def run(
     Args:
         model: a transformers causal language model, or a PEFT model around one.
         ids: int64 [rows, n].
-        attention: int64 [rows, cached + n], 1 on real tokens.
+        attention: int64 [rows, cached + n], 1 on real tokens; None where a layout of `shared_prompt` says what is seen.
         shortcuts: what the model allows. Where that is no padding there is none, and no mask is passed.
+        places: position ids counted from 0, int64 [rows, n], beside no attention mask.
         cache: what came before; it grows by n in place.
         use_cache: whether to start a cache where none is given.
         keep: limits the logits to the last positions, in models that can.
         head: whether to run the output head; without it the output has `last_hidden_state` instead of `logits`.
+
+    Raises:
+        ValueError: position ids for a model that takes none.
     """
     base = base_model(model)
-    target = base if head else base.base_model
+    target = base if head else body_of(base)
     kind: Any = type(target)
     accepted = _accepted(kind)
     settings: dict[str, Any] = {"input_ids": ids}
-    if shortcuts.padding:
+    if attention is not None and shortcuts.padding:
         settings["attention_mask"] = attention
         if shortcuts.first_position is not None and "position_ids" in accepted:
             settings["position_ids"] = positions(attention)[:, -ids.shape[1] :] + shortcuts.first_position
+    if places is not None:
+        if shortcuts.first_position is None or "position_ids" not in accepted:
+            raise ValueError("a model that takes no position ids")
+        settings["position_ids"] = places + shortcuts.first_position
     if keep is not None and head and "logits_to_keep" in accepted:
         settings["logits_to_keep"] = keep
     if "use_cache" in accepted:
@@ -88,105 +101,62 @@ def run(
 
 
 def last_hidden(
-    model: Any, ids: torch.Tensor, attention: torch.Tensor, shortcuts: Shortcuts, *, cache: Any = None
+    model: Any,
+    ids: torch.Tensor,
+    attention: torch.Tensor | None,
+    shortcuts: Shortcuts,
+    *,
+    places: torch.Tensor | None = None,
+    cache: Any = None,
 ) -> torch.Tensor:
     """The last hidden layer [rows, n, h], without the head where the model has a body of its own."""
     base = base_model(model)
-    if base.base_model is not base:
-        hidden: torch.Tensor = run(model, ids, attention, shortcuts, cache=cache, head=False)[0]
+    if body_of(base) is not base:
+        hidden: torch.Tensor = run(model, ids, attention, shortcuts, places=places, cache=cache, head=False)[0]
         return hidden
     # The model is its own body: what goes into its head is what it is asked for.
     seen: list[torch.Tensor] = []
     handle = base.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        run(model, ids, attention, shortcuts, cache=cache)
+        run(model, ids, attention, shortcuts, places=places, cache=cache)
     finally:
         handle.remove()
     return seen[0]
 
 
-def prefill(model: Any, prompts: Prompts, num_responses: int, shortcuts: Shortcuts) -> tuple[torch.Tensor, Any]:
-    """Runs each prompt once.
+def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What a model says behind last hidden layers [rows, n, h]: logits [rows, n, V].
 
-    Returns:
-        Next-token logits float32 [B, V], and the cache repeated to B * K rows.
+    The model's own forward pass makes them, with a body that answers what is given, since some scale or cap their
+    logits behind the head.
+
+    Raises:
+        ValueError: the model has no body of its own.
     """
-    output = run(model, prompts.ids, prompts.attention, shortcuts, use_cache=True, keep=1)
-    cache = output.past_key_values
-    if num_responses > 1:
-        rows = torch.arange(len(prompts), device=prompts.ids.device).repeat_interleave(num_responses)
-        select_rows(cache, rows)
-    return output.logits[:, -1].float(), cache
-
-
-def run_behind(
-    model: Any,
-    prompts: Prompts,
-    tokens: torch.Tensor,
-    shortcuts: Shortcuts,
-    *,
-    cache: Any = None,
-    keep: int | None = None,
-) -> torch.Tensor:
-    """Logits of tokens [B * K, n] run behind the cache of `prefill`, or with their prompts repeated: [B * K, *, V]."""
-    ids, attention = behind(prompts, tokens, cached=cache is not None)
-    logits: torch.Tensor = run(model, ids, attention, shortcuts, cache=cache, keep=keep).logits
+    base = base_model(model)
+    body = body_of(base)
+    if body is base:
+        raise ValueError("a model that is its own body")
+    ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    answer = _Answer(last_hidden_state=hidden)
+    own = body.__dict__.get("forward")  # where something has wrapped it
+    body.forward = lambda *_, **__: answer
+    try:
+        logits: torch.Tensor = base(input_ids=ids).logits
+    finally:
+        if own is None:
+            del body.forward
+        else:
+            body.forward = own
     return logits
 
 
-def behind(prompts: Prompts, tokens: torch.Tensor, *, cached: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ids to run for tokens [B * K, n] behind their prompts, which may be cached, and their attention mask."""
-    num_responses = len(tokens) // len(prompts)
-    attention = extended(prompts.attention, num_responses, tokens.shape[1])
-    if cached:
-        return tokens, attention
-    return torch.cat([prompts.ids.repeat_interleave(num_responses, 0), tokens], dim=-1), attention
+class _Answer(BaseModelOutputWithPast):
+    """What a body answers: a last hidden layer, and None for whatever else a head's model passes on."""
 
-
-class Reading:
-    """K sequences behind each of B prompts, read token by token.
-
-    They are read behind their key-value cache; where the model allows none, each step reads them from the beginning.
-    """
-
-    def __init__(self, model: Any, prompts: Prompts, num_responses: int, shortcuts: Shortcuts) -> None:
-        self._shortcuts = shortcuts
-        self._cache: Any = None
-        if shortcuts.cache:
-            self.first, self._cache = prefill(model, prompts, num_responses, shortcuts)
-        else:
-            output = run(model, prompts.ids, prompts.attention, shortcuts, keep=1)
-            self.first = output.logits[:, -1].float()
-            self._ids = prompts.ids.repeat_interleave(num_responses, 0)
-
-    first: torch.Tensor
-    """Logits behind the prompts, float32 [B, V]."""
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Goes on with the given rows only."""
-        if self._cache is None:
-            self._ids = self._ids[rows]
-        else:
-            select_rows(self._cache, rows)
-
-    def next(self, model: Any, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-        """Logits [rows, V] behind one more token each: ids [rows], attention [rows, all so far]."""
-        ids = ids.unsqueeze(-1)
-        if self._cache is None:
-            ids = self._ids = torch.cat([self._ids, ids], dim=-1)
-        logits: torch.Tensor = run(model, ids, attention, self._shortcuts, cache=self._cache, keep=1).logits[:, -1]
-        return logits
-
-
-def sharing_pays(model: Any, prompts: Prompts, num_responses: int, shortcuts: Shortcuts) -> bool:
-    """Whether to run each prompt once and then its responses, rather than both together K times."""
-    if not shortcuts.sharing:
-        return False
-    if model.training and torch.is_grad_enabled():
-        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-            return False  # checkpointed layers keep no cache
-    saved = prompts.ids.numel() * (num_responses - 1)
-    return saved >= max(1, _SHARE_FROM_TOKENS)
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
 
 
 def select_rows(cache: Any, rows: torch.Tensor) -> None:
@@ -196,6 +166,13 @@ def select_rows(cache: Any, rows: torch.Tensor) -> None:
     `batch_select_indices` are missing from layers with linear attention.
     """
     cache.reorder_cache(rows)
+
+
+def in_full(prompts: Prompts, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention [B * K, T + n] of tokens [B * K, n], each behind its own copy of its prompt."""
+    num_responses = len(tokens) // len(prompts)
+    attention = extended(prompts.attention, num_responses, tokens.shape[1])
+    return torch.cat([prompts.ids.repeat_interleave(num_responses, 0), tokens], dim=-1), attention
 
 
 def extended(attention: torch.Tensor, num_responses: int, length: int) -> torch.Tensor:
@@ -260,6 +237,14 @@ def evaluation(model: torch.nn.Module) -> Iterator[None]:
 def base_model(model: Any) -> Any:
     """The transformers model, without a PEFT wrapper."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
+def body_of(base: Any) -> Any:
+    """What a transformers model runs before its head; the model itself where nothing of it does."""
+    decoder = base.get_decoder() if hasattr(base, "get_decoder") else None
+    if decoder is None or decoder is base or decoder is base.get_output_embeddings():  # some call their head so
+        return base.base_model
+    return decoder
 
 
 @remembered

@@ -29,12 +29,15 @@ class Samples:
         log_prob: float32 [B, K], nats, summed over the mask, at temperature 1 over the full vocabulary, under the
             distribution that drew the response (for PILAF's sources the mixture of two models).
         texts: object [B, K], the decoded strings without special tokens.
+        hidden: float32 [B, K, h], the mean over the mask of the last hidden layer of the model that drew; None where it
+            was not asked for, where two models drew, or where the model's head cannot run apart.
     """
 
     tokens: NDArray[np.int64]
     mask: NDArray[np.int8]
     log_prob: NDArray[np.float32]
     texts: NDArray[np.object_]
+    hidden: NDArray[np.float32] | None = None
 
 
 def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -11,26 +11,22 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch.utils.checkpoint import checkpoint
 
 from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
-from duelenv.policies.passes import (
-    Shortcuts,
-    behind,
-    evaluation,
-    last_hidden,
-    pieces,
-    prefill,
-    run_behind,
-    sharing_pays,
-)
+from duelenv.policies.passes import Shortcuts, base_model, evaluation, head_logits, in_full, last_hidden, pieces, run
 from duelenv.policies.sampling import token_log_prob
+from duelenv.policies.shared_prompt import Packed, laid_out, windows_of
 
 # What tokens and masks may come as, [B, K, L].
 Array: TypeAlias = ArrayLike | torch.Tensor
 
-# Elements of the largest temporary of a pass without gradients: 2^27 float32 logits are 0.5 GB.
+# Elements of the largest temporary of a pass without gradients: 2^27 in float32 are 0.5 GB.
 _PASS_BUDGET = 2**27
+# Most logits that are there at once, with gradients and without: 2^24 in float32 are 64 MB. More are made in pieces,
+# and where gradients are asked for they are made again on the way back.
+_LOGITS_BUDGET = 2**24
 
 
 @dataclass(frozen=True)
@@ -77,18 +73,23 @@ class Responses:
 def log_prob(model: Any, prompts: Prompts, responses: Responses, shortcuts: Shortcuts) -> torch.Tensor:
     """float32 [B, K, L], nats: each token's log-prob at temperature 1, and 0 off the mask; gradients where enabled."""
     responses.check_prompts(prompts)
-    tokens = responses.tokens
+    tokens, mask = responses.tokens, responses.mask
     num_responses, width = tokens.shape[1:]
-    values = torch.zeros(tokens.shape, device=tokens.device)
     if torch.is_grad_enabled():
-        for rows, columns, part in pieces(prompts, num_responses, None, shortcuts):
-            values[rows, columns] = _log_prob(model, part, tokens[rows, columns], shortcuts)
+        parts = [
+            (rows, columns, _log_prob(model, part, tokens[rows, columns], mask[rows, columns], shortcuts))
+            for rows, columns, part in pieces(prompts, num_responses, None, shortcuts)
+        ]
     else:
-        cost = width * int(model.config.get_text_config().vocab_size)
+        most = _affordable(model, prompts, width, shortcuts)
         with evaluation(model):
-            for rows, columns, part in pieces(prompts, num_responses, _affordable(cost), shortcuts):
-                values[rows, columns] = _log_prob(model, part, tokens[rows, columns], shortcuts)
-    values = torch.where(responses.mask, values, 0.0)
+            parts = [
+                (rows, columns, _log_prob(model, part, tokens[rows, columns], mask[rows, columns], shortcuts))
+                for rows, columns, part in pieces(prompts, num_responses, most, shortcuts)
+            ]
+    values = torch.zeros(tokens.shape, device=tokens.device)
+    for rows, columns, part in parts:
+        values[rows, columns] = part
     return torch.nn.functional.pad(values, (0, responses.length - width))
 
 
@@ -98,43 +99,81 @@ def embed(model: Any, prompts: Prompts, responses: Responses, shortcuts: Shortcu
     tokens = responses.tokens
     num_prompts, num_responses, length = tokens.shape
     out = torch.empty((num_prompts, num_responses, width), device=tokens.device)
-    cost = (prompts.ids.shape[1] + length) * width * 16  # a layer's widest temporaries
+    most = _affordable(model, prompts, length, shortcuts)
     with torch.no_grad(), evaluation(model):
-        for rows, columns, part in pieces(prompts, num_responses, _affordable(cost), shortcuts):
-            hidden = _hidden(model, part, tokens[rows, columns], shortcuts).float()  # [b, k, L, h]
+        for rows, columns, part in pieces(prompts, num_responses, most, shortcuts):
+            hidden = states_of(model, part, tokens[rows, columns], shortcuts)[1].float()  # [b, k, L, h]
             weight = responses.mask[rows, columns].unsqueeze(-1).float()  # [b, k, L, 1]
             out[rows, columns] = (hidden * weight).sum(2) / weight.sum(2).clamp_min(1.0)
     return out
 
 
-def _affordable(cost: int) -> int:
-    """How many sequences fit in a pass, at `cost` elements each."""
+def _affordable(model: Any, prompts: Prompts, length: int, shortcuts: Shortcuts) -> int:
+    """How many sequences fit in a pass without gradients."""
+    config = model.config.get_text_config()
+    cost = (prompts.ids.shape[1] + length) * int(config.hidden_size) * 16  # a layer's widest temporaries
+    if not shortcuts.head:
+        cost = max(cost, length * int(config.vocab_size))
     return max(1, _PASS_BUDGET // cost)
 
 
-def _log_prob(model: Any, prompts: Prompts, tokens: torch.Tensor, shortcuts: Shortcuts) -> torch.Tensor:
-    """float32 [B, K, L]: the logits of response positions only, each prompt run once where that pays."""
-    num_responses, length = tokens.shape[1:]
-    flat = tokens.flatten(0, 1)  # [B * K, L]
-    if not sharing_pays(model, prompts, num_responses, shortcuts):
-        logits = run_behind(model, prompts, flat[:, :-1], shortcuts, keep=length)
+def _log_prob(
+    model: Any, prompts: Prompts, tokens: torch.Tensor, mask: torch.Tensor, shortcuts: Shortcuts
+) -> torch.Tensor:
+    """float32 [b, k, w]: the logits of response positions only, 0 off the mask."""
+    length = tokens.shape[2]
+    if not shortcuts.head:
+        flat = tokens.flatten(0, 1)
+        logits = run(model, *in_full(prompts, flat[:, :-1]), shortcuts, keep=length).logits
         logits = logits[:, -length:]  # a model without logits_to_keep gives all
-        return token_log_prob(logits, flat.unsqueeze(-1)).view(tokens.shape)
-    prompt_logits, cache = prefill(model, prompts, num_responses, shortcuts)
-    first = token_log_prob(prompt_logits, tokens[:, :, 0]).view(-1, 1)
-    if length == 1:
-        return first.view(tokens.shape)
-    logits = run_behind(model, prompts, flat[:, :-1], shortcuts, cache=cache)
-    rest = token_log_prob(logits, flat[:, 1:].unsqueeze(-1)).squeeze(-1)
-    return torch.cat([first, rest], dim=-1).view(tokens.shape)
+        values = token_log_prob(logits, flat.unsqueeze(-1)).view(tokens.shape)
+        return torch.where(mask, values, 0.0)
+    before, own = states_of(model, prompts, tokens[:, :, :-1], shortcuts)
+    states = torch.cat([before, own], dim=2)  # of the tokens that tokens follow
+    values = torch.zeros(tokens.shape, device=tokens.device)
+    values[mask] = _said(model, states[mask], tokens[mask])
+    return values
 
 
-def _hidden(model: Any, prompts: Prompts, tokens: torch.Tensor, shortcuts: Shortcuts) -> torch.Tensor:
-    """[B, K, L, h]: the last hidden layer at the response tokens."""
+def _said(model: Any, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """float32 [n]: log-probs of tokens [n] behind last hidden layers [n, h]; no more logits at once than affordable."""
+    most = max(1, _LOGITS_BUDGET // int(model.config.get_text_config().vocab_size))
+
+    def said(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return token_log_prob(head_logits(model, states[None])[0], tokens[:, None])[:, 0]
+
+    if len(tokens) <= most:
+        return said(states, tokens)
+    again = torch.is_grad_enabled()
+    return torch.cat(
+        [
+            checkpoint(said, *part, use_reentrant=False) if again else said(*part)
+            for part in zip(states.split(most), tokens.split(most), strict=True)
+        ]
+    )
+
+
+def states_of(
+    model: Any, prompts: Prompts, tokens: torch.Tensor, shortcuts: Shortcuts
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last hidden layer at the end of each prompt [b, k, 1, h], and at tokens [b, k, w] behind it [b, k, w, h]."""
     num_responses, length = tokens.shape[1:]
-    cache = None
-    if sharing_pays(model, prompts, num_responses, shortcuts):
-        _, cache = prefill(model, prompts, num_responses, shortcuts)
-    ids, attention = behind(prompts, tokens.flatten(0, 1), cached=cache is not None)
-    states = last_hidden(model, ids, attention, shortcuts, cache=cache)
-    return states[:, -length:].view(*tokens.shape, -1)
+    width = prompts.ids.shape[1]
+    if not (width and num_responses > 1 and shortcuts.sharing) or _checkpointing(model):
+        states = last_hidden(model, *in_full(prompts, tokens.flatten(0, 1)), shortcuts)
+        states = states.unflatten(0, (-1, num_responses))
+        return states[:, :, width - 1 : width], states[:, :, width:]
+    base = base_model(model)
+    layout = Packed(prompts.attention, num_responses, length, windows_of(base))
+    ids = torch.cat([prompts.ids, tokens.flatten(1)], dim=-1)
+    with laid_out(base, layout):
+        states = last_hidden(model, ids, None, shortcuts, places=layout.places())
+    before = states[:, None, width - 1 : width].expand(-1, num_responses, -1, -1)
+    return before, states[:, width:].unflatten(1, (num_responses, length))
+
+
+def _checkpointing(model: Any) -> bool:
+    """Whether layers will run again on the way back, when no layout is there any more."""
+    if not (model.training and torch.is_grad_enabled()):
+        return False
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())

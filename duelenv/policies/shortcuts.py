@@ -1,10 +1,11 @@
 """Finds out by trying which shortcuts a model allows; not for running policies, which is `passes`.
 
-A pass may be spared by padding prompts to one length, by a key-value cache, and by running several tokens behind it.
-Every one of these is wrong for some family of models, and mostly in silence: hybrid and recurrent models run several
-tokens behind a state as if there were none, others read padding, take positions from padded ids, or have no cache. So
-the model at hand is asked, on a few short sequences: what it says to each alone, in one plain call from its beginning,
-is the truth, and a shortcut is allowed where it gives the same logits, and the same gradients where they are needed.
+A pass may be spared by padding prompts to one length, by a key-value cache, by one prompt for all of its responses, and
+by running the output head on the positions that matter. Every one of these is wrong for some family of models, and
+mostly in silence: hybrid and recurrent models run several tokens behind a state as if there were none, others read
+padding, take positions from padded ids, have no cache, or attend in ways of their own. So the model at hand is asked,
+on a few short sequences: what it says to each alone, in one plain call from its beginning, is the truth, and a
+shortcut is allowed where it gives the same logits, and the same gradients where they are needed.
 """
 
 from __future__ import annotations
@@ -20,18 +21,9 @@ import torch
 from duelenv.ground.context import Context, first_positions
 from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
-from duelenv.policies.passes import (
-    Reading,
-    Shortcuts,
-    base_model,
-    evaluation,
-    extended,
-    last_hidden,
-    prefill,
-    run,
-    run_behind,
-)
-from duelenv.policies.sampling import token_log_prob
+from duelenv.policies.passes import Shortcuts, base_model, evaluation, head_logits, in_full, last_hidden, run
+from duelenv.policies.reading import begin
+from duelenv.policies.scoring import states_of
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +154,7 @@ class _Trial:
     def allowed(self) -> tuple[Shortcuts, list[str]]:
         """The shortcuts, and for each that is missing a sentence that says why."""
         reasons: list[str] = []
-        shortcuts = Shortcuts(padding=False, cache=False, sharing=False)
+        shortcuts = Shortcuts(padding=False, cache=False, sharing=False, head=False)
         failures = []
         for first in (*self.first_positions, None):
             padded = replace(shortcuts, padding=True, first_position=first)
@@ -174,8 +166,9 @@ class _Trial:
         else:
             reasons.append(f"padding on the left {failures[0]}")
         for field, words, probe in (
+            ("head", "its head apart from its body", self._headed),
             ("cache", "a token behind its cache", self._stepped),
-            ("sharing", "several tokens behind its cache", self._shared),
+            ("sharing", "one prompt for several responses", self._shared),
         ):
             tried = replace(shortcuts, **{field: True})
             failure = self._failure(probe, tried)
@@ -190,47 +183,57 @@ class _Trial:
     def _padded(self, shortcuts: Shortcuts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         prompts = self._batch(range(2))
         tokens = self._tokens(range(2))
-        logits = run_behind(self.model, prompts, tokens, shortcuts)
+        logits = run(self.model, *in_full(prompts, tokens), shortcuts).logits
         for row, pair in enumerate(self.truth):
             for k, truth in enumerate(pair):
                 yield logits[2 * row + k, -len(truth) :], truth
+
+    def _headed(self, shortcuts: Shortcuts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        ids = torch.tensor([self.prompts[0] + self.responses[0][0]], device=self.device)
+        states = last_hidden(self.model, ids, torch.ones_like(ids), shortcuts)
+        yield head_logits(self.model, states)[0], self.truth[0][0]
 
     def _stepped(self, shortcuts: Shortcuts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Token by token, with a row dropped on the way."""
         for group in self._groups(shortcuts):
             prompts, tokens = self._batch(group), self._tokens(group)
             truths = torch.stack([self.truth[r][k][-self.count - 1 :] for r in group for k in range(2)])
-            reading = Reading(self.model, prompts, 2, shortcuts)
+            reading = begin(self.model, prompts, 2, self.count, shortcuts)
             yield reading.first, truths[::2, 0]
-            attention = extended(prompts.attention, 2, self.count)
             for step in range(self.count):
                 if step == 1:
                     left = torch.arange(1, len(tokens), device=self.device)
                     reading.select(left)
-                    tokens, truths, attention = tokens[left], truths[left], attention[left]
-                seen = attention[:, : prompts.ids.shape[1] + step + 1]
-                yield reading.next(self.model, tokens[:, step], seen), truths[:, step + 1]
+                    tokens, truths = tokens[left], truths[left]
+                logits = reading.next(self.model, tokens[:, step], hidden=shortcuts.head).logits
+                assert logits is not None
+                yield logits, truths[:, step + 1]
 
     def _shared(self, shortcuts: Shortcuts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """A prompt once and two responses behind it: their logits, and the gradient at what the prompt is read as."""
-        for group in self._groups(shortcuts):
-            prompts, tokens = self._batch(group), self._tokens(group)
-            _, cache = prefill(self.model, prompts, 2, shortcuts)
-            logits = run_behind(self.model, prompts, tokens, shortcuts, cache=cache)
-            yield logits, torch.stack([self.truth[r][k][-self.count :] for r in group for k in range(2)])
-        prompts, tokens = self._batch([0]), self._tokens([0])
-        with torch.enable_grad(), self._embedded() as read:
-            _, cache = prefill(self.model, prompts, 2, shortcuts)
-            logits = run_behind(self.model, prompts, tokens, shortcuts, cache=cache)
-            shared = self._gradient(logits, tokens, read[0])
-        with torch.enable_grad(), self._embedded() as read:
-            logits = run_behind(self.model, prompts, tokens, shortcuts)[:, -self.count :]
-            whole = self._gradient(logits, tokens, read[0])[:, : self.lengths[0]]
-        yield shared.flatten()[None], whole.sum(0).flatten()[None]
+        """A prompt once and two responses behind it: token by token, and all at once with gradients."""
+        if not shortcuts.padding:
+            raise ValueError("position ids cannot be given")
+        if shortcuts.cache:
+            yield from self._stepped(shortcuts)
+        prompts, tokens = self._batch(range(2)), self._tokens(range(2)).view(2, 2, -1)
+        plain = replace(shortcuts, sharing=False)
+        with torch.enable_grad():
+            found, truth = (self._states(prompts, tokens, way) for way in (shortcuts, plain))
+        yield from zip(found, truth, strict=True)
 
-    def _gradient(self, logits: torch.Tensor, tokens: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
-        value = token_log_prob(logits[:, :-1], tokens[:, 1:].unsqueeze(-1)) if self.count > 1 else logits.float()
-        return torch.autograd.grad(value.sum(), read)[0].float()
+    def _states(self, prompts: Prompts, tokens: torch.Tensor, shortcuts: Shortcuts) -> list[torch.Tensor]:
+        """Last hidden layers at responses, and a gradient of them at what every prompt is read as."""
+        width = prompts.ids.shape[1]
+        with self._embedded() as read:
+            states = torch.cat(states_of(self.model, prompts, tokens, shortcuts), dim=2)
+            weights = (
+                torch.cos(torch.arange(states.shape[-1], device=self.device))
+                * torch.arange(1, 3, device=self.device)[:, None, None]
+            )
+            gradient = torch.autograd.grad((states.float() * weights).sum(), read[0])[0].float()
+        per_prompt = gradient.unflatten(0, (len(prompts), -1))[:, :, :width].sum(1)
+        real = prompts.attention.bool()
+        return [states.detach(), per_prompt[real].flatten()[None]]
 
     @contextmanager
     def _embedded(self) -> Iterator[list[torch.Tensor]]:
@@ -283,7 +286,7 @@ class _Trial:
                 return None
         except Exception as error:  # a model's own code may raise anything, and then it does not allow it
             _reraise_memory(error)
-            return f"raises {type(error).__name__}"
+            return f"raises {type(error).__name__} ({_first_line(error)})"
         return "changes its answers"
 
     def _same(self, found: torch.Tensor, truth: torch.Tensor) -> bool:

@@ -200,7 +200,14 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         prompts = self._prompts["train"]
         chosen = prompts[(self._contexts.uniform() * len(prompts)).astype(np.int64)]
         uniforms = self._contexts.uniform(self.num_candidates, self._policy.max_new_tokens)
-        self._current = Context(self._policy, chosen, uniforms, self._sources, self._temperature)
+        self._current = Context(
+            self._policy,
+            chosen,
+            uniforms,
+            self._sources,
+            self._temperature,
+            hidden=not callable(self._features),
+        )
         if self._sampling == "ahead":
             self._current.candidates()
 

@@ -65,11 +65,13 @@ class Candidates:
     log_prob: NDArray[np.float32]  # [N, K]
     source: NDArray[np.int8]  # [N, K]
     policy_version: NDArray[np.int64]  # [N, K]
+    hidden: NDArray[np.float32] | None = None  # [N, K, h], of the start model where it drew, else not a number
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the prompts, in arrays of numbers and lists of strings."""
         numeric = [item.name for item in fields(self) if item.name not in ("prompts", "responses")]
-        return {name: getattr(self, name) for name in numeric} | {"responses": self.responses.tolist()}
+        arrays = {name: getattr(self, name) for name in numeric if getattr(self, name) is not None}
+        return arrays | {"responses": self.responses.tolist()}
 
     @classmethod
     def from_state_dict(cls, prompts: Strings, state: Mapping[str, Any]) -> Candidates:
@@ -87,6 +89,7 @@ class Context:
         uniforms: [N, K, L], which decide every token.
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
+        hidden: Whether the start model's hidden layer will be wanted.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class Context:
         uniforms: NDArray[np.float64],
         sources: Mapping[str, int],
         temperature: float | None,
+        *,
+        hidden: bool = False,
     ) -> None:
         self.prompts = prompts
         self.drawn: Candidates | None = None
@@ -103,6 +108,7 @@ class Context:
         self._uniforms = uniforms
         self._sources = sources
         self._temperature = temperature
+        self._hidden = hidden
 
     @classmethod
     def of(cls, drawn: Candidates) -> Context:
@@ -115,7 +121,9 @@ class Context:
         """Return the candidates, drawing them the first time."""
         if self.drawn is None:
             assert self._policy is not None
-            self.drawn = draw_candidates(self._policy, self.prompts, self._uniforms, self._sources, self._temperature)
+            self.drawn = draw_candidates(
+                self._policy, self.prompts, self._uniforms, self._sources, self._temperature, hidden=self._hidden
+            )
         return self.drawn
 
 
@@ -125,6 +133,8 @@ def draw_candidates(
     uniforms: NDArray[np.float64],
     sources: Mapping[str, int],
     temperature: float | None,
+    *,
+    hidden: bool = False,
 ) -> Candidates:
     """Sample responses to N prompts.
 
@@ -134,26 +144,46 @@ def draw_candidates(
         uniforms: [N, K, L], which decide every token.
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
+        hidden: Whether to keep the hidden layer of what the start model draws.
     """
-    parts = []
+    parts, states = [], []
     start = 0
     for number, (source, count) in enumerate(sources.items()):
+        drawer = cast("Source", source)
         samples = policy.sample(
             list(prompts),
             count,
             uniforms=uniforms[:, start : start + count],
-            source=cast("Source", source),
+            source=drawer,
             temperature=temperature,
+            hidden=hidden and policy.is_start(drawer),
         )
         start += count
+        states.append(samples.hidden)
         log_prob = samples.log_prob  # (N, count)
-        if source != "policy":  # what was drawn elsewhere is still scored by the policy of this moment
+        of_policy = source == "policy" or (source == "reference" and policy.reference_version == policy.version)
+        if not of_policy:  # what was drawn elsewhere is still scored by the policy of this moment
             log_prob = policy.score(list(prompts), samples.tokens, samples.mask)
         version = policy.reference_version if source == "reference" else policy.version
         numbers, versions = np.full(log_prob.shape, number, np.int8), np.full(log_prob.shape, version, np.int64)
         parts.append((samples.texts, samples.tokens, samples.mask, log_prob, numbers, versions))
     columns = [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
-    return Candidates(prompts, *columns)
+    return Candidates(prompts, *columns, _joined(states, list(sources.values())))
+
+
+def _joined(states: Sequence[NDArray[np.float32] | None], counts: Sequence[int]) -> NDArray[np.float32] | None:
+    """Hidden layers [N, K, h] of sources, some of which have none; None where all have none."""
+    there = [each for each in states if each is not None]
+    if not there:
+        return None
+    rows, _, width = there[0].shape
+    return np.concatenate(
+        [
+            np.full((rows, count, width), np.nan, np.float32) if each is None else each
+            for each, count in zip(states, counts, strict=True)
+        ],
+        axis=1,
+    )
 
 
 def observe(current: Context, policy: CausalLMPolicy, features: str | Encoder) -> LazyObservation:
@@ -172,7 +202,13 @@ def observe(current: Context, policy: CausalLMPolicy, features: str | Encoder) -
         drawn = current.candidates()
         if callable(features):
             return _encode(features, drawn.prompts, drawn.responses)
-        return policy.embed(list(drawn.prompts), drawn.tokens, drawn.mask)
+        if drawn.hidden is None:
+            return policy.embed(list(drawn.prompts), drawn.tokens, drawn.mask)
+        states = drawn.hidden.copy()
+        left = np.flatnonzero(np.isnan(states[0, :, 0]))
+        if len(left):
+            states[:, left] = policy.embed(list(drawn.prompts), drawn.tokens[:, left], drawn.mask[:, left])
+        return states
 
     def reference_log_prob() -> NDArray[np.float32]:
         drawn = current.candidates()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from duelenv.ground.errors import UserError
-from duelenv.policies import passes, scoring
+from duelenv.policies import passes, reading, scoring
 from duelenv.policies.causal_lm import CausalLMPolicy
+from duelenv.policies.passes import Shortcuts
 from duelenv.policies.toy import tiny_model
 
 ARCHITECTURES = ["gpt_neox", "llama", "gpt2"]
@@ -65,11 +68,25 @@ def weights(policy, role):
 # Sampling
 
 
-@pytest.mark.parametrize("share_from", [0, 10**9])
+WAYS = {
+    "every shortcut": {},
+    "its own prompt": {"sharing": False},
+    "head and body": {"sharing": False, "head": False},
+    "no cache": {"sharing": False, "cache": False},
+}
+
+
+def run_as(policy, way):
+    """Take shortcuts away from a policy that is allowed all of them."""
+    assert policy.shortcuts == Shortcuts()
+    policy.shortcuts = replace(policy.shortcuts, **WAYS[way])
+    return policy
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_log_probs_equal_a_full_forward_pass(architecture, share_from, monkeypatch):
-    monkeypatch.setattr(passes, "_SHARE_FROM_TOKENS", share_from)  # both ways of running a prompt
-    policy = make(architecture)
+def test_log_probs_equal_a_full_forward_pass(architecture, way):
+    policy = run_as(make(architecture), way)
     samples = policy.sample(PROMPTS, 3, uniforms=numbers(4, 3), temperature=0.7)
     scored = policy.log_prob(PROMPTS, samples.tokens, samples.mask).detach()
     for b, prompt in enumerate(PROMPTS):
@@ -156,17 +173,23 @@ def test_same_uniforms_same_tokens_whatever_the_batch():
         np.testing.assert_allclose(alone.log_prob[0, 0], together.log_prob[b, 4], atol=1e-4)
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("way", ["every shortcut", "its own prompt", "no cache"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_dropping_finished_rows_changes_nothing(architecture, monkeypatch):
+def test_dropping_finished_rows_changes_nothing(architecture, way, hidden, monkeypatch):
     model, tokenizer = tiny_model(architecture)
     model.generation_config.eos_token_id = list(range(1, 40))  # most responses end early
-    policy = CausalLMPolicy(model, tokenizer, max_new_tokens=LENGTH)
-    dropped = []
-    select = passes.select_rows
-    monkeypatch.setattr(passes, "select_rows", lambda cache, rows: (dropped.append(len(rows)), select(cache, rows)))
+    policy = run_as(CausalLMPolicy(model, tokenizer, max_new_tokens=LENGTH), way)
+    read = []
+    step = reading._step
+    monkeypatch.setattr(
+        reading, "_step", lambda model, ids, *rest, **more: read.append(len(ids)) or step(model, ids, *rest, **more)
+    )
     uniforms = numbers(4, 8)
-    samples = policy.sample(PROMPTS, 8, uniforms=uniforms)
-    assert len(dropped) >= 3 and dropped == sorted(dropped, reverse=True)  # the prompts' repetition, then less
+    samples = policy.sample(PROMPTS, 8, uniforms=uniforms, hidden=hidden)
+    assert len(set(read)) >= 2 and read == sorted(read, reverse=True)
+    if hidden:  # a row that was dropped has been read to its end
+        np.testing.assert_allclose(samples.hidden, policy.embed(PROMPTS, samples.tokens, samples.mask), atol=1e-4)
     scored = policy.log_prob(PROMPTS, samples.tokens, samples.mask).detach()
     np.testing.assert_allclose(samples.log_prob, scored, atol=1e-4)
     for b, k in np.ndindex(4, 8):
@@ -186,7 +209,7 @@ def test_decoding_in_parts_gives_the_same_responses(most, source, monkeypatch):
     parts.max_sequences = most
     rows, run = [], passes.run
     monkeypatch.setattr(
-        passes, "run", lambda model, ids, *rest, **more: rows.append(len(ids)) or run(model, ids, *rest, **more)
+        reading, "run", lambda model, ids, *rest, **more: rows.append(len(ids)) or run(model, ids, *rest, **more)
     )
     samples = parts.sample(PROMPTS, 5, uniforms=numbers(4, 5), source=source)
     assert max(rows) <= most
@@ -336,16 +359,17 @@ def test_gradients_flow_and_equal_those_of_a_full_pass():
         torch.testing.assert_close(gradient, parameter.grad, atol=2e-4, rtol=1e-3)
 
 
-def test_gradients_through_a_shared_prompt(monkeypatch):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_gradients_through_a_shared_prompt(architecture):
     gradients = []
-    for share_from in (0, 10**9):
-        monkeypatch.setattr(passes, "_SHARE_FROM_TOKENS", share_from)
-        policy = make("llama")
+    for way in WAYS:
+        policy = run_as(make(architecture), way)
         samples = policy.sample(PROMPTS, 3, uniforms=numbers(4, 3))
         policy.log_prob(PROMPTS, samples.tokens, samples.mask).mean().backward()
         gradients.append([parameter.grad for parameter in policy.parameters()])
-    for shared, repeated in zip(*gradients, strict=True):
-        torch.testing.assert_close(shared, repeated, atol=1e-5, rtol=1e-4)
+    for each in zip(*gradients, strict=True):
+        for other in each[1:]:
+            torch.testing.assert_close(each[0], other, atol=1e-5, rtol=1e-4)
 
 
 def test_per_token_sums_to_the_whole_and_is_zero_off_the_mask():
@@ -415,12 +439,11 @@ def test_no_copy_for_the_reference_until_it_moves():
 # Embeddings
 
 
-@pytest.mark.parametrize("share_from", [0, 10**9])
+@pytest.mark.parametrize("way", ["every shortcut", "its own prompt"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_embedding_is_the_mean_hidden_state_of_the_response(architecture, share_from, monkeypatch):
-    monkeypatch.setattr(passes, "_SHARE_FROM_TOKENS", share_from)
-    policy = make(architecture)
-    samples = policy.sample(PROMPTS, 2, uniforms=numbers(4, 2))
+def test_embedding_is_the_mean_hidden_state_of_the_response(architecture, way):
+    policy = run_as(make(architecture), way)
+    samples = policy.sample(PROMPTS, 2, uniforms=numbers(4, 2), hidden=True)
     with_prompt = policy.embed(PROMPTS, samples.tokens, samples.mask)
     alone = policy.embed(None, samples.tokens, samples.mask)
     assert with_prompt.shape == (4, 2, policy.hidden_size) and with_prompt.dtype == np.float32
@@ -432,6 +455,7 @@ def test_embedding_is_the_mean_hidden_state_of_the_response(architecture, share_
                 output = policy.model(torch.tensor([before + response]), output_hidden_states=True)
             expected = output.hidden_states[-1][0, len(before) :].mean(0).numpy()
             np.testing.assert_allclose(found[b, 1], expected, atol=1e-4)
+    np.testing.assert_allclose(samples.hidden, with_prompt, atol=1e-4)  # the start itself drew
 
 
 # Copies and files
