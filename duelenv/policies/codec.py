@@ -14,6 +14,7 @@ import torch
 from jinja2 import TemplateError
 from numpy.typing import NDArray
 
+from duelenv.ground import checks
 from duelenv.ground.context import Context
 from duelenv.ground.dialogue import prompt_of, to_messages
 from duelenv.ground.errors import UserError
@@ -82,15 +83,15 @@ class Codec:
                 "chat_template=True needs a tokenizer with a chat template and this one has none; set "
                 "tokenizer.chat_template or pass chat_template=False"
             )
-        if chat_template_kwargs and not chat_template:
+        self.chat_template_kwargs = checks.mapping("chat_template_kwargs", chat_template_kwargs)
+        if self.chat_template_kwargs and not chat_template:
             raise UserError(
-                f"chat_template_kwargs is {dict(chat_template_kwargs)!r} without a chat template; set "
+                f"chat_template_kwargs is {self.chat_template_kwargs!r} without a chat template; set "
                 "chat_template=True, or leave it out"
             )
         self.tokenizer = tokenizer
         self._remembered: dict[str, list[int]] = {}
         self.chat_template = chat_template
-        self.chat_template_kwargs = dict(chat_template_kwargs or {})
         settings = getattr(model, "generation_config", None)
         found: list[int] = []
         for ids in (getattr(tokenizer, "eos_token_id", None), getattr(settings, "eos_token_id", None)):

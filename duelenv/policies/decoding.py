@@ -85,6 +85,9 @@ def draw_responses(
 
     Returns:
         Tokens int64, mask bool (the end token included) and log-probs float32 at temperature 1, each [B, K, L].
+
+    Raises:
+        UserError: logits that are not numbers.
     """
     num_prompts, num_responses, length = uniforms.shape
     rows = num_prompts * num_responses
@@ -106,6 +109,11 @@ def draw_responses(
     logits = _combined(mixture, [reading.first for reading in readings])  # [B, V]
     numbers = uniforms[:, :, 0]  # the first draw: B distributions, K draws from each
     for step in range(length):
+        if logits.isnan().any():
+            raise UserError(
+                "the model gives logits that are not numbers, so that no token can be drawn; check its weights, lower "
+                "the learning rate, or load it with dtype='float32'"
+            )
         drawn = draw(logits, numbers, temperature)
         values = token_log_prob(logits, drawn).reshape(-1)
         drawn = torch.where(alive, drawn.reshape(-1), pad_id)

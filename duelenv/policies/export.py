@@ -19,6 +19,7 @@ import yaml
 from transformers import GenerationConfig
 from transformers.utils import logging
 
+from duelenv.ground.checkpoints import refused_as
 from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Codec
 from duelenv.policies.passes import base_model as without_adapter
@@ -38,7 +39,7 @@ def write_model(model: Any, codec: Codec, folder: Path, *, max_new_tokens: int, 
         merge: Write the base model with the adapter merged into it, a whole model.
 
     Raises:
-        UserError: There is no adapter to merge.
+        UserError: There is no adapter to merge, or of a kind that cannot be.
     """
     folder.mkdir(parents=True, exist_ok=True)
     adapted = hasattr(model, "peft_config")
@@ -46,7 +47,8 @@ def write_model(model: Any, codec: Codec, folder: Path, *, max_new_tokens: int, 
         raise UserError("there is no adapter to merge, the model is whole already; leave merge out")
     if adapted and merge:
         # On a copy: unloading the adapters takes them out of the model.
-        model = copy.deepcopy(model).merge_and_unload(safe_merge=True, adapter_names=[_adapter_of(model)])
+        with refused_as(lambda reason: f"the adapter cannot be merged into its base model ({reason}); leave merge out"):
+            model = copy.deepcopy(model).merge_and_unload(safe_merge=True, adapter_names=[_adapter_of(model)])
         adapted = False
     generation = _generation_config(without_adapter(model), codec, max_new_tokens)
     if adapted:
@@ -78,16 +80,17 @@ def merge_adapter(folder: Path, into: Path) -> None:
         from peft import AutoPeftModelForCausalLM
     except ImportError as error:
         raise UserError("merging an adapter needs peft: pip install 'duelenv[peft]'") from error
-    try:
+    base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    with refused_as(
+        lambda reason: (
+            f"the base model {base!r} of the adapter in {str(folder)!r} cannot be loaded ({reason}); put it there, or "
+            f"correct the name in {_ADAPTER}"
+        )
+    ):
         model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
-        raise UserError(
-            f"the base model {base!r} of the adapter in {str(folder)!r} cannot be loaded "
-            f"({(str(error).splitlines() or ['no reason given'])[0]}); put it there, or correct the name in {_ADAPTER}"
-        ) from error
+    with refused_as(lambda reason: f"the adapter in {str(folder)!r} cannot be merged ({reason}); leave out --merge"):
+        merged = model.merge_and_unload(safe_merge=True)
     into.mkdir(parents=True, exist_ok=True)
-    merged = model.merge_and_unload(safe_merge=True)
     generation = GenerationConfig.from_pretrained(folder)
     merged.generation_config = generation
     with _no_bars():

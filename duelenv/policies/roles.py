@@ -286,8 +286,12 @@ class Adapters:
         from peft import set_peft_model_state_dict
 
         if adapter not in self.model.peft_config:
+            config = copy.deepcopy(self.model.peft_config[self.adapter])
+            config.inference_mode = True  # kinds that keep a budget train one adapter only
+            if hasattr(config, "init_lora_weights"):
+                config.init_lora_weights = True  # others (pissa, olora) would change the base model once more
             with self._trainable_kept(), _own_randomness():
-                self.model.add_adapter(adapter, copy.deepcopy(self.model.peft_config[self.adapter]))
+                self.model.add_adapter(adapter, config)
             for name, parameter in self.model.named_parameters():
                 if f".{adapter}" in name:
                     parameter.requires_grad_(False)
