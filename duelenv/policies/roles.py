@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from duelenv.ground.errors import UserError
+from duelenv.policies.export import save_whole
 from duelenv.policies.loading import load_model
 
 Role = Literal["policy", "reference", "start"]
@@ -144,9 +145,9 @@ class FrozenCopies:
             self._reference.load_state_dict(weights["reference"])
 
     def save(self, folder: Path) -> None:
-        self._start.save_pretrained(folder / "start")
+        save_whole(self._start, folder / "start")
         if self._reference is not None:
-            self._reference.save_pretrained(folder / "reference")
+            save_whole(self._reference, folder / "reference")
 
     @staticmethod
     def read(folder: Path) -> PreTrainedModel:
