@@ -113,8 +113,9 @@ def test_a_generation_config_that_nobody_may_save_does_not_lose_the_model(tmp_pa
 )
 def test_a_policy_is_saved_whatever_its_generation_config(settings, tmp_path):
     policy = trained()
-    policy.model.generation_config.update(**settings)
-    policy._roles._start.generation_config.update(**settings)  # as published, before it was wrapped
+    for model in (policy.model, policy._roles._start):  # as it was published, before it was wrapped
+        for name, value in settings.items():
+            setattr(model.generation_config, name, value)
     policy.move_reference()
     policy.save(tmp_path)
     assert GenerationConfig.from_pretrained(tmp_path).pad_token_id == policy.tokenizer.pad_token_id
