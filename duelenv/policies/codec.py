@@ -155,6 +155,11 @@ class Codec:
             self._check_rows(f"prompt {index}", ids)
         if self.context_length is not None:
             limit = self.context_length - new_tokens
+            if limit < 1:
+                raise UserError(
+                    f"{new_tokens} new tokens leave no room for a prompt ({self._reason}, {self.context_length}); "
+                    "lower max_new_tokens"
+                )
             for index, ids in enumerate(encoded):
                 if len(ids) > limit:
                     raise UserError(

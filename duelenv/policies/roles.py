@@ -174,7 +174,12 @@ class Adapters:
     def _says_something(self) -> bool:
         """Whether the model answers otherwise with its adapter off, on a few tokens."""
         embedding = self.model.get_input_embeddings().weight
-        ids = torch.arange(min(8, len(embedding)), device=embedding.device)[None]
+        config = self.model.peft_config[self.adapter]
+        trained = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
+        if isinstance(trained, dict):  # by the layer that holds them
+            trained = [token for tokens in trained.values() for token in tokens]
+        # An adapter of a few tokens says nothing of the others.
+        ids = torch.tensor([[*range(min(8, len(embedding))), *trained[:8]]], device=embedding.device)
         training = self.model.training
         self.model.eval()
         try:

@@ -270,6 +270,12 @@ def test_a_template_may_fail_as_it_likes_and_is_no_setting():
         policy_of(with_template(), chat_template="{{ messages }}")
 
 
+def test_new_tokens_that_fill_the_context_leave_no_room_for_a_prompt():
+    policy = CausalLMPolicy(model_of("llama"), words(), max_new_tokens=200)
+    with pytest.raises(UserError, match=r"200 new tokens leave no room for a prompt \(the model's context, 128\)"):
+        policy.check_prompts(["w5"])
+
+
 def test_a_response_of_somebody_else_that_is_no_text_is_refused():
     with pytest.raises(UserError, match="holds half of a surrogate pair"):
         policy_of(words()).tokens_of(np.array([["w5", "w6 \ud83d"]], dtype=object))

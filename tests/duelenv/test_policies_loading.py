@@ -137,6 +137,24 @@ def test_an_adapter_that_begins_by_changing_its_base_changes_it_once(init, tmp_p
         np.testing.assert_allclose(loaded.score(*given, source=source), policy.score(*given, source=source), atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["tokens alone", "beside LoRA"])
+def test_an_adapter_of_a_few_tokens_that_was_trained_before_is_a_part_of_the_start(kind):
+    tokens = {"token_indices": [50, 51]} if kind == "tokens alone" else {"trainable_token_indices": [50, 51]}
+    config = (
+        peft.TrainableTokensConfig(**tokens, task_type="CAUSAL_LM")
+        if kind == "tokens alone"
+        else peft.LoraConfig(**LORA, **tokens)
+    )
+    model = peft.get_peft_model(model_of("llama"), config)
+    for name, weights in model.named_parameters():
+        if "trainable_tokens_delta" in name:
+            weights.data += 1.0
+    policy = CausalLMPolicy(model, tokenizer(), max_new_tokens=LENGTH)
+    drawn = policy.sample(["w50 w51"], 2, uniforms=np.random.default_rng(0).random((1, 2, LENGTH)))
+    given = ["w50 w51"], drawn.tokens, drawn.mask
+    np.testing.assert_allclose(policy.score(*given, source="start"), policy.score(*given), atol=1e-4)
+
+
 def test_an_adapter_with_a_budget_of_ranks_keeps_its_start():
     config = peft.AdaLoraConfig(target_modules=LORA["target_modules"], total_step=9, task_type="CAUSAL_LM")
     policy = CausalLMPolicy(peft.get_peft_model(model_of("llama"), config), tokenizer(), max_new_tokens=LENGTH)
