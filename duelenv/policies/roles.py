@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -258,6 +259,8 @@ class Adapters:
     def save(self, folder: Path) -> None:
         """Writes the adapters of a moved reference and of a start that has one; the policy's names the base model."""
         kept = [name for name, there in ((_REFERENCE, self._moved), (_START, self._started)) if there]
+        if not self._started and (folder / _START).is_dir():  # of another policy that was saved here
+            shutil.rmtree(folder / _START)
         if kept:
             self.model.save_pretrained(folder, selected_adapters=kept)
 

@@ -83,6 +83,15 @@ def test_a_new_adapter_needs_no_copy_of_itself():
     assert list(policy.model.peft_config) == ["default"]
 
 
+def test_a_policy_saved_over_another_has_its_own_start(tmp_path):
+    CausalLMPolicy(trained_before(), tokenizer(), max_new_tokens=LENGTH).save(tmp_path)
+    policy = CausalLMPolicy(peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA)), tokenizer())
+    policy.save(tmp_path)
+    given = responses(CausalLMPolicy(model_of("llama"), tokenizer(), max_new_tokens=LENGTH))
+    loaded = CausalLMPolicy.load(tmp_path, base_model=model_of("llama"))
+    np.testing.assert_allclose(loaded.score(*given, source="start"), policy.score(*given, source="start"), atol=1e-5)
+
+
 def test_a_folder_with_an_adapter_alone_goes_on_with_it(folder, tmp_path):
     base = AutoModelForCausalLM.from_pretrained(folder)
     trained_before(base).save_pretrained(tmp_path / "adapter")
