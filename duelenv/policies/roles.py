@@ -169,6 +169,11 @@ class Adapters:
     def __init__(self, model: Any) -> None:
         self.model = model
         self._moved = False
+        if self.adapter in (_REFERENCE, _START):
+            raise UserError(
+                f"the adapter that is trained is called {self.adapter!r}, as the copies of a policy are that never "
+                "change; load it under another adapter_name"
+            )
         if self._says_something():
             self._write(_START, self._weights_of(self.adapter))
 

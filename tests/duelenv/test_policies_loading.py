@@ -83,6 +83,12 @@ def test_a_new_adapter_needs_no_copy_of_itself():
     assert list(policy.model.peft_config) == ["default"]
 
 
+def test_an_adapter_with_the_name_of_a_frozen_copy_is_refused():
+    model = peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA), adapter_name="duelenv_start")
+    with pytest.raises(UserError, match=r"called 'duelenv_start', .* load it under another adapter_name"):
+        CausalLMPolicy(model, tokenizer())
+
+
 def test_a_policy_saved_over_another_has_its_own_start(tmp_path):
     CausalLMPolicy(trained_before(), tokenizer(), max_new_tokens=LENGTH).save(tmp_path)
     policy = CausalLMPolicy(peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA)), tokenizer())
