@@ -101,4 +101,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (duelenv.UserError, OSError) as error:
+        raise SystemExit(f"real_model.py: {error}") from None

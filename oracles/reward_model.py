@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from duelenv.ground import checks
-from duelenv.ground.checkpoints import check_complete, quiet_transformers
+from duelenv.ground.checkpoints import check_complete, quiet_transformers, refused_as
 from duelenv.ground.context import context_of
 from duelenv.ground.devices import usable_device
-from duelenv.ground.dialogue import to_messages
+from duelenv.ground.dialogue import prompt_of, to_messages
 from duelenv.ground.errors import UserError
 from duelenv.oracles import links
 from duelenv.oracles.base import UtilityOracle
@@ -80,7 +80,8 @@ class RewardModel(UtilityOracle):
             link: name of the link.
 
         Raises:
-            UserError: the model has several labels and none is chosen, or a setting is refused.
+            UserError: the model has several labels and none is chosen, it cannot be run on token ids, or a setting is
+                refused.
         """
         links.link(link)
         self.link = link
@@ -93,7 +94,8 @@ class RewardModel(UtilityOracle):
         if max_length is not None:
             allowed = min(allowed, checks.integer("max_length", max_length, low=1))
         self._max_length = allowed
-        self._truncate = truncate
+        self._truncate = checks.flag("truncate", truncate)
+        self._padded = self._scores_padded_as_alone()
 
     @classmethod
     def from_pretrained(
@@ -131,7 +133,12 @@ class RewardModel(UtilityOracle):
         if dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}; choose one of these")
         place = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        try:
+        with refused_as(
+            lambda reason: (
+                f"reward model {str(path)!r} cannot be loaded ({reason}), expected a "
+                "sequence-classification model with its tokenizer; check the path"
+            )
+        ):
             # Without being told, transformers asks at the terminal whether a stranger's file may run.
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             with quiet_transformers():
@@ -142,12 +149,6 @@ class RewardModel(UtilityOracle):
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,
                 )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0].rstrip(".")
-            raise UserError(
-                f"reward model {str(path)!r} cannot be loaded ({reason}), expected a "
-                "sequence-classification model with its tokenizer; check the path"
-            ) from error
         model, info = loaded
         check_complete(
             str(path),
@@ -170,20 +171,60 @@ class RewardModel(UtilityOracle):
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
         """Logit of each response, float64 [N].
 
+        Args:
+            prompts: N strings, or messages of a dialogue each.
+            responses: N strings.
+
         Raises:
-            UserError: a sequence is longer than the model reads, and `truncate` is off.
+            UserError: a sequence is longer than the model reads, and `truncate` is off; something is no text; or the
+                model gives a logit that is not finite, which would pass for declining to answer.
         """
+        prompts = [prompt_of(prompt, "prompts", f"prompt {place}") for place, prompt in enumerate(prompts)]
         encoded = [self._encode(p, r) for p, r in zip(prompts, responses, strict=True)]
         scores = np.empty(len(encoded))
         # Longest first: little padding, and a batch that does not fit fails at once.
         order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]["input_ids"]))
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
-            scores[rows] = self._forward([encoded[row] for row in rows])
+            with refused_as(self._not_run):
+                scores[rows] = self._forward([encoded[row] for row in rows])
+        if not np.isfinite(scores).all():
+            row = int(np.argmin(np.isfinite(scores)))
+            raise UserError(
+                f"reward model gives response {responses[row][:40]!r} the utility {scores[row]} in {self.model.dtype}, "
+                "expected a finite number; check its weights, or load it with dtype='float32'"
+            )
         return scores
+
+    def _scores_padded_as_alone(self) -> bool:
+        """Whether a short sequence keeps its score beside a longer one; where not, sequences run one by one.
+
+        Models that count padding in (convolutions, Fourier transforms) or read the last place whatever is there score
+        something else, in silence. Encoder-decoders want equally many ends of sequence in all rows.
+        """
+        self._padded = False
+        if self.model.config.is_encoder_decoder:
+            return False
+        with refused_as(self._not_run):
+            size = int(self.model.get_input_embeddings().weight.shape[0])
+            long = [(7 * place) % max(1, size // 2) + size // 4 for place in range(min(24, self._max_length))]
+            rows = [{"input_ids": long}, {"input_ids": long[: max(1, len(long) // 3)]}]
+            alone = self._forward(rows)
+            self._padded = True
+            beside = self._forward(rows)
+        rounding = 1e-3 if self.model.dtype in (torch.float32, torch.float64) else 5e-2
+        return bool((np.abs(beside - alone) <= rounding * (1 + np.abs(alone))).all())
+
+    def _not_run(self, reason: str) -> str:
+        return (
+            f"{type(self.model).__name__} could not be run on token ids alone ({reason}); expected a "
+            "sequence-classification model of transformers, and its own tokenizer"
+        )
 
     def _encode(self, prompt: str, response: str) -> dict[str, list[int]]:
         """Token ids (and token types, where the model has them) of one sequence, unpadded."""
+        if not isinstance(response, str):
+            raise UserError(f"response is {response!r}, expected a string; correct it")
         broken = next((text for text in (prompt, response) if _HALF.search(text)), None)
         if broken is not None:
             raise UserError(
@@ -198,7 +239,14 @@ class RewardModel(UtilityOracle):
         elif self._text == "chat":
             turns = [message._asdict() for message in to_messages(prompt)]
             turns += [{"role": "assistant", "content": response}]
-            rendered = self.tokenizer.apply_chat_template(turns, tokenize=False)
+            with refused_as(
+                lambda reason: (
+                    f"the reward model's chat template refuses the prompt {prompt[:40]!r} of the turns "
+                    f"{', '.join(turn['role'] for turn in turns)} ({reason}); change its turns, or give text another "
+                    "template"
+                )
+            ):
+                rendered = self.tokenizer.apply_chat_template(turns, tokenize=False)
             # The template has already written the special tokens.
             encoded = self.tokenizer(rendered, add_special_tokens=False, **options)
         else:
@@ -223,7 +271,7 @@ class RewardModel(UtilityOracle):
         """Logits of one batch, float64 [B]."""
         device = self.model.device
         filler = self._filler(batch)
-        if filler is None and len(batch) > 1:  # one by one there is nothing to fill
+        if len(batch) > 1 and (filler is None or not self._padded):  # one by one there is nothing to fill
             return np.concatenate([self._forward([row]) for row in batch])
         longest = max(len(row["input_ids"]) for row in batch)
 
@@ -254,15 +302,17 @@ class RewardModel(UtilityOracle):
         sequence, they would read before the end that a text really has.
         """
         config = self.model.config.get_text_config()
-        ends = config.eos_token_id if isinstance(config.eos_token_id, list | tuple) else [config.eos_token_id]
+        end = getattr(config, "eos_token_id", None)
+        ends = end if isinstance(end, list | tuple) else [end]
         taken = {token for row in batch for token in row["input_ids"]} | set(ends)
         usual = (config.pad_token_id, self.tokenizer.pad_token_id)
-        size = self.model.get_input_embeddings().num_embeddings
+        size = int(self.model.get_input_embeddings().weight.shape[0])
         wanted = [token for token in usual if isinstance(token, int) and 0 <= token < size]
         return next((token for token in (*wanted, *range(size)) if token not in taken), None)
 
 
 def _check_text(text: str, tokenizer: Any) -> str:
+    text = checks.text("text", text)
     if text == "pair":
         return text
     if text == "chat":
@@ -314,4 +364,6 @@ def _places_of(label: Label, config: Any) -> list[int]:
             known = ", ".join(names.get(place, str(place)) for place in range(count))
             raise UserError(f"label is {one!r}, expected one of {known}, or its index below {count}; correct it")
         places += named
+    if len(set(places)) < len(places):
+        raise UserError(f"label is {label!r}, which is one label twice; give two different ones")
     return places

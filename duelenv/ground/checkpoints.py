@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from typing import Any, Final
@@ -49,6 +49,36 @@ def check_complete(path: str, model: Any, info: Mapping[str, Any], *, expected: 
         )
     if unexpected:
         _log.warning("%s does not read %s of %r", kind, _some(unexpected), path)
+
+
+@contextmanager
+def refused_as(sentence: Callable[[str], str]) -> Iterator[None]:
+    """Turn what others' code raises for a file or a setting that it cannot use into a refusal.
+
+    Broken weights, a library that is not installed and an unknown word in a configuration raise exceptions of every
+    kind. What refuses in a sentence already, and a machine without room, pass as they are.
+
+    Args:
+        sentence: Makes the refusal, of the reason that was given.
+
+    Raises:
+        UserError: The sentence.
+    """
+    import torch
+
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UserError(sentence(_reason(error))) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, on one line."""
+    first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    said = (f"{first} {rest[0]}" if rest and first.endswith(":") else first)[:200].rstrip(".:")
+    return said if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: {said}"
 
 
 @contextmanager

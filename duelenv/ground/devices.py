@@ -15,8 +15,10 @@ def usable_device(device: str | torch.device) -> torch.device:
     """
     try:
         found = torch.device(device)
+        if found.type == "meta":
+            raise RuntimeError("holds no numbers")
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         raise UserError(f"device is {str(device)!r}, which is not there; choose one of {', '.join(there)}") from error
     return found

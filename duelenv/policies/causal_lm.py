@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedModel
 
 from duelenv.ground import checks
+from duelenv.ground.checkpoints import refused_as
 from duelenv.ground.context import context_of
 from duelenv.ground.devices import usable_device
 from duelenv.ground.errors import UserError
@@ -136,15 +137,14 @@ class CausalLMPolicy:
             UserError: nothing loadable at `path`, a checkpoint that lacks weights or is of another kind of model, or a
                 setting that is refused.
         """
-        try:
-            model = loading.load_model(path, dtype=dtype)
-            tokenizer = loading.load_tokenizer(path)
-        except (OSError, ValueError) as error:
-            reason = (str(error).strip() or "no reason given").splitlines()[0]
-            raise UserError(
+        with refused_as(
+            lambda reason: (
                 f"no causal language model with a tokenizer could be loaded from {str(path)!r}; expected a folder "
                 f"written by save_pretrained or a hub name ({reason})"
-            ) from error
+            )
+        ):
+            model = loading.load_model(path, dtype=dtype)
+            tokenizer = loading.load_tokenizer(path)
         if lora is not None:
             model = loading.add_lora(model, lora)
         return cls(

@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 
+from duelenv.ground import checks
 from duelenv.ground.context import Context
 from duelenv.ground.dialogue import prompt_of, to_messages
 from duelenv.ground.errors import UserError
 
 #: Prompts whose token ids are kept.
 _REMEMBERED = 4_096
+
+#: Words of a tokenizer that are tried to find out what it adds to a text.
+_TRIED = 256
 
 
 @dataclass(frozen=True)
@@ -77,32 +80,32 @@ class Codec:
         chat_template: bool,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if chat_template and not getattr(tokenizer, "chat_template", None):
+        if checks.flag("chat_template", chat_template) and not getattr(tokenizer, "chat_template", None):
             raise UserError(
                 "chat_template=True needs a tokenizer with a chat template and this one has none; set "
                 "tokenizer.chat_template or pass chat_template=False"
             )
-        if chat_template_kwargs and not chat_template:
+        self.chat_template_kwargs = checks.mapping("chat_template_kwargs", chat_template_kwargs)
+        if self.chat_template_kwargs and not chat_template:
             raise UserError(
-                f"chat_template_kwargs is {dict(chat_template_kwargs)!r} without a chat template; set "
+                f"chat_template_kwargs is {self.chat_template_kwargs!r} without a chat template; set "
                 "chat_template=True, or leave it out"
             )
         self.tokenizer = tokenizer
         self._remembered: dict[str, list[int]] = {}
         self.chat_template = chat_template
-        self.chat_template_kwargs = dict(chat_template_kwargs or {})
         settings = getattr(model, "generation_config", None)
         found: list[int] = []
         for ids in (getattr(tokenizer, "eos_token_id", None), getattr(settings, "eos_token_id", None)):
             found += [] if ids is None else [int(ids)] if isinstance(ids, int) else [int(i) for i in ids]
-        self.end_ids = tuple(dict.fromkeys(found))
-        pad = getattr(tokenizer, "pad_token_id", None)
         rows = int(model.get_input_embeddings().weight.shape[0])
+        self.end_ids = tuple(token for token in dict.fromkeys(found) if 0 <= token < rows)  # others are never drawn
+        pad = getattr(tokenizer, "pad_token_id", None)
         # A padding token that was added behind the embeddings cannot be read; it is masked, so that any other serves.
         usable = [int(token) for token in (pad, *self.end_ids) if token is not None and int(token) < rows]
         self.pad_id = (usable or [0])[0]
         self._rows = rows
-        self._appended = _appended_tokens(tokenizer)
+        self._before, self._appended = (0, 0) if chat_template else _added_tokens(tokenizer)
         self.context_length = context.length
         self._reason = context.reason
 
@@ -139,7 +142,9 @@ class Codec:
         if not texts:
             raise UserError("there are no prompts; give at least one")
         known = self._ids_of(texts)
-        silent = next((index for index, text in enumerate(texts) if text.strip() and not known[text]), None)
+        silent = next(
+            (index for index, text in enumerate(texts) if text.strip() and len(known[text]) <= self._before), None
+        )
         if silent is not None:
             raise UserError(
                 f"the tokenizer ({type(self.tokenizer).__name__}) makes no tokens of prompt {silent}, "
@@ -147,14 +152,14 @@ class Codec:
             )
         encoded = [known[text] or [self._first_token(index)] for index, text in enumerate(texts)]
         for index, ids in enumerate(encoded):
-            if max(ids) >= self._rows:
-                token = self.tokenizer.convert_ids_to_tokens([max(ids)])[0]
-                raise UserError(
-                    f"prompt {index} holds the token {token!r} ({max(ids)}), for which the model's {self._rows} "
-                    "embeddings have no row; call model.resize_token_embeddings(len(tokenizer)), or leave it out"
-                )
+            self._check_rows(f"prompt {index}", ids)
         if self.context_length is not None:
             limit = self.context_length - new_tokens
+            if limit < 1:
+                raise UserError(
+                    f"{new_tokens} new tokens leave no room for a prompt ({self._reason}, {self.context_length}); "
+                    "lower max_new_tokens"
+                )
             for index, ids in enumerate(encoded):
                 if len(ids) > limit:
                     raise UserError(
@@ -162,6 +167,14 @@ class Codec:
                         f"{self.context_length}, less {new_tokens} new tokens): shorten it or lower max_new_tokens"
                     )
         return encoded
+
+    def _check_rows(self, name: str, ids: list[int]) -> None:
+        if ids and max(ids) >= self._rows:
+            token = self.tokenizer.convert_ids_to_tokens([max(ids)])[0]
+            raise UserError(
+                f"{name} holds the token {token!r} ({max(ids)}), for which the model's {self._rows} embeddings have no "
+                "row; call model.resize_token_embeddings(len(tokenizer)), or leave it out"
+            )
 
     def _ids_of(self, texts: list[str]) -> dict[str, list[int]]:
         """Token ids by prompt; a round meets its prompts many times, and training the same ones again and again."""
@@ -173,9 +186,9 @@ class Codec:
             shown = [self._in_template(text) for text in new] if self.chat_template else new
             try:
                 encoded = self.tokenizer(shown, add_special_tokens=not self.chat_template)["input_ids"]
-            except (TypeError, UnicodeEncodeError):
-                raise _half_a_pair(new) from None
-            if self._appended and not self.chat_template:
+            except Exception as error:  # a tokenizer may raise what it likes
+                raise _unreadable(new, error) from None
+            if self._appended:
                 encoded = [ids[: len(ids) - self._appended] for ids in encoded]
             self._remembered.update(zip(new, encoded, strict=True))
         return self._remembered
@@ -189,7 +202,7 @@ class Codec:
                     messages, add_generation_prompt=True, tokenize=False, **self.chat_template_kwargs
                 )
             )
-        except (TemplateError, TypeError, ValueError) as error:  # a template may raise what it likes
+        except Exception as error:  # a template may raise what it likes
             roles = ", ".join(message["role"] for message in messages)
             raise UserError(
                 f"the chat template refuses the prompt {text[:40]!r} of the turns {roles} "
@@ -223,9 +236,10 @@ class Codec:
         mask = np.zeros((len(responses), length), dtype=np.int8)
         try:
             encoded = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"] if len(responses) else []
-        except (TypeError, UnicodeEncodeError):
-            raise _half_a_pair(responses) from None
+        except Exception as error:  # a tokenizer may raise what it likes
+            raise _unreadable(responses, error) from None
         for index, ids in enumerate(encoded):
+            self._check_rows(f"response {responses[index][:40]!r}", ids)
             if len(ids) > length:
                 raise UserError(
                     f"response {responses[index][:40]!r} has {len(ids)} tokens, expected at most {length}; leave it "
@@ -251,20 +265,33 @@ class Codec:
         return out.reshape(tokens.shape[:-1])
 
 
-def _appended_tokens(tokenizer: Any) -> int:
-    """How many tokens a tokenizer puts behind a text: its end, behind which nothing is to follow."""
-    text = "a"
-    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
-    whole = tokenizer(text)["input_ids"]
-    for start in range(len(whole) - len(plain) + 1):
-        if whole[start : start + len(plain)] == plain:
-            return len(whole) - len(plain) - start
-    return 0
+def _added_tokens(tokenizer: Any) -> tuple[int, int]:
+    """How many tokens a tokenizer puts before a text, and how many behind it: its end, which nothing is to follow.
+
+    Asked of a text whose own tokens can be told from those; not every tokenizer knows the first that comes to mind.
+    """
+    known = [str(token) for token in tokenizer.convert_ids_to_tokens(range(min(len(tokenizer), _TRIED)))]
+    for text in ("a", *known):
+        try:
+            plain = tokenizer(text, add_special_tokens=False)["input_ids"]
+            whole = tokenizer(text)["input_ids"]
+        except Exception:  # one that has no word for what it does not know raises what it likes
+            continue
+        places = [start for start in range(len(whole) - len(plain) + 1) if whole[start : start + len(plain)] == plain]
+        if plain and len(places) == 1:
+            return places[0], len(whole) - len(plain) - places[0]
+    return 0, 0
 
 
-def _half_a_pair(texts: Sequence[str]) -> UserError:
+def _unreadable(texts: Sequence[str], error: Exception) -> UserError:
     """What is wrong with texts that a tokenizer cannot read."""
-    broken = next((text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)), texts[0])
+    broken = next((text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)), None)
+    if broken is None:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        return UserError(
+            f"the tokenizer cannot read one of the texts {texts[0][:40]!r} and following ({reason}); leave it out, or "
+            "give the tokenizer that the model was trained with"
+        )
     return UserError(
         f"the text {broken[:40]!r} holds half of a surrogate pair, which is no text; correct how it was read, or "
         "leave it out"

@@ -103,6 +103,9 @@ def draw_responses(
         pad_id: what follows the end.
         hidden: whether to keep the mean of the last hidden layer, of one model whose head runs apart. The last token of
             a response is then read as well.
+
+    Raises:
+        UserError: logits that are not numbers.
     """
     num_prompts, num_responses, length = uniforms.shape
     rows = num_prompts * num_responses
@@ -125,6 +128,12 @@ def draw_responses(
     numbers = uniforms[:, :, 0]  # the first draw: B distributions, K draws from each
     look_every = 1 if device.type == "cpu" else _LOOK_EVERY
     for step in range(length):
+        look = step % look_every == 0
+        if look and logits.isnan().any():
+            raise UserError(
+                "the model gives logits that are not numbers, so that no token can be drawn; check its weights, lower "
+                "the learning rate, or load it with dtype='float32'"
+            )
         drawn = draw(logits, numbers, temperature)
         values = token_log_prob(logits, drawn).reshape(-1)
         drawn = torch.where(alive, drawn.reshape(-1), pad_id)
@@ -137,7 +146,7 @@ def draw_responses(
         if last and not hidden:
             break
         running = alive if read is None else read
-        if step % look_every == 0:
+        if look:
             left = int(running.sum())
             if left == 0:
                 break

@@ -14,16 +14,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
-from duelenv.ground.checkpoints import quiet_transformers
+from duelenv.ground.checkpoints import quiet_transformers, refused_as
 from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Codec
 from duelenv.policies.passes import base_model as without_adapter
 
 CARD: Final = "README.md"
 _ADAPTER: Final = "adapter_config.json"
+_WEIGHTS: Final = "adapter_model.safetensors"
+_MAGNITUDE: Final = "lora_magnitude_vector"
 
 
 def write_model(model: Any, codec: Codec, folder: Path, *, max_new_tokens: int, merge: bool = False) -> None:
@@ -37,7 +41,7 @@ def write_model(model: Any, codec: Codec, folder: Path, *, max_new_tokens: int, 
         merge: Write the base model with the adapter merged into it, a whole model.
 
     Raises:
-        UserError: There is no adapter to merge.
+        UserError: There is no adapter to merge, or of a kind that cannot be.
     """
     folder.mkdir(parents=True, exist_ok=True)
     adapted = hasattr(model, "peft_config")
@@ -45,20 +49,28 @@ def write_model(model: Any, codec: Codec, folder: Path, *, max_new_tokens: int, 
         raise UserError("there is no adapter to merge, the model is whole already; leave merge out")
     if adapted and merge:
         # On a copy: unloading the adapters takes them out of the model.
-        model = copy.deepcopy(model).merge_and_unload(safe_merge=True, adapter_names=[_adapter_of(model)])
+        with refused_as(lambda reason: f"the adapter cannot be merged into its base model ({reason}); leave merge out"):
+            model = _merged(copy.deepcopy(model), [_adapter_of(model)])
         adapted = False
     generation = _generation_config(without_adapter(model), codec, max_new_tokens)
     if adapted:
         _write_adapter(model, folder)
     else:
-        own, model.generation_config = model.generation_config, generation  # transformers saves no invalid one
-        try:
-            with quiet_transformers():
-                model.save_pretrained(folder)
-        finally:
-            model.generation_config = own
+        for name in (_ADAPTER, _WEIGHTS):  # of an earlier export; transformers would put it around the whole model
+            (folder / name).unlink(missing_ok=True)
+        save_whole(model, folder, generation)
     generation.save_pretrained(folder)
     codec.tokenizer.save_pretrained(folder)
+
+
+def save_whole(model: Any, folder: Path, generation: GenerationConfig | None = None) -> None:
+    """Write a whole model, with another generation config than its own, which need not be one that may be saved."""
+    own, model.generation_config = getattr(model, "generation_config", None), generation or GenerationConfig()
+    try:
+        with quiet_transformers():
+            model.save_pretrained(folder)
+    finally:
+        model.generation_config = own
 
 
 def merge_adapter(folder: Path, into: Path) -> None:
@@ -77,17 +89,18 @@ def merge_adapter(folder: Path, into: Path) -> None:
         from peft import AutoPeftModelForCausalLM
     except ImportError as error:
         raise UserError("merging an adapter needs peft: pip install 'duelenv[peft]'") from error
-    try:
+    base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    with refused_as(
+        lambda reason: (
+            f"the base model {base!r} of the adapter in {str(folder)!r} cannot be loaded ({reason}); put it there, or "
+            f"correct the name in {_ADAPTER}"
+        )
+    ):
         with quiet_transformers():
             model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
-        raise UserError(
-            f"the base model {base!r} of the adapter in {str(folder)!r} cannot be loaded "
-            f"({(str(error).splitlines() or ['no reason given'])[0]}); put it there, or correct the name in {_ADAPTER}"
-        ) from error
+    with refused_as(lambda reason: f"the adapter in {str(folder)!r} cannot be merged ({reason}); leave out --merge"):
+        merged = _merged(model, None)
     into.mkdir(parents=True, exist_ok=True)
-    merged = model.merge_and_unload(safe_merge=True)
     generation = GenerationConfig.from_pretrained(folder)
     merged.generation_config = generation
     with quiet_transformers():
@@ -158,6 +171,20 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
+def _merged(model: Any, adapters: list[str] | None) -> Any:
+    """Merge the adapters into a PEFT model's base and return that; the model is used up."""
+    base = model.get_base_model()
+    head = base.get_output_embeddings()
+    ends = [head, base.get_input_embeddings()]
+    if base.config.get_text_config().tie_word_embeddings and any(hasattr(end, "base_layer") for end in ends):
+        # What is added to one end of a tied model would be added to the other.
+        layer = getattr(head, "base_layer", head)
+        layer.weight = torch.nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+        base.config.get_text_config().tie_word_embeddings = base.config.tie_word_embeddings = False
+        base.all_tied_weights_keys = {}
+    return model.merge_and_unload(safe_merge=True, adapter_names=adapters)
+
+
 def _adapter_of(model: Any) -> str:
     return str(model.active_adapter)
 
@@ -170,6 +197,11 @@ def _write_adapter(model: Any, folder: Path) -> None:
         for path in (folder / name).iterdir():
             path.replace(folder / path.name)
         (folder / name).rmdir()
+    # Transformers looks for the magnitudes of DoRA under a longer name than PEFT writes; PEFT reads both.
+    weights = load_file(folder / _WEIGHTS)
+    named = {f"{key}.weight" if key.endswith(_MAGNITUDE) else key: tensor for key, tensor in weights.items()}
+    if named.keys() != weights.keys():
+        save_file(named, folder / _WEIGHTS, metadata={"format": "pt"})
     config = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
     base = config.get("base_model_name_or_path")
     if base and Path(base).is_dir():  # a path from where this process stands means nothing elsewhere
@@ -183,13 +215,23 @@ def _generation_config(model: Any, codec: Codec, max_new_tokens: int) -> Generat
     config = GenerationConfig() if own is None else copy.deepcopy(own)
     if codec.end_ids:
         config.eos_token_id = codec.end_ids[0] if len(codec.end_ids) == 1 else list(codec.end_ids)
-    if config.pad_token_id is None:
-        config.pad_token_id = codec.pad_id
     if config.max_new_tokens is None and config.max_length in (None, 20):  # 20 is what transformers means by nothing
         config.max_new_tokens = max_new_tokens
+    if config.pad_token_id is None or config.pad_token_id < 0:
+        config.pad_token_id = codec.pad_id
+    if not _valid(config):
+        # Most often a temperature that came without do_sample, which models are published with and nobody may save.
+        config.do_sample = True
+    if not _valid(config):
+        kept = {name: getattr(config, name) for name in ("eos_token_id", "pad_token_id", "max_new_tokens")}
+        config = GenerationConfig(**kept)
+    return config
+
+
+def _valid(config: GenerationConfig) -> bool:
+    """Whether transformers would save it."""
     try:
         config.validate(strict=True)
     except ValueError:
-        # Most often a temperature that came without do_sample, which models are published with and nobody may save.
-        config.do_sample = True
-    return config
+        return False
+    return True

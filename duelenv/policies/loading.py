@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +11,8 @@ from typing import Any, Final
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from duelenv.ground.checkpoints import check_complete, quiet_transformers
-from duelenv.ground.checks import choices, integer
+from duelenv.ground.checkpoints import check_complete, quiet_transformers, refused_as
+from duelenv.ground.checks import choices, integer, mapping
 from duelenv.ground.errors import UserError
 
 _ADAPTER: Final = "adapter_config.json"
@@ -21,7 +22,7 @@ def load_model(path: str | Path, *, dtype: str | torch.dtype = "auto") -> Any:
     """A model as its checkpoint has it; a folder with an adapter gives its base model with the adapter, trainable.
 
     Raises:
-        OSError: Nothing loadable.
+        Exception: Nothing loadable; transformers raises what it likes.
         UserError: Weights that the checkpoint does not have, or a checkpoint of another kind of model.
     """
     _check_dtype(dtype)
@@ -67,25 +68,30 @@ def add_lora(model: Any, settings: Mapping[str, Any]) -> Any:
         raise UserError("lora needs peft: pip install 'duelenv[peft]'") from error
     if hasattr(model, "peft_config"):
         raise UserError("lora is given for a model that has an adapter already; leave lora out to train that one")
+    settings = mapping("lora", settings)
     known = ["seed", *peft.LoraConfig.__dataclass_fields__]
     given = {"task_type": "CAUSAL_LM", **settings}
     seed = integer("lora.seed", given.pop("seed", 0), low=0)
     for name in settings:
         if name not in known:
             raise UserError(f"Unknown setting {name!r} of lora: {choices(name, known)}")
-    try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return peft.get_peft_model(model, peft.LoraConfig(**given))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"lora is {dict(settings)!r}, which peft refuses ({_first_line(error)}); correct it") from error
+    with (
+        refused_as(lambda reason: f"lora is {settings!r}, which peft refuses ({reason}); correct it"),
+        quiet_transformers(),
+        torch.random.fork_rng(devices=[]),
+    ):
+        torch.manual_seed(seed)
+        return peft.get_peft_model(model, peft.LoraConfig(**given))
 
 
 def check_adapter(model: Any) -> None:
-    """Refuse adapters that put tokens before a prompt: a cached step would count them once more.
+    """Refuse adapters that cannot play their roles.
+
+    Tokens before a prompt would be counted once more by a cached step. What trains beside one adapter would move the
+    start, which is the model with that one switched off, or as it was.
 
     Raises:
-        UserError: Names the adapter and its kind.
+        UserError: Names the adapter, or the weights.
     """
     if not hasattr(model, "peft_config"):
         return
@@ -100,6 +106,29 @@ def check_adapter(model: Any) -> None:
                 f"the adapter {name!r} is of the kind {config.peft_type.value}, which puts tokens of its own before "
                 "each prompt; expected one that changes weights, such as LoRA"
             )
+        if getattr(config, "bias", "none") != "none":
+            raise UserError(
+                f"the adapter {name!r} has bias={config.bias!r}, which trains biases of the base model, and the start "
+                "is that model as it was; set bias='none'"
+            )
+        if str(getattr(config, "init_lora_weights", "")).startswith("pissa_niter"):
+            raise UserError(
+                f"the adapter {name!r} has init_lora_weights={config.init_lora_weights!r}, which changes the base "
+                "model at random, so that no saved adapter would fit it again; set init_lora_weights='pissa'"
+            )
+    if len(model.active_adapters) != 1:
+        raise UserError(
+            f"the adapters {', '.join(model.active_adapters) or 'none'} are active at once, expected one; choose it by "
+            "model.set_adapter, or make one of them by model.add_weighted_adapter"
+        )
+    prefix = getattr(model.base_model, "prefix", None) or "."
+    own = [name for name, weights in model.named_parameters() if weights.requires_grad]
+    other = [name for name in own if prefix not in name and model.active_adapters[0] not in name.split(".")]
+    if other:
+        raise UserError(
+            f"{other[0]} of the base model is trained beside the adapter, and the start is that model as it was; "
+            "freeze it, or name its module in modules_to_save of the adapter"
+        )
 
 
 def _with_adapter(folder: Path, dtype: str | torch.dtype) -> Any:
@@ -108,14 +137,25 @@ def _with_adapter(folder: Path, dtype: str | torch.dtype) -> Any:
     except ImportError as error:
         raise UserError(f"{str(folder)!r} holds an adapter, which needs peft: pip install 'duelenv[peft]'") from error
     base = _base_of(folder)
-    try:
-        model = load_model(base, dtype=dtype)
-    except OSError as error:
+    if (Path(base) / _ADAPTER).is_file():
         raise UserError(
-            f"the base model {base!r} of the adapter in {str(folder)!r} could not be loaded ({_first_line(error)}); "
+            f"the base model {base!r} of the adapter in {str(folder)!r} is itself a folder with an adapter, expected a "
+            f"whole model; merge that one first, and write the merged folder into {_ADAPTER}"
+        )
+    with refused_as(
+        lambda reason: (
+            f"the base model {base!r} of the adapter in {str(folder)!r} could not be loaded ({reason}); "
             f"put it there, or correct base_model_name_or_path in {_ADAPTER}"
-        ) from error
-    with quiet_transformers():
+        )
+    ):
+        model = load_model(base, dtype=dtype)
+    with (
+        refused_as(lambda reason: f"the adapter in {str(folder)!r} could not be loaded on {base!r} ({reason})"),
+        quiet_transformers(),
+        warnings.catch_warnings(),
+    ):
+        # PEFT leaves what is missing as a new adapter begins, and goes on.
+        warnings.filterwarnings("error", message=".*Found missing adapter keys")
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     check_adapter(adapted)
     return adapted
@@ -131,7 +171,3 @@ def _base_of(folder: Path) -> str:
 def _check_dtype(dtype: str | torch.dtype) -> None:
     if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise UserError(f"dtype is {dtype!r}, expected 'auto', or one of torch such as 'float32' or 'bfloat16'")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

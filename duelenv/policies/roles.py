@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from duelenv.ground.errors import UserError
+from duelenv.policies.export import save_whole
 from duelenv.policies.loading import load_model
 
 Role = Literal["policy", "reference", "start"]
@@ -144,9 +146,9 @@ class FrozenCopies:
             self._reference.load_state_dict(weights["reference"])
 
     def save(self, folder: Path) -> None:
-        self._start.save_pretrained(folder / "start")
+        save_whole(self._start, folder / "start")
         if self._reference is not None:
-            self._reference.save_pretrained(folder / "reference")
+            save_whole(self._reference, folder / "reference")
 
     @staticmethod
     def read(folder: Path) -> PreTrainedModel:
@@ -167,13 +169,23 @@ class Adapters:
     def __init__(self, model: Any) -> None:
         self.model = model
         self._moved = False
+        if self.adapter in (_REFERENCE, _START):
+            raise UserError(
+                f"the adapter that is trained is called {self.adapter!r}, as the copies of a policy are that never "
+                "change; load it under another adapter_name"
+            )
         if self._says_something():
             self._write(_START, self._weights_of(self.adapter))
 
     def _says_something(self) -> bool:
         """Whether the model answers otherwise with its adapter off, on a few tokens."""
         embedding = self.model.get_input_embeddings().weight
-        ids = torch.arange(min(8, len(embedding)), device=embedding.device)[None]
+        config = self.model.peft_config[self.adapter]
+        trained = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
+        if isinstance(trained, dict):  # by the layer that holds them
+            trained = [token for tokens in trained.values() for token in tokens]
+        # An adapter of a few tokens says nothing of the others.
+        ids = torch.tensor([[*range(min(8, len(embedding))), *trained[:8]]], device=embedding.device)
         training = self.model.training
         self.model.eval()
         try:
@@ -252,6 +264,8 @@ class Adapters:
     def save(self, folder: Path) -> None:
         """Writes the adapters of a moved reference and of a start that has one; the policy's names the base model."""
         kept = [name for name, there in ((_REFERENCE, self._moved), (_START, self._started)) if there]
+        if not self._started and (folder / _START).is_dir():  # of another policy that was saved here
+            shutil.rmtree(folder / _START)
         if kept:
             self.model.save_pretrained(folder, selected_adapters=kept)
 
@@ -286,8 +300,12 @@ class Adapters:
         from peft import set_peft_model_state_dict
 
         if adapter not in self.model.peft_config:
+            config = copy.deepcopy(self.model.peft_config[self.adapter])
+            config.inference_mode = True  # kinds that keep a budget train one adapter only
+            if hasattr(config, "init_lora_weights"):
+                config.init_lora_weights = True  # others (pissa, olora) would change the base model once more
             with self._trainable_kept(), _own_randomness():
-                self.model.add_adapter(adapter, copy.deepcopy(self.model.peft_config[self.adapter]))
+                self.model.add_adapter(adapter, config)
             for name, parameter in self.model.named_parameters():
                 if f".{adapter}" in name:
                     parameter.requires_grad_(False)

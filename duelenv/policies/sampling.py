@@ -79,7 +79,8 @@ def _invert(cumulative: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tenso
     total = cumulative[:, -1:]
     # Kept below the total: rounding up to it would land on a token of probability 0 at the end of the vocabulary.
     mass = torch.minimum(shares * total, torch.nextafter(total, torch.zeros_like(total)))
-    index = torch.searchsorted(cumulative, mass.contiguous(), right=True)
+    # Where a sum is not a number no index is found; whoever draws looks for that now and then.
+    index = torch.searchsorted(cumulative, mass.contiguous(), right=True).clamp_max(cumulative.shape[-1] - 1)
     before = torch.where(index > 0, cumulative.gather(1, (index - 1).clamp_min(0)), 0.0)
     return index, mass - before
 

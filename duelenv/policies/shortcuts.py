@@ -97,7 +97,10 @@ class _Trial:
             coarse = True
         # Of what computes, the coarsest: adapters are float32 around a model that is not.
         self.rounding = max([_ROUNDING.get(kind, 0.1) for kind in kinds] + [0.1 if coarse else 0.0])
-        special = {getattr(config, f"{role}_token_id", None) for role in ("pad", "bos", "eos")}
+        special: set[Any] = set()
+        for role in ("pad", "bos", "eos"):
+            named = getattr(config, f"{role}_token_id", None)
+            special |= set(named) if isinstance(named, list | tuple) else {named}
         rows = weight.shape[0]
         words = [i for i in range(rows // 4, rows - rows // 8) if i not in special] or list(range(rows))
 

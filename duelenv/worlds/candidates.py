@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -168,7 +168,7 @@ def draw_candidates(
         numbers, versions = np.full(log_prob.shape, number, np.int8), np.full(log_prob.shape, version, np.int64)
         parts.append((samples.texts, samples.tokens, samples.mask, log_prob, numbers, versions))
     columns = [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
-    return Candidates(prompts, *columns, _joined(states, list(sources.values())))
+    return replace(Candidates(prompts, *columns), hidden=_joined(states, list(sources.values())))
 
 
 def _joined(states: Sequence[NDArray[np.float32] | None], counts: Sequence[int]) -> NDArray[np.float32] | None:

@@ -112,6 +112,59 @@ def test_an_end_that_a_prompt_itself_holds_stays():
     assert ids_of(policy_of(words(behind="<eos>")), "w5 <eos>") == [W5, 2]
 
 
+def letters(*, unk=None, **post):
+    """A tokenizer of capital letters, as of proteins, which knows no "a"."""
+    known = ["<pad>", "<bos>", "<eos>", *"ABCDEFGH"]
+    inner = Tokenizer(models.BPE({token: number for number, token in enumerate(known)}, [], unk_token=unk))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    single = " ".join(token for token in (post.get("before"), "$A", post.get("behind")) if token)
+    added = [(token, known.index(token)) for token in post.values()]
+    inner.post_processor = processors.TemplateProcessing(single=single, special_tokens=added)
+    special = {"eos_token": "<eos>", "pad_token": "<pad>", "bos_token": post.get("before", "<bos>")}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "expected"),
+    [
+        (letters(before="<bos>"), [1, 3, 4]),
+        (letters(before="<bos>", behind="<eos>"), [1, 3, 4]),
+        (letters(behind="<eos>"), [3, 4]),
+        (letters(unk="<eos>", before="<eos>"), [2, 3, 4]),  # one token for the beginning, the end and the unknown
+        (letters(unk="<eos>", before="<eos>", behind="<eos>"), [2, 3, 4]),
+    ],
+)
+def test_a_beginning_is_not_taken_for_an_end_where_a_probe_is_no_word(tokenizer, expected):
+    assert policy_of(tokenizer)._codec.check(["AB"], 4) == [expected]
+
+
+def test_a_beginning_alone_is_no_prompt_of_a_text():
+    with pytest.raises(UserError, match="makes no tokens of prompt 0, 'xyz'"):
+        policy_of(letters(before="<bos>")).check_prompts(["xyz"])
+
+
+def test_a_tokenizer_that_raises_for_what_it_does_not_know_is_one_sentence():
+    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS[:9])}))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    policy = policy_of(PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", pad_token="<pad>"))
+    assert policy._codec.check(["w5 w6"], 4) == [[W5, W6]]
+    with pytest.raises(UserError, match="the tokenizer cannot read one of the texts 'w5 zz'"):
+        policy.check_prompts(["w5 zz"])
+
+
+def test_ends_and_responses_without_an_embedding():
+    tokenizer = words(eos_token=None)
+    tokenizer.add_special_tokens({"eos_token": "<|end|>"})
+    policy = policy_of(tokenizer)
+    assert policy.end_ids == (2,)  # the model's own; the other is never drawn
+    tokens, mask = policy.tokens_of(np.array([["w5 w6"]], dtype=object))
+    assert tokens.tolist() == [[[W5, W6, 2, policy._codec.pad_id]]] and mask.sum() == 3
+    with pytest.raises(
+        UserError, match=r"response 'w5 <\|end\|>' holds the token '<\|end\|>' .* embeddings have no row"
+    ):
+        policy.tokens_of(np.array([["w5 <|end|>"]], dtype=object))
+
+
 # Dialogues -----------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +260,20 @@ def test_a_prompt_that_cannot_be_is_one_sentence(prompt, message):
     with pytest.raises(UserError, match=message) as caught:
         policy.check_prompts([prompt])
     assert "\n" not in str(caught.value)
+
+
+def test_a_template_may_fail_as_it_likes_and_is_no_setting():
+    policy = policy_of(with_template("{{ 1 / 0 }}"), chat_template=True)
+    with pytest.raises(UserError, match=r"the chat template refuses the prompt 'w5' .* .division by zero"):
+        policy.check_prompts(["w5"])
+    with pytest.raises(UserError, match=r"chat_template is '.*', expected true or false"):
+        policy_of(with_template(), chat_template="{{ messages }}")
+
+
+def test_new_tokens_that_fill_the_context_leave_no_room_for_a_prompt():
+    policy = CausalLMPolicy(model_of("llama"), words(), max_new_tokens=200)
+    with pytest.raises(UserError, match=r"200 new tokens leave no room for a prompt \(the model's context, 128\)"):
+        policy.check_prompts(["w5"])
 
 
 def test_a_response_of_somebody_else_that_is_no_text_is_refused():

@@ -102,6 +102,62 @@ def test_a_generation_config_that_nobody_may_save_does_not_lose_the_model(tmp_pa
     assert answers(tmp_path) == own_answers(policy)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 0.6},
+        {"temperature": -1.0},  # which no setting beside it makes valid
+        {"pad_token_id": -1},
+        {"num_return_sequences": 3},
+    ],
+)
+def test_a_policy_is_saved_whatever_its_generation_config(settings, tmp_path):
+    policy = trained()
+    for model in (policy.model, policy._roles._start):  # as it was published, before it was wrapped
+        for name, value in settings.items():
+            setattr(model.generation_config, name, value)
+    policy.move_reference()
+    policy.save(tmp_path)
+    assert GenerationConfig.from_pretrained(tmp_path).pad_token_id == policy.tokenizer.pad_token_id
+    assert own_answers(CausalLMPolicy.load(tmp_path)) == own_answers(policy)
+
+
+def logits(model, ids=(5, 6, 7, 8, 9)):
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.tensor([ids])).logits
+
+
+@pytest.mark.parametrize(
+    ("tied", "settings"),
+    [
+        (False, {"target_modules": ["q_proj"], "use_dora": True}),
+        (True, {"target_modules": ["q_proj", "lm_head"]}),
+        (True, {"target_modules": ["embed_tokens"]}),
+        (True, {"target_modules": ["embed_tokens", "lm_head"]}),
+    ],
+)
+def test_adapters_of_magnitudes_and_of_tied_ends_are_the_same_elsewhere(tied, settings, tmp_path):
+    peft = pytest.importorskip("peft")
+    from families import model_of
+
+    model_of("llama", tie_word_embeddings=tied).save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model = peft.get_peft_model(base, peft.LoraConfig(r=2, task_type="CAUSAL_LM", **settings))
+    policy = CausalLMPolicy(model, tiny_model("llama")[1], max_new_tokens=LENGTH)
+    nudge(policy, size=2.0)
+    expected = logits(policy.model)
+    policy.export(tmp_path / "merged", merge=True)
+    policy.export(tmp_path / "adapter")
+    merge_adapter(tmp_path / "adapter", tmp_path / "later")
+    policy.export(tmp_path / "over")
+    policy.export(tmp_path / "over", merge=True)  # a whole model where an adapter was
+    for folder in ("adapter", "merged", "later", "over"):
+        found = logits(AutoModelForCausalLM.from_pretrained(tmp_path / folder))
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(logits(policy.model), expected)
+    assert CausalLMPolicy.from_pretrained(tmp_path / "adapter").parameters()
+
+
 @pytest.mark.parametrize("name", ["default", "aligned"])
 @pytest.mark.parametrize("moved", [False, True])
 def test_an_adapter_loads_from_any_folder(name, moved, tmp_path, monkeypatch):

@@ -83,6 +83,21 @@ def test_a_new_adapter_needs_no_copy_of_itself():
     assert list(policy.model.peft_config) == ["default"]
 
 
+def test_an_adapter_with_the_name_of_a_frozen_copy_is_refused():
+    model = peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA), adapter_name="duelenv_start")
+    with pytest.raises(UserError, match=r"called 'duelenv_start', .* load it under another adapter_name"):
+        CausalLMPolicy(model, tokenizer())
+
+
+def test_a_policy_saved_over_another_has_its_own_start(tmp_path):
+    CausalLMPolicy(trained_before(), tokenizer(), max_new_tokens=LENGTH).save(tmp_path)
+    policy = CausalLMPolicy(peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA)), tokenizer())
+    policy.save(tmp_path)
+    given = responses(CausalLMPolicy(model_of("llama"), tokenizer(), max_new_tokens=LENGTH))
+    loaded = CausalLMPolicy.load(tmp_path, base_model=model_of("llama"))
+    np.testing.assert_allclose(loaded.score(*given, source="start"), policy.score(*given, source="start"), atol=1e-5)
+
+
 def test_a_folder_with_an_adapter_alone_goes_on_with_it(folder, tmp_path):
     base = AutoModelForCausalLM.from_pretrained(folder)
     trained_before(base).save_pretrained(tmp_path / "adapter")
@@ -115,7 +130,12 @@ def test_lora_is_a_setting(folder):
     policy = CausalLMPolicy.from_pretrained(folder, max_new_tokens=LENGTH, lora={"r": 3})
     assert policy.model.peft_config["default"].r == 3
     assert all("lora" in name for name, weights in policy.model.named_parameters() if weights.requires_grad)
-    for wrong, message in (({"rank": 3}, "Unknown setting 'rank' of lora"), ({"r": -1}, "which peft refuses")):
+    for wrong, message in (
+        ({"rank": 3}, "Unknown setting 'rank' of lora"),
+        ({"r": -1}, "which peft refuses"),
+        ({"trainable_token_indices": [500]}, "which peft refuses"),
+        (True, "lora is True, expected a mapping of settings"),
+    ):
         with pytest.raises(UserError, match=message):
             CausalLMPolicy.from_pretrained(folder, lora=wrong)
 
@@ -126,6 +146,98 @@ def test_adapters_that_put_tokens_before_a_prompt_are_refused(kind):
     model = peft.get_peft_model(model_of("llama"), config)
     with pytest.raises(UserError, match="puts tokens of its own before each prompt; expected one that changes weights"):
         CausalLMPolicy(model, tokenizer())
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_an_adapter_that_begins_by_changing_its_base_changes_it_once(init, tmp_path):
+    model = peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA, init_lora_weights=init))
+    ids = torch.arange(3, 9)[None]
+    with torch.no_grad():
+        as_given = model.eval()(input_ids=ids).logits
+        policy = CausalLMPolicy(model, tokenizer(), max_new_tokens=LENGTH)
+        torch.testing.assert_close(policy.model(input_ids=ids).logits, as_given, atol=1e-4, rtol=1e-4)
+    nudge(policy)
+    policy.move_reference()
+    given = responses(policy)
+    policy.save(tmp_path)
+    loaded = CausalLMPolicy.load(tmp_path, base_model=model_of("llama"))
+    for source in ("policy", "reference", "start"):
+        np.testing.assert_allclose(loaded.score(*given, source=source), policy.score(*given, source=source), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["tokens alone", "beside LoRA"])
+def test_an_adapter_of_a_few_tokens_that_was_trained_before_is_a_part_of_the_start(kind):
+    tokens = {"token_indices": [50, 51]} if kind == "tokens alone" else {"trainable_token_indices": [50, 51]}
+    config = (
+        peft.TrainableTokensConfig(**tokens, task_type="CAUSAL_LM")
+        if kind == "tokens alone"
+        else peft.LoraConfig(**LORA, **tokens)
+    )
+    model = peft.get_peft_model(model_of("llama"), config)
+    for name, weights in model.named_parameters():
+        if "trainable_tokens_delta" in name:
+            weights.data += 1.0
+    policy = CausalLMPolicy(model, tokenizer(), max_new_tokens=LENGTH)
+    drawn = policy.sample(["w50 w51"], 2, uniforms=np.random.default_rng(0).random((1, 2, LENGTH)))
+    given = ["w50 w51"], drawn.tokens, drawn.mask
+    np.testing.assert_allclose(policy.score(*given, source="start"), policy.score(*given), atol=1e-4)
+
+
+def test_an_adapter_with_a_budget_of_ranks_keeps_its_start():
+    config = peft.AdaLoraConfig(target_modules=LORA["target_modules"], total_step=9, task_type="CAUSAL_LM")
+    policy = CausalLMPolicy(peft.get_peft_model(model_of("llama"), config), tokenizer(), max_new_tokens=LENGTH)
+    given = responses(policy)
+    start = policy.score(*given)
+    nudge(policy)
+    policy.move_reference()
+    np.testing.assert_allclose(policy.score(*given, source="start"), start, atol=1e-4)
+    np.testing.assert_allclose(policy.score(*given, source="reference"), policy.score(*given), atol=1e-4)
+
+
+def both_active(model):
+    model.add_adapter("other", peft.LoraConfig(**LORA | {"target_modules": ["k_proj"]}))
+    model.base_model.set_adapter(["default", "other"])
+
+
+def unfrozen(model):
+    model.get_base_model().model.norm.weight.requires_grad_(True)
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (both_active, {}, "the adapters default, other are active at once, expected one"),
+        (unfrozen, {}, "norm.weight of the base model is trained beside the adapter"),
+        (None, {"bias": "lora_only"}, "which trains biases of the base model, and the start is that model as it was"),
+        (None, {"init_lora_weights": "pissa_niter_4"}, "which changes the base model at random"),
+    ],
+)
+def test_what_would_move_the_start_is_refused(change, settings, message):
+    model = peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA, **settings))
+    if change is not None:
+        change(model)
+    with pytest.raises(UserError, match=message):
+        CausalLMPolicy(model, tokenizer())
+
+
+def test_adapters_that_do_not_fit_are_one_sentence(folder, tmp_path):
+    place = tmp_path / "adapter"
+    trained_before(AutoModelForCausalLM.from_pretrained(folder)).save_pretrained(place)
+    weights, record = place / "adapter_model.safetensors", place / "adapter_config.json"
+    known, config = load_file(weights), json.loads(record.read_text())
+    save_file({f"module.{name}": tensor for name, tensor in known.items()}, weights)
+    with pytest.raises(UserError, match=r"could not be loaded on .*Found missing adapter keys"):
+        CausalLMPolicy.from_pretrained(place)
+    save_file(known, weights)
+    for change, message in (
+        ({"r": 8}, "could not be loaded on .* size mismatch"),
+        ({"peft_type": "OF_LATER"}, "could not be loaded on"),
+        ({"base_model_name_or_path": str(place)}, "is itself a folder with an adapter"),
+    ):
+        record.write_text(json.dumps(config | change))
+        with pytest.raises(UserError, match=message) as caught:
+            CausalLMPolicy.from_pretrained(place)
+        assert "\n" not in str(caught.value)
 
 
 # Checkpoints ---------------------------------------------------------------------------------------------------------
@@ -182,6 +294,8 @@ def test_a_shape_that_differs_is_told(folder):
         ({"dtype": "bf17"}, "dtype is 'bf17', expected 'auto', or one of torch"),
         ({"device": "cuda:7"}, "device is 'cuda:7', which is not there; choose one of cpu"),
         ({"device": "gpu"}, "device is 'gpu', which is not there"),
+        ({"device": {"": 0}}, "device is .* which is not there"),
+        ({"chat_template_kwargs": [1]}, r"chat_template_kwargs is \[1\], expected a mapping of settings"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(folder, settings, message):
@@ -194,3 +308,40 @@ def test_nothing_to_load_is_one_sentence(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(UserError, match="no causal language model with a tokenizer could be loaded from"):
             CausalLMPolicy.from_pretrained(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        {"attn_implementation": "flash_attention_2"},
+        {"hidden_act": "no such"},
+        {"num_attention_heads": 5},
+        None,
+    ],
+)
+def test_what_cannot_be_loaded_is_one_sentence_whoever_says_so(folder, changes):
+    if changes is None:  # what is left of a file that git-lfs did not fetch
+        (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(UserError, match="no causal language model with a tokenizer could be loaded from") as caught:
+        CausalLMPolicy.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_ends_in_a_configuration(folder):
+    """As Llama 3 is published."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": [2, 7]}))
+    (folder / "generation_config.json").unlink()
+    assert CausalLMPolicy.from_pretrained(folder).end_ids == (2, 7)
+
+
+def test_logits_that_are_no_numbers_are_one_sentence():
+    model = model_of("llama")
+    policy = CausalLMPolicy(model, tokenizer(), max_new_tokens=LENGTH)
+    model.model.embed_tokens.weight.data[60] = float("nan")
+    with pytest.raises(UserError, match="gives logits that are not numbers, so that no token can be drawn"):
+        policy.sample(["w5", "w60"], 2, uniforms=np.random.default_rng(0).random((2, 2, LENGTH)))

@@ -88,3 +88,10 @@ def test_a_real_model_is_loaded_aligned_watched_saved_and_loaded_by_transformers
     moved = [(a != b).any() for a, b in zip(before.parameters(), after.parameters(), strict=True)]
     assert any(moved)
     assert "| agent | thompson |" in (tmp_path / "aligned" / "README.md").read_text()
+
+
+def test_what_the_real_model_refuses_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "prompts.txt").write_text("tell me\n")
+    monkeypatch.setattr("sys.argv", ["real_model.py", str(tmp_path), str(tmp_path / "prompts.txt"), "out"])
+    with pytest.raises(SystemExit, match=r"real_model\.py: no causal language model with a tokenizer could be loaded"):
+        runpy.run_path(str(EXAMPLES / "real_model.py"), run_name="__main__")

@@ -373,3 +373,77 @@ def test_a_dialogue_is_its_turns_in_the_chat_template():
         ["Human: tell\n\nAssistant: a\n\nHuman: is\n\nAssistant:"], ["kind"]
     )
     assert shown[0].split() == "<user> tell <eos> <assistant> a <eos> <user> is <eos> <assistant> kind <eos>".split()
+
+
+DIALOGUE = [
+    {"role": "system", "content": "a"},
+    {"role": "user", "content": "tell"},
+    {"role": "assistant", "content": "is"},
+    {"role": "user", "content": "house"},
+]
+
+
+@pytest.mark.parametrize("text", ["chat", "{prompt} {response}"])
+def test_messages_are_their_dialogue_and_what_is_no_text_is_refused(text):
+    oracle = RewardModel(make_model(), make_tokenizer(), text=text)
+    written = "System: a\n\nHuman: tell\n\nAssistant: is\n\nHuman: house\n\nAssistant:"
+    assert_array_equal(oracle.utility([DIALOGUE], ["kind"]), oracle.utility([written], ["kind"]))
+    for prompt, response, message in (
+        ([*DIALOGUE, {"role": "tool", "content": "42"}], "kind", "a turn of 'tool'"),
+        (7, "kind", "prompt 0 is 7, expected a string or a list of messages"),
+        ("tell", DIALOGUE, "expected a string; correct it"),
+    ):
+        with pytest.raises(UserError, match=message):
+            oracle.utility([prompt], [response])
+
+
+@pytest.mark.parametrize("kind", ["XLNet", "ConvBert", "FNet"])
+def test_a_model_that_counts_padding_in_scores_one_by_one(kind):
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        d_inner=64,
+        embedding_size=32,
+        num_labels=1,
+        d_head=8,
+    )
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    oracle = RewardModel(model, make_tokenizer())
+    alone = [oracle.utility([prompt], [text])[0] for prompt, text in zip(PROMPTS, RESPONSES, strict=True)]
+    assert_allclose(oracle.utility(PROMPTS, RESPONSES), alone, atol=1e-5)
+
+
+def test_a_utility_that_is_no_number_does_not_pass_for_declining():
+    model = make_model()
+    model.score.weight.data[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"gives response 'kind' the utility nan in torch\.float32"):
+        ask(RewardModel(model, make_tokenizer()), ["tell"], ["kind"], ["rude"])
+
+
+def test_what_a_model_or_its_template_raises_is_one_sentence(tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(
+        UserError, match=r"chat template refuses the prompt 'tell' of the turns user, assistant \(.*roles"
+    ):
+        RewardModel(make_model(), tokenizer, text="chat").utility(["tell"], ["kind"])
+    with pytest.raises(UserError, match="truncate is 'yes', expected true or false"):
+        RewardModel(make_model(), make_tokenizer(), truncate="yes")
+    with pytest.raises(UserError, match="which is one label twice"):
+        RewardModel(make_model(labels=2), make_tokenizer(), label=[0, "LABEL_0"])
+    make_model().save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        make("reward_model", path=str(tmp_path))
+    model = make_model()
+    model.forward = lambda **inputs: {}["pixel_values"]
+    with pytest.raises(UserError, match=r"could not be run on token ids alone \(KeyError: 'pixel_values'\)"):
+        RewardModel(model, make_tokenizer())
