@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,15 @@ _PLACES = ("choice", "winner", "better", "best", "selected", "preferred", "winne
 """Labels that name a place: with 0 / 1, 0 is the first. Others say whether the first was preferred, as SHP's do."""
 _VOTES = ("votes", "vote", "num_votes", "vote_count", "wins", "upvotes", "count")
 _SCORES = ("score", "rating", "reward", "overall_score", "utility", "quality")
-_SUBJECT = re.compile(
-    r"^(?:the)?(?:model|response|answer|assistant|output|option|candidate|completion|conversation|text|summary)"
+_SIGNED = ("preference_strength", "overall_preference")
+"""Labels of which 0 is a tie and that are below it where the first was preferred, as HelpSteer's are."""
+_NOUNS = "(?:model|response|answer|assistant|output|option|candidate|completion|conversation|text|summary)"
+_SUBJECT = re.compile(rf"^(?:the)?{_NOUNS}|^the(?=first|second|left|right)|(?<=[td]){_NOUNS}$")
+_BETTER = re.compile(
+    r"(?:is)?(?:slightly|somewhat|marginally|abit|much|far|clearly|strongly|significantly|considerably)*"
+    r"(?:better|wins|won|preferred|vote)$"
 )
-_FIRST = {"a", "first", "left", "1st", "one", "a>b", "a>>b"}
+_FIRST = {"a", "first", "left", "1st", "one", "a>b", "a>>b", "b<a", "b<<a"}
 _SECOND = {"b", "second", "right", "2nd", "two", "b>a", "b>>a", "a<b", "a<<b"}
 _TIES = {
     *(
@@ -194,7 +199,11 @@ def _difference(table: Table, first: str, second: str) -> list[float]:
 
 
 def _signs(margins: Sequence[float]) -> list[float | None]:
-    return [0.5 + 0.5 * (margin > 0) - 0.5 * (margin < 0) for margin in margins]
+    return [_sign_share(margin) for margin in margins]
+
+
+def _sign_share(margin: float) -> float:
+    return 0.5 + 0.5 * (margin > 0) - 0.5 * (margin < 0)
 
 
 def _shares(table: Table, names: tuple[str, str]) -> list[float | None]:
@@ -230,7 +239,7 @@ def _coded(table: Table, pair: tuple[str, str], name: str, first_wins: Any) -> t
     if first_wins is not None:
         known, what = _by_setting(table, name, distinct, _number_or_word(first_wins))
     elif all(isinstance(value, float) for value in distinct):
-        known, what = _by_number(table, pair, name, distinct, any(isinstance(value, bool) for value in table[name]))
+        known, what = _by_number(table, pair, name, distinct, any(map(_is_flag, table[name])))
     else:
         known_names = {plain(column).replace("_", ""): column for column in table if column not in pair}
         writers = _twins(known_names, ("model", "responder", "generator", "model_name"), _SUFFIXES)
@@ -249,17 +258,19 @@ def _number_or_word(value: Any) -> float | str:
         return {"true": 1.0, "false": 0.0}.get(word.lower(), word)
 
 
+def _is_flag(value: Any) -> bool:
+    return str(value).strip().lower() in ("true", "false")
+
+
 def _by_setting(
     table: Table, name: str, distinct: set[float | str], wins: float | str
 ) -> tuple[dict[float | str, float], str]:
-    if isinstance(wins, float) and wins and any(isinstance(value, float) and value < 0 for value in distinct):
-        sign = math.copysign(1.0, wins)
-        known: dict[float | str, float] = {
-            value: 0.5 + 0.5 * (value * sign > 0) - 0.5 * (value * sign < 0)
-            for value in distinct
-            if isinstance(value, float)
-        }
-        return known, f"a {'positive' if wins > 0 else 'negative'} number for the first"
+    values = sorted(value for value in distinct if isinstance(value, float))
+    if isinstance(wins, float) and all(isinstance(value, float) or _squeezed(value) in _TIES for value in distinct):
+        found = _by_side(values, wins)
+        if found is not None:
+            sided, what = found
+            return {value: sided[value] if isinstance(value, float) else 0.5 for value in distinct}, what
     if wins not in distinct:
         shown = ", ".join(sorted(map(_shown, distinct))[:8])
         raise UserError(f"first_wins is {_shown(wins)!r}, expected one of the values in {name!r}: {shown}")
@@ -271,6 +282,29 @@ def _by_setting(
         )
     known = {value: 1.0 if value == wins else 0.0 if value in others else 0.5 for value in distinct}
     return known, f"{_shown(wins)} for the first"
+
+
+def _by_side(values: Sequence[float], wins: float) -> tuple[dict[float, float], str] | None:
+    """Return the shares of numbers that lie on a side of 0, between two ends, or on a scale; None for classes."""
+    if wins < 0 or (wins and values and values[0] < 0):
+        sign = "positive" if wins > 0 else "negative"
+        return _sided(values, 0.0, wins), f"a {sign} number for the first"
+    for ends in ((0.0, 1.0), (1.0, 2.0)):
+        if wins in ends and all(ends[0] <= value <= ends[1] for value in values):
+            other = sum(ends) - wins
+            between = "" if {*values} <= {*ends} else ", between for doubt"
+            return {value: abs(value - other) for value in values}, f"{wins:g} for the first, {other:g} not{between}"
+    classes = {*values} <= {0.0, 1.0, 2.0} or {*values} <= {1.0, 2.0, 3.0}
+    if classes or values[0] < 0 or wins not in (values[0], values[-1]):
+        return None
+    middle = (values[0] + values[-1]) / 2
+    return _sided(values, middle, wins), f"a scale whose middle is {middle:g}, {wins:g} for the first"
+
+
+def _sided(values: Iterable[float], middle: float, wins: float) -> dict[float, float]:
+    """Shares by the side on which numbers lie: 1 on that of `wins`, 0 on the other, 0.5 in the middle."""
+    sign = math.copysign(1.0, wins - middle)
+    return {value: _sign_share((value - middle) * sign) for value in values}
 
 
 def _is_tie(value: float | str, wins: float | str) -> bool:
@@ -291,16 +325,28 @@ def _by_number(
     names_a_place = plain(name) in _PLACES or plain(name).endswith("_id")
     low, high = min(distinct), max(distinct)
     whole = all(value == int(value) for value in distinct)
-    if low < 0 and not (names_a_place and distinct <= {-1.0, 0.0, 1.0}):
+    shown = ", ".join(_shown(value) for value in sorted(distinct)[:8])
+    several = UserError(
+        f"{table.path} has {shown} in {name!r}, which could mean several things; name the value for the first with "
+        "first_wins=.. (1 or -1 if 0 is a tie, the end of a scale such as 1 to 7), or recode it as A, B and tie"
+    )
+    words = set(plain(name).split("_"))
+    if 0 <= low and high <= 1 and words & {"b", "second", "right"} and not words & {"a", "first", "left"}:
+        raise several  # b_preferred
+    if (low < 0 and names_a_place) or (low >= 0 and whole and plain(name) in _SIGNED):
+        raise several
+    if low < 0:
         sign = -1.0 if "preference" in plain(name) else 1.0
-        known = {value: 0.5 + 0.5 * (value * sign > 0) - 0.5 * (value * sign < 0) for value in distinct}
-        return known, f"a {'negative' if sign < 0 else 'positive'} number for the first"
+        return _sided(distinct, 0.0, sign), f"a {'negative' if sign < 0 else 'positive'} number for the first"
     if flags:
         return {value: value for value in distinct}, "true for the first"
-    if whole and distinct <= {-1.0, 0.0, 1.0}:
+    if names_a_place and distinct == {1.0} and (one, two) not in ((0.0, 1.0), (1.0, 2.0)):
+        raise several  # counted from 0, or from 1
+    if whole and distinct <= {0.0, 1.0}:
         # A label of columns _0 and _1 is the place; so is the choice of columns A and B; 'label: 1' agrees with A.
-        first = 0.0 if names_a_place or ((one, two) == (0.0, 1.0)) else 1.0
-        return {value: 0.5 if value < 0 else float(value == first) for value in distinct}, f"{first:g} for the first"
+        of_places = (names_a_place and (distinct != {1.0} or one == 0)) or (one, two) == (0.0, 1.0)
+        first = 0.0 if of_places else 1.0
+        return {value: float(value == first) for value in distinct}, f"{first:g} for the first"
     if whole and {0.0, 2.0} <= distinct <= {0.0, 1.0, 2.0} and (one, two) != (1.0, 2.0):
         return {value: {0.0: 1.0, 1.0: 0.0}.get(value, 0.5) for value in distinct}, "0 for the first, 1 for the second"
     if whole and distinct <= {0.0, 1.0, 2.0, 3.0} and not (3.0 in distinct and 0.0 in distinct):
@@ -309,11 +355,7 @@ def _by_number(
         return {value: value for value in distinct}, "the share that preferred the first"
     if 1 <= low and high <= 2:
         return {value: 2.0 - value for value in distinct}, "1 for the first, 2 for the second, between for doubt"
-    shown = ", ".join(_shown(value) for value in sorted(distinct)[:8])
-    raise UserError(
-        f"{table.path} has {shown} in {name!r}, which could mean several things; recode it as A, B and tie or 0 and 1, "
-        "or as numbers below and above 0, or pass first_score= and second_score="
-    )
+    raise several
 
 
 def _by_word(
@@ -342,7 +384,7 @@ def _by_word(
 
 
 def _squeezed(word: str) -> str:
-    """A word as the sets above write it: "Response A is better", "[[A]]" and "model_a" are "a"."""
-    squeezed = re.sub(r"[^a-z0-9<>=]+", "", word.lower())
-    squeezed = re.sub(r"(?:is)?(?:slightly|much)?(?:better|wins|won|preferred)$", "", squeezed)
+    """A word as the sets above write it: "Response A is better than Response B", "[[A]]" and "model_a" are "a"."""
+    squeezed = re.sub(r"[^a-z0-9<>=]+", "", word.lower().partition(" than ")[0])
+    squeezed = _BETTER.sub("", squeezed)
     return _SUBJECT.sub("", squeezed) or squeezed

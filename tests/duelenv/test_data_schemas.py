@@ -304,6 +304,51 @@ PAIRS: dict[str, Case] = {
     "above 0 for the first": Case(
         labelled("response_a", "response_b", "label", [2, -1]), announced=("a positive number for the first",)
     ),
+    "sentences that compare": Case(
+        labelled(
+            "response_1",
+            "response_2",
+            "preference",
+            [
+                "Response 1 is slightly better than Response 2",
+                "@Response 2 is significantly better",
+                "B<A",
+                "rightvote",
+            ],
+        ),
+    ),
+    "a place counted from 1 that is never the second": Case(
+        [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "winner": 1}],
+        announced=("1 for the first", "'response_1' preferred 1 times"),
+    ),
+    "flags of a file of text": Case(
+        labelled("response_a", "response_b", "preferred", ["True", "False"]), announced=("true for the first",)
+    ),
+    "a scale from 1 to 7": Case(
+        labelled("response_a", "response_b", "label", [1, 7, 2, 5, 4]),
+        settings={"first_wins": 1},
+        labels=[1, 1, 1, 1, 0.5],
+        announced=("a scale whose middle is 4, 1 for the first",),
+    ),
+    "a scale from 0 to 3, the other way": Case(
+        labelled("response_a", "response_b", "label", [3, 0, 2, 1]),
+        settings={"first_wins": 3},
+        announced=("a scale whose middle is 1.5, 3 for the first",),
+    ),
+    "shares of the second": Case(
+        labelled("response_a", "response_b", "b_preferred", [0.25, 0.75, 0.5]),
+        settings={"label": "b_preferred", "first_wins": 0},
+        labels=[0.75, 0.75, 0.5],
+        announced=("0 for the first, 1 not, between for doubt",),
+    ),
+    "a side of 0 that is never taken": Case(
+        labelled("response_a", "response_b", "label", ["tie", 2, 0])[:2],
+        settings={"first_wins": -1},
+        labels=[0.5, 1],
+    ),
+    "a place or nobody's": Case(
+        labelled("response_a", "response_b", "winner", [0, 1, -1]), settings={"first_wins": 0}, labels=[1, 1, 0.5]
+    ),
     "a system column and a system message": Case(
         [{"system": "Be kind.", "prompt": [KIND, *said(WHY)], **PAIR}],
         "System: Be kind.\n\nHuman: Why?\n\nAssistant:",
@@ -428,7 +473,10 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     ),
     "no preference": ([{"prompt": WHY, "response_a": GOOD, "response_b": BAD}], "nothing that says which"),
     "a scale": (labelled("response_a", "response_b", "rating_of_both", [1, 4, 7]), "nothing that says which"),
-    "seven steps": (labelled("response_a", "response_b", "label", [1, 4, 7]), "could mean several things"),
+    "seven steps": (labelled("response_a", "response_b", "label", [1, 4, 7]), "the end of a scale such as 1 to 7"),
+    "a place or a side of 0": (labelled("response_a", "response_b", "winner", [-1, 1, 0]), "first_wins=.. (1 or -1 if"),
+    "a place counted from 0 or 1": (labelled("response_a", "response_b", "winner", [1]), "could mean several things"),
+    "one side of 0": (labelled("response_1", "response_2", "overall_preference", [2, 1]), "could mean several things"),
     "four responses": (
         [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "response_3": "c", "label": 1}],
         "more than two responses",
@@ -457,6 +505,14 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path, schema: 
     with pytest.raises(UserError) as caught:
         load_pool(write(tmp_path / "t.jsonl", rows))
     assert sentence in str(caught.value) and is_one_sentence(str(caught.value))
+
+
+def test_a_label_whose_name_tells_of_the_second_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", labelled("response_a", "response_b", "b_preferred", [False, True]))
+    with pytest.raises(UserError, match="could mean several things"):
+        load_pairs(path, label="b_preferred")
+    with pytest.warns(UserWarning, match="'response_a' preferred 1 times"):
+        assert load_pairs(path, label="b_preferred", first_wins=False).chosen == (GOOD, GOOD)
 
 
 def test_a_tie_is_a_coin_flip_in_a_pool_and_votes_are_the_share_they_were(tmp_path: Path) -> None:
