@@ -11,8 +11,9 @@ from duelenv.ground.errors import UserError
 PROMPT_NAMES = (
     *("prompt", "instruction", "question", "query", "input", "context", "history", "conversations", "conversation"),
     *("messages", "dialogue", "dialog", "trajectory", "problem", "post", "article", "full_text", "prompt_text", "info"),
+    *("user_prompt", "user_input", "user_query", "passage", "document", "chat_history", "conversation_history"),
 )
-SYSTEM_NAMES = ("system", "system_prompt", "system_message")
+SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt")
 RESPONSE_NAMES = ("response", "output", "completion", "answer", "text", "generation")
 SCORE_NAMES = (
     *("score", "utility", "reward", "rating", "p_beats_reference", "preference", "win_rate"),
@@ -40,6 +41,7 @@ _TELLING = {
     *REJECTED_SCORE_NAMES,
     *TIE_NAMES,
     *("label", "labels", "choice", "winner", "votes", "margin", "rank", "better_response_id", "safer_response_id"),
+    *("instructions", "title", "body", "selftext", "background", "persona", "tools", "custom_system_prompt"),
 }
 """Names whose columns nobody expects to be passed over."""
 

@@ -244,8 +244,17 @@ def shared_words(chosen: str, rejected: str) -> int:
 def after_prompt(prompt: str, response: str) -> str | None:
     """Return what follows the prompt in a response that repeats it, or None where it does not.
 
-    White space may differ. The prompt must end where a word ends, and something must follow.
+    Of a dialogue, the user's last turn is enough, unless that is a single word. White space may differ. The prompt must
+    end where a word ends, and something must follow.
     """
+    turns = to_messages(prompt) if prompt.rstrip().endswith(ASSISTANT) else []
+    if turns and turns != [Message("user", prompt)]:
+        asked = turns[-1].content
+        return _after(prompt, response) or (None if is_bare_word(asked) else _after(asked, response))
+    return _after(prompt, response)
+
+
+def _after(prompt: str, response: str) -> str | None:
     position = 0
     for number, word in enumerate(prompt.split()):
         start = position

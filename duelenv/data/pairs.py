@@ -168,8 +168,15 @@ _TWO = ("first", "second", "label", "first_wins", "first_score", "second_score")
 
 
 def _is_chosen(table: Table) -> bool:
-    """Whether a table has a chosen and a rejected response a row."""
-    return all(columns.find_column(table, "", None, usual) for usual in (columns.CHOSEN_NAMES, columns.REJECTED_NAMES))
+    """Whether a table has a chosen and a rejected response a row, rather than two others and the name of the chosen."""
+    named = [columns.find_column(table, "", None, usual) for usual in (columns.CHOSEN_NAMES, columns.REJECTED_NAMES)]
+    if named[0] is None or named[1] is None:
+        return False
+    pair = find_pair(table)
+    return pair is None or any(
+        not columns.is_blank(cell) and (len(str(cell).split()) > 1 or cell in texts)
+        for cell, *texts in zip(table[named[0]], *(table[name] for name in pair), strict=True)
+    )
 
 
 def holds_pairs(table: Table) -> bool:
@@ -214,7 +221,7 @@ def _by_column(
 ) -> _Preferences:
     better = columns.find_column(table, "chosen_score", chosen_score, columns.CHOSEN_SCORE_NAMES)
     worse = columns.find_column(table, "rejected_score", rejected_score, columns.REJECTED_SCORE_NAMES)
-    if (better is None) != (worse is None):
+    if (better is None) != (worse is None) and (chosen_score or rejected_score):
         raise UserError(
             f"{table.path} has scores only in column {better or worse!r}; give both chosen_score and rejected_score"
         )
@@ -363,11 +370,11 @@ def _split(
         turns = joined_turns(cell, chosen), joined_turns(cell, rejected)
         if turns[0] and turns[1]:
             sides = read_messages(turns[0], chosen_name, place), read_messages(turns[1], rejected_name, place)
-            return split_messages(None, *sides, (None, chosen_name, rejected_name), place), False
+            return split_messages(None, *sides, (None, chosen_name, rejected_name), place), True
     start = prompts[row]
     first, second = side_of(chosen, chosen_name, place), side_of(rejected, rejected_name, place)
     if isinstance(first, list) and isinstance(second, list):
-        return split_messages(start, first, second, names, place), False
+        return split_messages(start, first, second, names, place), True
     one, two = (side if isinstance(side, str) else response_text(side) for side in (first, second))
     if start is None or prompts.only_system:
         if by_words:
@@ -377,11 +384,11 @@ def _split(
             texts = split_dialogues(one, two, (chosen_name, rejected_name), place)
         if isinstance(start, list):
             texts = prompt_text([*start, *to_messages(texts[0])], chosen_name, place), *texts[1:]
-        return texts, False
+        return texts, not by_words
     if not isinstance(start, str):
         start = prompt_text(start, prompt_name or chosen_name, place)
     if _is_whole(start, one) and _is_whole(start, two):
-        return split_dialogues(one, two, (chosen_name, rejected_name), place), False
+        return split_dialogues(one, two, (chosen_name, rejected_name), place), True
     return (start, one.strip(), two.strip()), True
 
 

@@ -16,8 +16,8 @@ from duelenv.ground import checks
 from duelenv.ground.dialogue import Message, is_messages, to_messages
 from duelenv.ground.errors import UserError
 
-_TASKS = ("prompt", "instruction", "question", "query", "problem", "title")
-_MATERIAL = ("input", "context", "post", "article")
+_TASKS = ("prompt", "instruction", "question", "query", "problem", "title", "user_prompt", "user_input", "user_query")
+_MATERIAL = ("input", "context", "post", "article", "passage", "document")
 _PARTS = ("full_text", "prompt", "title", "post", "article", "question", "text")
 """Texts within a column of mappings that make a prompt."""
 
@@ -74,8 +74,8 @@ class Prompts:
         found = [
             name
             for usual in PROMPT_NAMES
-            for name in [find_column(table, "prompt", None, (usual,))]
-            if name is not None
+            for name in table
+            if plain(name) == usual
             and name not in besides
             and not all(map(is_blank, table[name]))
             and table[name] not in taken

@@ -160,6 +160,41 @@ PAIRS: dict[str, Case] = {
             }
         ]
     ),
+    "a score of one side alone": Case(
+        [{"input": WHY, **PAIR, "rating": [9, 7], "chosen_score": 9}], announced=("not read: rating, chosen_score",)
+    ),
+    "names of the chosen beside two responses": Case(
+        [{"prompt": WHY, "response_a": BAD, "response_b": GOOD, "chosen": "response_b", "rejected": "response_a"}],
+        announced=("'chosen' says it in words",),
+    ),
+    "a passage and a history": Case(
+        [
+            {
+                "chat_history": said(WHY, "How so?"),
+                "user_prompt": "Tell me",
+                "passage": "It was.",
+                "title": "T",
+                "sys_prompt": "Be kind.",
+                **PAIR,
+            }
+        ],
+        f"System: Be kind.\n\n{TWO}".replace("Tell me", "Tell me\n\nIt was."),
+        ("not read: title",),
+    ),
+    "messages that repeat their prompt": Case(
+        [{"prompt": WHY, **{k: said(WHY, f"Why?\n{text}") for k, text in PAIR.items()}}],
+        announced=("both responses of 1 of 1 pairs began with their prompt, which was cut off",),
+    ),
+    "messages that repeat the user's last turn": Case(
+        [{k: said(WHY, "How so?", "Tell me", f"Tell me {text}") for k, text in PAIR.items()}],
+        TWO,
+        ("both responses of 1 of 1 pairs began with their prompt",),
+    ),
+    "a dialogue that repeats the user's last turn": Case(
+        [{k: f"\n\n{TWO} Tell me {text}" for k, text in PAIR.items()}],
+        TWO,
+        ("both responses of 1 of 1 pairs began with their prompt",),
+    ),
     "stack-exchange-paired": Case([{"question": WHY, "response_j": GOOD, "response_k": BAD, "qid": 1}]),
     "messages printed in CSV": Case(
         [{"chosen": json.dumps(said(WHY, GOOD)), "rejected": str(said(WHY, BAD))}], announced=("the lists that",)
@@ -466,6 +501,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "OpenAssistant messages": ([TREE, TREE | {"parent_id": "m", "role": "assistant", "rank": 0}], "trees of messages"),
     "OpenAssistant trees": ([{"message_tree_id": "t", "prompt": {"text": WHY, "replies": []}}], "trees of messages"),
     "KTO without a second verdict": ([{"prompt": WHY, "completion": GOOD, "label": True}], "at most 1 responses"),
+    "two prompts of one name": ([{"prompt": WHY, "Prompt": "How?", **PAIR}], "'Prompt', which could all be the prompt"),
     "two prompts": ([{"prompt": WHY, "question": "How?", **PAIR}], "could all be the prompt"),
     "two scores of one name": (
         [{"prompt": WHY, "response": GOOD, "Score": 1, "SCORE": 2}],
