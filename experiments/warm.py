@@ -15,8 +15,8 @@ from duelenv.data.columns import RESPONSE_NAMES, SCORE_NAMES, find_column, passe
 from duelenv.data.dialogues import after_prompt
 from duelenv.data.pairs import holds_pairs, is_true, load_pairs
 from duelenv.data.prompts import Prompts
-from duelenv.data.rankings import nested_column
-from duelenv.data.tables import Table, read_table
+from duelenv.data.rankings import nested_column, read_rows
+from duelenv.data.tables import Table
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.worlds.text_duel import TextDuelVectorEnv
@@ -56,7 +56,7 @@ def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
         UserError: No such file, neither of the two, or no label in it.
     """
     checks.refuse_unknown("labels", settings, load_pairs.__kwdefaults__ or ())
-    table = read_table(path)
+    table = read_rows(path)
     if (
         not settings
         and set(_OWN_LABELS) <= set(table)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from duelenv.data.columns import is_blank, named_column, plain
-from duelenv.data.scores import numbers
+from duelenv.data.scores import is_flag, numbers
 from duelenv.data.tables import Table
 from duelenv.ground.errors import UserError
 
@@ -239,7 +239,7 @@ def _coded(table: Table, pair: tuple[str, str], name: str, first_wins: Any) -> t
     if first_wins is not None:
         known, what = _by_setting(table, name, distinct, _number_or_word(first_wins))
     elif all(isinstance(value, float) for value in distinct):
-        known, what = _by_number(table, pair, name, distinct, any(map(_is_flag, table[name])))
+        known, what = _by_number(table, pair, name, distinct, any(map(is_flag, table[name])))
     else:
         known_names = {plain(column).replace("_", ""): column for column in table if column not in pair}
         writers = _twins(known_names, ("model", "responder", "generator", "model_name"), _SUFFIXES)
@@ -256,10 +256,6 @@ def _number_or_word(value: Any) -> float | str:
         return float(word) if math.isfinite(float(word)) else word
     except ValueError:
         return {"true": 1.0, "false": 0.0}.get(word.lower(), word)
-
-
-def _is_flag(value: Any) -> bool:
-    return str(value).strip().lower() in ("true", "false")
 
 
 def _by_setting(

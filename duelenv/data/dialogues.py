@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from duelenv.data.columns import is_blank
@@ -61,7 +61,7 @@ def side_of(value: Any, name: str, place: Place) -> Side:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        if ("role" in value and "content" in value) or ("from" in value and "value" in value):
+        if _is_message(value):
             return read_messages([value], name, place)
         texts = [key for key in _TEXT_KEYS if isinstance(value.get(key), str)]
         if len(texts) == 1:
@@ -75,8 +75,8 @@ def side_of(value: Any, name: str, place: Place) -> Side:
 def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
     """Return a table whose columns of messages written as text, as CSV holds them, are messages, and what to say of it.
 
-    A column is taken so where every text in it is a list of messages in JSON or as Python prints it; and all named
-    columns together where every text in them is a list of turns in JSON, as many in all of a row.
+    A column is taken so where every text in it is a message or a list of them in JSON or as Python or NumPy prints it;
+    and all named columns together where every text in them is a list of turns in JSON, as many in all of a row.
     """
     found: dict[str, list[Any]] = {}
     turns: dict[str, list[Any]] = {}
@@ -84,11 +84,11 @@ def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
         if name not in table:  # a part of a column
             continue
         cells = [None if is_blank(cell) else cell for cell in table[name]]
-        if not all(cell is None or (isinstance(cell, str) and cell.lstrip()[:1] == "[") for cell in cells):
+        if not all(cell is None or (isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{")) for cell in cells):
             continue
-        values = [None if cell is None else _parsed(cell) for cell in cells]
+        values = [None if cell is None else parsed(cell) for cell in cells]
         given = [value for value, cell in zip(values, cells, strict=True) if cell is not None]
-        if given and all(map(is_messages, given)):
+        if given and all(is_messages(value) or _is_message(value) for value in given):
             found[name] = values
         elif given and all(_is_turns(value) for value in given):
             turns[name] = values
@@ -98,18 +98,32 @@ def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
             found |= turns
     if not found:
         return table, []
-    notes = [f"the text in {' and '.join(map(repr, found))} is read as the lists that it spells"]
-    return Table(table.path, {**table, **found}, table.notes), notes
+    return Table(table.path, {**table, **found}, table.notes), [spelled(found)]
 
 
-def _parsed(cell: str) -> Any:
-    readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
+def spelled(names: Iterable[str]) -> str:
+    """Return what to say of columns whose text is read as what it spells."""
+    return f"the text in {' and '.join(map(repr, names))} is read as the lists that it spells"
+
+
+def parsed(cell: str) -> Any:
+    """Return what a cell spells in JSON or as Python or NumPy prints it; None where it spells nothing."""
+    readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval, _of_numpy)
     for parse in readers:
         try:
             return parse(cell)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return None
+
+
+def _of_numpy(cell: str) -> Any:
+    """Read an array of mappings, which has line breaks where a list has commas; those within texts are escaped."""
+    return ast.literal_eval(re.sub(r"\}\s*\n\s*\{", "}, {", cell))
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and ({"role", "content"} <= {*value} or {"from", "value"} <= {*value})
 
 
 def _is_turns(value: Any) -> bool:

@@ -24,10 +24,10 @@ from duelenv.data.dialogues import (
 from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_prompt
 from duelenv.data.pool import Pairs
 from duelenv.data.prompts import Prompts
-from duelenv.data.rankings import nested_column, refuse_trees
+from duelenv.data.rankings import nested_column, read_rows
 from duelenv.data.responses import load_responses
 from duelenv.data.scores import numbers
-from duelenv.data.tables import Place, Table, read_table
+from duelenv.data.tables import Place, Table
 from duelenv.ground.checks import one_of
 from duelenv.ground.dialogue import ASSISTANT, Message, prompt_text, read_messages, response_text, to_messages
 from duelenv.ground.errors import UserError
@@ -93,8 +93,7 @@ def load_pairs(
             equal responses are no error: people are asked about equal texts, and answer.
     """
     one_of("empty", empty, ON_FAULT)
-    table = read_table(path)
-    refuse_trees(table)
+    table = read_rows(path)
     two = (first, second, label, first_wins, first_score, second_score)
     nested = nested_column(table)
     if (

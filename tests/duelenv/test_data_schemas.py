@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import warnings
 from pathlib import Path
@@ -549,6 +550,53 @@ def test_a_label_whose_name_tells_of_the_second_is_not_taken_for_the_first(tmp_p
         load_pairs(path, label="b_preferred")
     with pytest.warns(UserWarning, match="'response_a' preferred 1 times"):
         assert load_pairs(path, label="b_preferred", first_wins=False).chosen == (GOOD, GOOD)
+
+
+PRINTED = "[{{'role': 'user', 'content': 'Why?'}}\n {{'role': 'assistant', 'content': \"{}\"}}]"
+CELLS: dict[str, tuple[list[dict[str, str]], str]] = {
+    "a message a cell": (
+        [{"prompt": json.dumps(said(WHY)[0]), **{k: json.dumps(said("", text)[1]) for k, text in PAIR.items()}}],
+        "'chosen' and 'rejected' and 'prompt' is read as the lists",
+    ),
+    "messages as NumPy prints them": ([{k: PRINTED.format(text) for k, text in PAIR.items()}], "is read as the lists"),
+    "responses and scores": (
+        [
+            {"prompt": WHY, "responses": json.dumps([BAD, GOOD]), "scores": "[2, 3]"},
+            {"prompt": "none", "responses": "", "scores": ""},
+        ],
+        "'responses' and 'scores' is read as the lists",
+    ),
+    "ranked mappings": (
+        [{"prompt": WHY, "answers": json.dumps([{"answer": BAD, "rank": 2}, {"answer": GOOD, "rank": 1}])}],
+        "'answers' is read as the lists",
+    ),
+    "two responses and a choice": (
+        [{"prompt": WHY, "responses": json.dumps([BAD, GOOD]), "choice": "1"}],
+        "response_0 and response_1",
+    ),
+    "verdicts": (
+        [{"prompt": WHY, "completion": GOOD, "label": "True"}, {"prompt": WHY, "completion": BAD, "label": "False"}],
+        "1 for true",
+    ),
+}
+
+
+@pytest.mark.parametrize("schema", CELLS)
+def test_cells_of_text_that_spell_what_other_files_hold(tmp_path: Path, schema: str) -> None:
+    rows, announced = CELLS[schema]
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.warns(UserWarning, match=announced):
+        pairs = load_pairs(tmp_path / "t.csv")
+    assert (pairs.prompts, pairs.chosen, pairs.rejected) == ((WHY,), (GOOD,), (BAD,))
+
+
+def test_a_key_of_listed_responses_can_be_named(tmp_path: Path) -> None:
+    rows = [{"prompt": WHY, "candidates": [{"content": text, "rating": n} for n, text in enumerate((BAD, GOOD))]}]
+    with pytest.warns(UserWarning, match="each of the responses"):
+        assert load_pool(write(tmp_path / "t.jsonl", rows), response="content").responses.tolist() == [[BAD, GOOD]]
 
 
 def test_a_tie_is_a_coin_flip_in_a_pool_and_votes_are_the_share_they_were(tmp_path: Path) -> None:
