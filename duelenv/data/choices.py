@@ -30,7 +30,7 @@ _LABELS = (
 )
 _PLACES = ("choice", "winner", "better", "best", "selected", "preferred", "winner_id", "verdict", "vote", "chosen")
 """Labels that name a place: with 0 / 1, 0 is the first. Others say whether the first was preferred, as SHP's do."""
-_VOTES = ("votes", "vote", "num_votes", "vote_count", "wins", "upvotes", "count")
+_VOTES = ("votes", "vote", "num_votes", "vote_count", "wins", "upvotes")
 _SCORES = ("score", "rating", "reward", "overall_score", "utility", "quality")
 _SIGNED = ("preference_strength", "overall_preference")
 """Labels of which 0 is a tie and that are below it where the first was preferred, as HelpSteer's are."""
@@ -94,6 +94,8 @@ def find_pair(table: Table, first: str | None = None, second: str | None = None)
         if first is None or second is None:
             given, missing = ("second", "first") if first is None else ("first", "second")
             raise UserError(f"{given}= is given without {missing}=; name the columns of both responses")
+        if first == second:
+            raise UserError(f"first= and second= are both {first!r}; name the columns of two responses")
         return named_column(table, "first", first), named_column(table, "second", second)
     known = {plain(name).replace("_", ""): name for name in table}
     found = _twins(known, (*_STEMS, ""), _SUFFIXES)
@@ -158,7 +160,8 @@ def read_choices(
         margins = _difference(table, first_score, second_score)
     name = label if label is not None else _label_of(known) if margins is None else None
     if name is not None:
-        named_column(table, "label", name)
+        if named_column(table, "label", name) in pair:
+            raise UserError(f"label= is {name!r}, which holds responses; name the column that says which was preferred")
         shares, note = _coded(table, pair, name, first_wins)
         unused = None if margins is not None else _twins(known, _SCORES, _SUFFIXES)
         more = [f"{' and '.join(unused)} are not read; first_score=.. and second_score=.. do"] if unused else []
@@ -347,6 +350,8 @@ def _by_number(
         return {value: {0.0: 1.0, 1.0: 0.0}.get(value, 0.5) for value in distinct}, "0 for the first, 1 for the second"
     if whole and distinct <= {0.0, 1.0, 2.0, 3.0} and not (3.0 in distinct and 0.0 in distinct):
         return {value: {1.0: 1.0, 2.0: 0.0}.get(value, 0.5) for value in distinct}, "1 for the first, 2 for the second"
+    if 0 <= low and high <= 1 and (names_a_place or (one, two) == (0.0, 1.0)):
+        raise several  # 1 for the second if all were 0 or 1
     if 0 <= low and high <= 1:
         return {value: value for value in distinct}, "the share that preferred the first"
     if 1 <= low and high <= 2:
@@ -361,18 +366,24 @@ def _by_word(
     if value is None:
         return None
     word = value.strip() if isinstance(value, str) else _shown(value)
-    for first, second in pairs:
-        says = [word in (column, table[column][row]) for column in (first, second)]
-        if any(says):
-            return 0.5 if all(says) else float(says[0])
     squeezed = _squeezed(word)
     ends = [_squeezed(plain(column))[-1:] for column in pairs[0]]
+    letter = 1.0 if squeezed in _FIRST or squeezed == ends[0] else None
+    letter = 0.0 if squeezed in _SECOND or squeezed == ends[1] else letter
+    for first, second in pairs:
+        says = [word in (column, table[column][row]) for column in (first, second)]
+        share = 0.5 if all(says) else float(says[0])
+        if any(says) and word not in (first, second) and letter not in (None, share):
+            raise UserError(
+                f"{table.place(row)} has {word[:40]!r} in {name!r}, which is a name of one side and what the other "
+                f"holds in {(first, second)[letter == 1.0]!r}; recode it as {pairs[0][0]} and {pairs[0][1]}"
+            )
+        if any(says):
+            return share
     if squeezed in _TIES or squeezed.startswith(_TIE_BEGINNINGS):
         return 0.5
-    if squeezed in _FIRST or squeezed == ends[0]:
-        return 1.0
-    if squeezed in _SECOND or squeezed == ends[1]:
-        return 0.0
+    if letter is not None:
+        return letter
     raise UserError(
         f"{table.place(row)} has {word[:40]!r} in {name!r}, expected words for the first, the second and a tie; "
         f"recode it as A, B and tie, or name the value for the first with first_wins=.."

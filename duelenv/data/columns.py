@@ -41,6 +41,7 @@ _TELLING = {
     *REJECTED_SCORE_NAMES,
     *TIE_NAMES,
     *("label", "labels", "choice", "winner", "votes", "margin", "rank", "better_response_id", "safer_response_id"),
+    *("vote", "preferred", "verdict", "overall_preference", "preference_strength", "human_preference"),
     *("instructions", "title", "body", "selftext", "background", "persona", "tools", "custom_system_prompt"),
 }
 """Names whose columns nobody expects to be passed over."""

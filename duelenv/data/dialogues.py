@@ -282,9 +282,21 @@ def _after(prompt: str, response: str) -> str | None:
     return response[position:].strip() or None
 
 
+def after_turns(prompt: str, side: Side) -> Side:
+    """Return a response without the prompt's turns, where it is a dialogue that begins with them."""
+    turns = [Message(role, text.strip()) for role, text in to_messages(prompt)]
+    if isinstance(side, str):
+        before, mark, answer = side.strip().rpartition(ASSISTANT)
+        return answer.strip() if mark and to_messages(before + mark) == turns else side
+    whole = len(side) > len(turns) and side[: len(turns)] == turns and side[len(turns)].role == "assistant"
+    return side[len(turns) :] if whole else side
+
+
 def _is_boundary(text: str, position: int) -> bool:
     inside = position and (text[position - 1].isalnum() or text[position - 1] == "_")
-    return not (inside and _IN_A_WORD.match(text, position))
+    # "well-" before "known" is within a word as "well" before "-known" is
+    joined = position > 1 and text[position - 2].isalnum() and _IN_A_WORD.match(text, position - 1)
+    return not ((inside and _IN_A_WORD.match(text, position)) or (not inside and joined))
 
 
 def is_bare_word(prompt: str) -> bool:

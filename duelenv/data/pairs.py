@@ -124,6 +124,8 @@ def load_pairs(
                 f"{table.path} has no pairs of responses among {', '.join(table)}; name them with chosen=.. and "
                 "rejected=.., or with first=.., second=.. and label=.."
             )
+        if chosen == rejected:
+            raise UserError(f"chosen= and rejected= are both {chosen!r}; name the columns of two responses")
         chosen = chosen or columns.named_column(table, "chosen", "chosen")
         rejected = rejected or columns.named_column(table, "rejected", "rejected")
         table, notes = decoded(table, [chosen, rejected, *_listed_prompts(table, prompt, (chosen, rejected))])

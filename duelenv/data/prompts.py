@@ -54,6 +54,11 @@ class Prompts:
         else:
             name = checks.text("prompt", name)
             self.columns = [name] if name in table else [part.strip() for part in name.split("+")]
+            taken = next((part for part in self.columns if part in besides), None)
+            if taken is not None:
+                raise UserError(
+                    f"prompt= is {name!r}, and {taken!r} is read as something else; name a column of prompts"
+                )
             for part in self.columns:
                 head, _, inner = part.partition(".")
                 if part not in table:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from duelenv.data import columns, scores
-from duelenv.data.dialogues import after_prompt, decoded, is_bare_word, text_of
+from duelenv.data.dialogues import after_prompt, after_turns, decoded, is_bare_word, side_of
 from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_prompt
 from duelenv.data.pool import Pool
 from duelenv.data.prompts import Prompts
@@ -19,7 +19,7 @@ from duelenv.data.scores import Transform
 from duelenv.data.tables import Table
 from duelenv.ground import checks
 from duelenv.ground.checks import one_of
-from duelenv.ground.dialogue import prompt_text
+from duelenv.ground.dialogue import prompt_text, response_text
 from duelenv.ground.errors import UserError
 
 Groups = Mapping[str, list[tuple[int, str]]]
@@ -100,6 +100,7 @@ def load_responses(
     responders = None if responder is None else np.array([str(name) for name in table[responder]], dtype=object)
 
     faults: Counter[str] = Counter()
+    whole = 0
     seen: dict[tuple[Any, ...], int] = {}
     groups: dict[str, list[tuple[int, str]]] = {}
     for row, cell in enumerate(table[response]):
@@ -110,7 +111,10 @@ def load_responses(
         if cell is None:
             fault = f"{place} has nothing in {response!r}, expected text"
         else:
-            text = text_of(cell, response, place)
+            side = side_of(cell, response, place)
+            answer = after_turns(start, side)
+            whole += answer != side
+            text = answer if isinstance(answer, str) else response_text(answer)
             fault = "" if text.strip() else f"{place} has an empty {response!r}"
         if fault and is_dropped(empty, "empty", fault):
             faults["an empty response"] += 1
@@ -129,6 +133,10 @@ def load_responses(
 
     kept, dropped = _equal_sizes(groups, num_responses, prompt, table)
     kept, cut = _without_prompts(kept)
+    if whole:
+        cut.insert(
+            0, f"{whole} of {table.num_rows} responses are dialogues that begin with the prompt's turns, cut off"
+        )
     read = [*prompts.columns, response, score, responder]
     notes += [*lost, *dropped, *cut, *columns.passed_over(table, read)]
     announce(table.path, notes)

@@ -513,6 +513,15 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "seven steps": (labelled("response_a", "response_b", "label", [1, 4, 7]), "the end of a scale such as 1 to 7"),
     "a place or a side of 0": (labelled("response_a", "response_b", "winner", [-1, 1, 0]), "first_wins=.. (1 or -1 if"),
     "a place counted from 0 or 1": (labelled("response_a", "response_b", "winner", [1]), "could mean several things"),
+    "a place or a share": (labelled("response_a", "response_b", "winner", [1, 0, 0.5]), "could mean several things"),
+    "a side's name that the other holds": (
+        [{"prompt": WHY, "response_a": "B", "response_b": "A", "winner": "A"}],
+        "what the other holds in 'response_b'",
+    ),
+    "counts of something": (
+        [{"prompt": WHY, "response_a": GOOD, "response_b": BAD, "count_a": 3, "count_b": 9}],
+        "nothing that says which",
+    ),
     "one side of 0": (labelled("response_1", "response_2", "overall_preference", [2, 1]), "could mean several things"),
     "four responses": (
         [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "response_3": "c", "label": 1}],
@@ -625,6 +634,8 @@ def test_a_tie_is_a_coin_flip_in_a_pool_and_votes_are_the_share_they_were(tmp_pa
         ),
         ("We don", "We don't", "We don", ("We don't", "We don")),
         ("It is 3", "It is 3.14", "It is 3 or so", ("It is 3.14", "It is 3 or so")),
+        ("It is 3.", "It is 3.14", "It is 3.2", ("It is 3.14", "It is 3.2")),
+        ("It is well-", "It is well-known", "It is well-done", ("It is well-known", "It is well-done")),
         ("Is it so?", "Isit so? Yes", "Isit so? No", ("Isit so? Yes", "Isit so? No")),
         ("Say hi", "Say hi", "Say hi", ("Say hi", "Say hi")),
         ("I", "I think", "I guess", ("I think", "I guess")),
@@ -638,6 +649,21 @@ def test_a_repeated_prompt_is_cut_off_row_by_row_and_never_within_a_word(
     pairs = load_pairs(write(tmp_path / "t.jsonl", rows))
     assert (pairs.chosen, pairs.rejected) == ((GOOD, expected[0]), (BAD, expected[1]))
     assert any("began with their prompt" in note for note in pairs.notes) == (expected != (chosen, rejected))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"first": "x", "second": "x"}, "first= and second= are both 'x'"),
+        ({"chosen": "x", "rejected": "x"}, "chosen= and rejected= are both 'x'"),
+        ({"first": "x", "second": "y", "label": "y"}, "label= is 'y', which holds responses"),
+        ({"prompt": "x", "chosen": "x", "rejected": "y"}, "prompt= is 'x', and 'x' is read as something else"),
+    ],
+)
+def test_no_column_is_two_things(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_pairs(write(tmp_path / "t.jsonl", [{"prompt": WHY, "x": GOOD, "y": BAD, "w": "x"}]), **settings)  # type: ignore[arg-type]
+    assert sentence in str(caught.value) and is_one_sentence(str(caught.value))
 
 
 def test_several_columns_make_the_prompt_where_they_are_named(tmp_path: Path) -> None:
@@ -677,6 +703,24 @@ def test_single_responses_lose_their_prompt_where_all_to_it_repeat_it(tmp_path: 
     with pytest.warns(UserWarning, match="all responses to 1 of 3 prompts began with it"):
         pool = load_pool(write(tmp_path / "t.jsonl", rows))
     assert pool.responses.tolist() == [["Yes", "No"], ["Or not? Yes", "No"], ["I am", "I was"]]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_single_responses_that_are_whole_dialogues_lose_the_turns_of_their_prompt(
+    tmp_path: Path, written: bool
+) -> None:
+    def whole(*turns: str) -> Any:
+        speakers = ("Human", "Assistant")
+        return "\n\n".join(f"{speakers[n % 2]}: {t}" for n, t in enumerate(turns)) if written else said(*turns)
+
+    rows = [
+        {"prompt": WHY, "completion": whole(WHY, GOOD), "score": 3},
+        {"prompt": WHY, "completion": whole(WHY, BAD, "Tell me", BAD), "score": 2},
+    ]
+    with pytest.warns(UserWarning, match="of 2 responses are dialogues that begin with the prompt's turns, cut off"):
+        pool = load_pool(write(tmp_path / "t.jsonl", rows))
+    kept = f"Human: {WHY}\n\nAssistant: " if written else ""  # more than one answer: nothing is lost
+    assert pool.responses.tolist() == [[GOOD, f"{kept}{BAD}\n\nHuman: Tell me\n\nAssistant: {BAD}"]]
 
 
 def test_rows_without_any_response_are_counted(tmp_path: Path) -> None:
