@@ -43,13 +43,14 @@ _TELLING = {
     *("label", "labels", "choice", "winner", "votes", "margin", "rank", "better_response_id", "safer_response_id"),
     *("vote", "preferred", "verdict", "overall_preference", "preference_strength", "human_preference"),
     *("instructions", "title", "body", "selftext", "background", "persona", "tools", "custom_system_prompt"),
+    *("image", "images", "audio", "video", "choices", "options", "constraints", "passages", "documents"),
 }
 """Names whose columns nobody expects to be passed over."""
 
 
 def plain(name: str) -> str:
     """Return a name as the usual ones are written: `chosen-rating` and `Chosen Rating` are `chosen_rating`."""
-    return re.sub(r"[^a-z0-9_]+", "_", name.lower())
+    return re.sub(r"[^a-z0-9_]+", "_", name.strip().lower())
 
 
 def named_column(table: Table, meaning: str, name: str) -> str:

@@ -376,6 +376,12 @@ def _split(
     first, second = side_of(chosen, chosen_name, place), side_of(rejected, rejected_name, place)
     if isinstance(first, list) and isinstance(second, list):
         return split_messages(start, first, second, names, place), True
+    mixed = isinstance(first, str) != isinstance(second, str)
+    if mixed and any(isinstance(side, list) and side[0].role != "assistant" for side in (first, second)):
+        raise UserError(
+            f"{place} has a dialogue in one of {chosen_name!r} and {rejected_name!r} and text in the other, expected "
+            "the same in both; write the two as responses alone"
+        )
     one, two = (side if isinstance(side, str) else response_text(side) for side in (first, second))
     if start is None or prompts.only_system:
         if by_words:

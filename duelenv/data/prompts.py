@@ -93,9 +93,7 @@ class Prompts:
             listed = odd is not None and any(isinstance(cell, list) for cell in table[odd])
             if odd and odd not in besides and not listed:
                 return [odd]
-        system = find_column(table, "prompt", None, SYSTEM_NAMES)
-        if system in besides or (system is not None and all(map(is_blank, table[system]))):
-            system = None
+        system = self._system(besides)
         if not own and system and shared:
             self.notes.append(f"the prompt is made of {system}, then what both responses share")
             return [system]
@@ -107,6 +105,22 @@ class Prompts:
                 f"the prompt is made of {', then '.join(together)}; prompt=.. names one column, or several with '+'"
             )
         return together
+
+    def _system(self, besides: Sequence[str]) -> str | None:
+        """The column of system messages.
+
+        Raises:
+            UserError: There are two that differ.
+        """
+        table = self._table
+        usual = [name for name in table if plain(name) in SYSTEM_NAMES and name not in besides]
+        found = [name for name in usual if not all(map(is_blank, table[name]))]
+        if any(table[name] != table[found[0]] for name in found[1:]):
+            raise UserError(
+                f"{table.path} has {' and '.join(map(repr, found))}, which could all be the system message; name what "
+                f"makes the prompt, joined by '+', with prompt={found[0]}+.."
+            )
+        return found[0] if found else None
 
     def _parts(self, name: str) -> list[str]:
         """A column, or where it holds mappings those of their texts that make a prompt."""

@@ -161,6 +161,9 @@ PAIRS: dict[str, Case] = {
             }
         ]
     ),
+    "an image, and names with spaces": Case(
+        [{" Prompt": WHY, "chosen ": GOOD, " rejected": BAD, "image": "a.png"}], announced=("not read: image",)
+    ),
     "a score of one side alone": Case(
         [{"input": WHY, **PAIR, "rating": [9, 7], "chosen_score": 9}], announced=("not read: rating, chosen_score",)
     ),
@@ -523,6 +526,14 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
         "nothing that says which",
     ),
     "one side of 0": (labelled("response_1", "response_2", "overall_preference", [2, 1]), "could mean several things"),
+    "two system messages": (
+        [{"system": "Be kind.", "system_prompt": "Be brief.", "prompt": WHY, **PAIR}],
+        "could all be the system message",
+    ),
+    "a dialogue beside a text": (
+        [{"prompt": WHY, "chosen": said(WHY, GOOD), "rejected": BAD}],
+        "and text in the other",
+    ),
     "four responses": (
         [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "response_3": "c", "label": 1}],
         "more than two responses",
