@@ -240,7 +240,7 @@ def _coded(table: Table, pair: tuple[str, str], name: str, first_wins: Any) -> t
             f"{table.path} has nothing in {name!r}; name the column that says which was preferred: label=.."
         )
     if first_wins is not None:
-        known, what = _by_setting(table, name, distinct, _number_or_word(first_wins))
+        known, what = _by_setting(table, name, distinct, _meant(first_wins, distinct))
     elif all(isinstance(value, float) for value in distinct):
         known, what = _by_number(table, pair, name, distinct, any(map(is_flag, table[name])))
     else:
@@ -259,6 +259,16 @@ def _number_or_word(value: Any) -> float | str:
         return float(word) if math.isfinite(float(word)) else word
     except ValueError:
         return {"true": 1.0, "false": 0.0}.get(word.lower(), word)
+
+
+def _meant(first_wins: Any, distinct: set[float | str]) -> float | str:
+    """Return the label that `first_wins` is: YAML makes a truth value of the word yes, which the label may be."""
+    if isinstance(first_wins, bool):
+        words = ("yes", "y", "on") if first_wins else ("no", "n", "off")
+        spelled = [value for value in distinct if isinstance(value, str) and value.lower() in words]
+        if len(spelled) == 1:
+            return spelled[0]
+    return _number_or_word(first_wins)
 
 
 def _by_setting(
@@ -285,7 +295,8 @@ def _by_setting(
 
 def _by_side(values: Sequence[float], wins: float) -> tuple[dict[float, float], str] | None:
     """Return the shares of numbers that lie on a side of 0, between two ends, or on a scale; None for classes."""
-    if wins < 0 or (wins and values and values[0] < 0):
+    below = bool(values) and values[0] < 0
+    if (wins and below) or (wins < 0 and max(values, default=0.0) <= 3):  # 3 is HelpSteer's end
         sign = "positive" if wins > 0 else "negative"
         return _sided(values, 0.0, wins), f"a {sign} number for the first"
     for ends in ((0.0, 1.0), (1.0, 2.0)):
@@ -294,7 +305,7 @@ def _by_side(values: Sequence[float], wins: float) -> tuple[dict[float, float], 
             between = "" if {*values} <= {*ends} else ", between for doubt"
             return {value: abs(value - other) for value in values}, f"{wins:g} for the first, {other:g} not{between}"
     classes = {*values} <= {0.0, 1.0, 2.0} or {*values} <= {1.0, 2.0, 3.0}
-    if classes or values[0] < 0 or wins not in (values[0], values[-1]):
+    if classes or below or wins not in (values[0], values[-1]):
         return None
     middle = (values[0] + values[-1]) / 2
     return _sided(values, middle, wins), f"a scale whose middle is {middle:g}, {wins:g} for the first"

@@ -369,6 +369,11 @@ PAIRS: dict[str, Case] = {
         labels=[1, 1, 1, 1, 0.5],
         announced=("a scale whose middle is 4, 1 for the first",),
     ),
+    "yes and no, as YAML reads the setting": Case(
+        labelled("response_a", "response_b", "label", ["No", "Yes"]),
+        settings={"first_wins": False},
+        announced=("No for the first",),
+    ),
     "a scale from 0 to 3, the other way": Case(
         labelled("response_a", "response_b", "label", [3, 0, 2, 1]),
         settings={"first_wins": 3},
@@ -533,6 +538,10 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a dialogue beside a text": (
         [{"prompt": WHY, "chosen": said(WHY, GOOD), "rejected": BAD}],
         "and text in the other",
+    ),
+    "a word whose meaning is not known": (
+        labelled("response_a", "response_b", "label", ["yes", "no"]),
+        "has 'yes' in 'label', expected words for the first",
     ),
     "four responses": (
         [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "response_3": "c", "label": 1}],
