@@ -10,6 +10,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from duelenv.data.columns import is_blank
@@ -261,11 +262,14 @@ def after_prompt(prompt: str, response: str) -> str | None:
     Of a dialogue, the user's last turn is enough, unless that is a single word. White space may differ. The prompt must
     end where a word ends, and something must follow.
     """
+    asked = _last_turn(prompt)
+    return _after(prompt, response) or (_after(asked, response) if asked and not is_bare_word(asked) else None)
+
+
+@lru_cache(maxsize=1)  # both responses of a row have the same
+def _last_turn(prompt: str) -> str | None:
     turns = to_messages(prompt) if prompt.rstrip().endswith(ASSISTANT) else []
-    if turns and turns != [Message("user", prompt)]:
-        asked = turns[-1].content
-        return _after(prompt, response) or (None if is_bare_word(asked) else _after(asked, response))
-    return _after(prompt, response)
+    return turns[-1].content if turns and turns != [Message("user", prompt)] else None
 
 
 def _after(prompt: str, response: str) -> str | None:
