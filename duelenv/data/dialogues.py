@@ -194,14 +194,15 @@ def split_messages(
         if not start:
             raise UserError(
                 f"{place} has a prompt in {prompt_name!r} that is none of the first messages of {chosen_name!r} and "
-                f"{rejected_name!r}; keep one of the two"
+                f"{rejected_name!r}; correct the row, or remove the column if the messages are right"
             )
     return prompt_text(start, prompt_name or chosen_name, place), *responses
 
 
 def _overlaid(given: list[Message], shared: list[Message]) -> list[Message]:
     """Return the dialogue that two parts of it, which may repeat each other, make; empty if they do not fit."""
-    if all(message in shared for message in given):
+    said = [(role, text.split()) for role, text in shared]  # columns and messages differ in line breaks
+    if all((role, text.split()) in said for role, text in given):
         return shared
     if all(message in given for message in shared):
         return given

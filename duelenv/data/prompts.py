@@ -13,11 +13,13 @@ from duelenv.data.columns import PROMPT_NAMES, SYSTEM_NAMES, find_column, is_bla
 from duelenv.data.dialogues import Side, in_one_form, side_of
 from duelenv.data.tables import Place, Table
 from duelenv.ground import checks
-from duelenv.ground.dialogue import Message, is_messages, to_messages
+from duelenv.ground.dialogue import Message, is_messages, read_role, to_messages
 from duelenv.ground.errors import UserError
 
 _TASKS = ("prompt", "instruction", "question", "query", "problem", "title", "user_prompt", "user_input", "user_query")
 _MATERIAL = ("input", "context", "post", "article", "passage", "document")
+_DIALOGUES = ("messages", "conversation", "conversations")
+"""Columns of which the assistant's last turn may be a response; that of a history is none."""
 _PARTS = ("full_text", "prompt", "title", "post", "article", "question", "text")
 """Texts within a column of mappings that make a prompt."""
 
@@ -144,7 +146,12 @@ class Prompts:
         """
         if len(found) < 2:
             return found
-        cells = {name: self._table[name] for name in found}
+        cells = {
+            name: [_without_answer(cell) for cell in self._table[name]]
+            if plain(name) in _DIALOGUES
+            else self._table[name]
+            for name in found
+        }
         for name in found:  # one that holds what the others say
             if all(other == name or _contains(cells[name], cells[other]) for other in found):
                 return [name]
@@ -231,6 +238,11 @@ def _contains(cells: Sequence[Any], others: Sequence[Any]) -> bool:
         is_blank(other) or cell == other or (_said(other) and _said(other) in _said(cell))
         for cell, other in zip(cells, others, strict=True)
     )
+
+
+def _without_answer(cell: Any) -> Any:
+    ended = is_messages(cell) and len(cell) > 1 and isinstance(cell[-1], Mapping)
+    return cell[:-1] if ended and read_role(cell[-1]) == "assistant" else cell
 
 
 def _said(cell: Any) -> str:

@@ -131,7 +131,9 @@ def scored_by_rank(table: Table) -> tuple[Table, list[str]]:
         return table, []
     columns = {name: cells for name, cells in table.items() if name != ranks}
     columns[SCORE_NAMES[0]] = [_negative(value) for value in table[ranks]]
-    return Table(table.path, columns, table.notes), [f"the score is minus {ranks!r}: the least is the best"]
+    return Table(table.path, columns, table.notes), [
+        f"the score is minus {ranks!r}: the least is the best (score={ranks} says otherwise)"
+    ]
 
 
 def _listed(cell: Any) -> list[Any]:

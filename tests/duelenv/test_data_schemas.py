@@ -164,6 +164,14 @@ PAIRS: dict[str, Case] = {
     "an image, and names with spaces": Case(
         [{" Prompt": WHY, "chosen ": GOOD, " rejected": BAD, "image": "a.png"}], announced=("not read: image",)
     ),
+    "a prompt beside the dialogue of its answer": Case(
+        [{"prompt": WHY, "messages": said(WHY, GOOD), **PAIR}], announced=("not read: messages",)
+    ),
+    "columns whose messages join them by a line break": Case(
+        [{"instruction": "Explain", "input": WHY, **{k: said("Explain\nWhy?", text) for k, text in PAIR.items()}}],
+        "Explain\nWhy?",
+        ("instruction, then input",),
+    ),
     "a score of one side alone": Case(
         [{"input": WHY, **PAIR, "rating": [9, 7], "chosen_score": 9}], announced=("not read: rating, chosen_score",)
     ),
@@ -620,6 +628,14 @@ def test_cells_of_text_that_spell_what_other_files_hold(tmp_path: Path, schema: 
     with pytest.warns(UserWarning, match=announced):
         pairs = load_pairs(tmp_path / "t.csv")
     assert (pairs.prompts, pairs.chosen, pairs.rejected) == ((WHY,), (GOOD,), (BAD,))
+
+
+def test_a_rank_of_which_the_most_is_the_best_is_named_as_the_score(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"prompt": WHY, "responses": [GOOD, BAD], "ranks": [2, 1]}])
+    with pytest.warns(UserWarning, match=r"minus 'rank': the least is the best \(score=rank says otherwise\)"):
+        assert load_pairs(path).chosen == (BAD,)
+    with pytest.warns(UserWarning, match="each of the responses"):
+        assert load_pool(path, score="rank").pairs().chosen == (GOOD,)
 
 
 def test_a_key_of_listed_responses_can_be_named(tmp_path: Path) -> None:
