@@ -30,6 +30,7 @@ _LABELS = (
 )
 _PLACES = ("choice", "winner", "better", "best", "selected", "preferred", "winner_id", "verdict", "vote", "chosen")
 """Labels that name a place: with 0 / 1, 0 is the first. Others say whether the first was preferred, as SHP's do."""
+_SAYS = {"better", "best", "preferred", "wins", "win", "won", "winner", "chosen", "safe", "safer", "prefer"}
 _VOTES = ("votes", "vote", "num_votes", "vote_count", "wins", "upvotes")
 _SCORES = ("score", "rating", "reward", "overall_score", "utility", "quality")
 _SIGNED = ("preference_strength", "overall_preference")
@@ -340,9 +341,8 @@ def _by_number(
         f"{table.path} has {shown} in {name!r}, which could mean several things; name the value for the first with "
         "first_wins=.. (1 or -1 if 0 is a tie, the end of a scale such as 1 to 7), or recode it as A, B and tie"
     )
-    words = set(plain(name).split("_"))
-    if 0 <= low and high <= 1 and words & {"b", "second", "right"} and not words & {"a", "first", "left"}:
-        raise several  # b_preferred
+    if 0 <= low and high <= 1 and _is_about_another(name, pair):
+        raise several
     if (low < 0 and names_a_place) or (low >= 0 and whole and plain(name) in _SIGNED):
         raise several
     if low < 0:
@@ -368,6 +368,18 @@ def _by_number(
     if 1 <= low and high <= 2:
         return {value: 2.0 - value for value in distinct}, "1 for the first, 2 for the second, between for doubt"
     raise several
+
+
+def _is_about_another(name: str, pair: tuple[str, str]) -> bool:
+    """Whether a column's name tells that it says something of the second response, or of ties: `b_preferred`."""
+    words = set(plain(name).split("_"))
+    first, second = ({plain(column).split("_")[-1]} for column in pair)
+    if words & _SAYS:
+        second |= {"b", "second", "right"}
+        first |= {"a", "first", "left"}
+    elif plain(pair[1]) not in plain(name):
+        return bool(words & {"tie", "ties"})
+    return bool(words & {"tie", "ties"} or (words & second and not words & first))
 
 
 def _by_word(

@@ -582,6 +582,10 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path, schema: 
 
 
 def test_a_label_whose_name_tells_of_the_second_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    for label in ("response_2_is_better", "is_response_2_safe", "winner_tie", "right_won"):
+        rows = labelled("response_1", "response_2", label, [False, True])
+        with pytest.raises(UserError, match="could mean several things"):
+            load_pairs(write(tmp_path / "t.jsonl", rows), label=label)
     path = write(tmp_path / "t.jsonl", labelled("response_a", "response_b", "b_preferred", [False, True]))
     with pytest.raises(UserError, match="could mean several things"):
         load_pairs(path, label="b_preferred")
