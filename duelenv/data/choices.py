@@ -125,6 +125,16 @@ def _twins(
     return None
 
 
+def _is_turned(pair: tuple[str, str]) -> bool:
+    """Whether the second of two columns is the one that its name says comes first."""
+    one, two = (plain(name).replace("_", "") for name in pair)
+    return any(
+        (one.endswith(second) and two == one.removesuffix(second) + first)
+        or (one.startswith(second) and two == first + one.removeprefix(second))
+        for first, second in _SUFFIXES
+    )
+
+
 def _thirds(pair: tuple[str, str]) -> list[str]:
     keys = [plain(name).replace("_", "") for name in pair]
     following = {"b": "c", "2": "3", "1": "2"}
@@ -155,6 +165,11 @@ def read_choices(
     """
     if (first_score is None) != (second_score is None):
         raise UserError("first_score= and second_score= belong together; give both, or none")
+    if first_wins is None and first_score is None and _is_turned(pair):
+        raise UserError(
+            f"first={pair[0]} and second={pair[1]} are the other way round than their names, so that labels could mean "
+            f"either; give first={pair[1]} and second={pair[0]}"
+        )
     known = {plain(name).replace("_", ""): name for name in table if name not in pair}
     margins = None
     if first_score is not None and second_score is not None:

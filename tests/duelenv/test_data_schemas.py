@@ -695,14 +695,16 @@ def test_a_repeated_prompt_is_cut_off_row_by_row_and_never_within_a_word(
     ("settings", "sentence"),
     [
         ({"first": "x", "second": "x"}, "first= and second= are both 'x'"),
+        ({"first": "answer_b", "second": "answer_a"}, "give first=answer_a and second=answer_b"),
         ({"chosen": "x", "rejected": "x"}, "chosen= and rejected= are both 'x'"),
         ({"first": "x", "second": "y", "label": "y"}, "label= is 'y', which holds responses"),
         ({"prompt": "x", "chosen": "x", "rejected": "y"}, "prompt= is 'x', and 'x' is read as something else"),
     ],
 )
 def test_no_column_is_two_things(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
+    row = {"prompt": WHY, "x": GOOD, "y": BAD, "answer_a": GOOD, "answer_b": BAD, "score_a": 2, "score_b": 1}
     with pytest.raises(UserError) as caught:
-        load_pairs(write(tmp_path / "t.jsonl", [{"prompt": WHY, "x": GOOD, "y": BAD, "w": "x"}]), **settings)  # type: ignore[arg-type]
+        load_pairs(write(tmp_path / "t.jsonl", [row]), **settings)  # type: ignore[arg-type]
     assert sentence in str(caught.value) and is_one_sentence(str(caught.value))
 
 
