@@ -220,8 +220,14 @@ def _listed_prompts(table: Table, prompt: str | None, besides: Sequence[str]) ->
 def _by_column(
     table: Table, chosen: str, rejected: str, chosen_score: str | None, rejected_score: str | None
 ) -> _Preferences:
-    better = columns.find_column(table, "chosen_score", chosen_score, columns.CHOSEN_SCORE_NAMES)
-    worse = columns.find_column(table, "rejected_score", rejected_score, columns.REJECTED_SCORE_NAMES)
+    turned = columns.plain(chosen) in columns.REJECTED_NAMES  # whose scores then do not go with these names
+    better, worse = (
+        columns.find_column(table, meaning, name, () if turned else usual)
+        for meaning, name, usual in (
+            ("chosen_score", chosen_score, columns.CHOSEN_SCORE_NAMES),
+            ("rejected_score", rejected_score, columns.REJECTED_SCORE_NAMES),
+        )
+    )
     if (better is None) != (worse is None) and (chosen_score or rejected_score):
         raise UserError(
             f"{table.path} has scores only in column {better or worse!r}; give both chosen_score and rejected_score"

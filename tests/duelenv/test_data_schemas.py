@@ -172,6 +172,11 @@ PAIRS: dict[str, Case] = {
         "Explain\nWhy?",
         ("instruction, then input",),
     ),
+    "chosen and rejected the other way round": Case(
+        [{"prompt": WHY, "chosen": BAD, "rejected": GOOD, "score_chosen": 9, "score_rejected": 1}],
+        settings={"chosen": "rejected", "rejected": "chosen"},
+        announced=("not read: score_chosen, score_rejected",),
+    ),
     "a score of one side alone": Case(
         [{"input": WHY, **PAIR, "rating": [9, 7], "chosen_score": 9}], announced=("not read: rating, chosen_score",)
     ),
