@@ -292,7 +292,7 @@ def _texts(
     names = (prompts.name, *found.names)
     kept: list[tuple[str, str, str]] = []
     rows: list[int] = []
-    stripped = single = 0
+    stripped = single = unsaid = 0
     by_words = (not prompts or prompts.only_system) and _share_words(found.chosen, found.rejected)
     always = _always_repeated(prompts, found)
     for row, (chosen, rejected) in enumerate(zip(found.chosen, found.rejected, strict=True)):
@@ -302,6 +302,7 @@ def _texts(
         )
         if found.labels[row] is None:
             if is_dropped(empty, "empty", f"{place} has nothing in {found.source!r}"):
+                unsaid += 1
                 continue
             raise UserError(f"{place} has nothing in {found.source!r}, which no pair can be kept without; drop it")
         if blank and is_dropped(empty, "empty", f"{place} has an empty {blank!r} response"):
@@ -323,8 +324,9 @@ def _texts(
         kept.append(texts)
         rows.append(row)
     notes = []
-    if len(kept) < table.num_rows:
-        notes.append(f"{table.num_rows - len(kept)} of {table.num_rows} pairs dropped for an empty response")
+    for count, reason in ((unsaid, "no label"), (table.num_rows - len(kept) - unsaid, "an empty response")):
+        if count:
+            notes.append(f"{count} of {table.num_rows} pairs dropped for {reason}")
     if stripped:
         notes.append(
             f"both responses of {stripped} of {table.num_rows} pairs began with their prompt, which was cut off"

@@ -35,6 +35,7 @@ class Case(NamedTuple):
     labels: list[float] | None = None
     settings: dict[str, Any] = {}  # noqa: RUF012
     margins: list[float] | None = None
+    kept: int | None = None
 
 
 GOOD, BAD = "Because it is.", "Dunno."
@@ -176,6 +177,12 @@ PAIRS: dict[str, Case] = {
         [{"prompt": WHY, "chosen": BAD, "rejected": GOOD, "score_chosen": 9, "score_rejected": 1}],
         settings={"chosen": "rejected", "rejected": "chosen"},
         announced=("not read: score_chosen, score_rejected",),
+    ),
+    "a row without a label": Case(
+        labelled("response_a", "response_b", "winner", ["a", "b", None]),
+        settings={"empty": "drop"},
+        announced=("1 of 3 pairs dropped for no label",),
+        kept=2,
     ),
     "a score of one side alone": Case(
         [{"input": WHY, **PAIR, "rating": [9, 7], "chosen_score": 9}], announced=("not read: rating, chosen_score",)
@@ -429,7 +436,7 @@ def test_pairs_of_a_known_schema(tmp_path: Path, schema: str) -> None:
         warnings.simplefilter("always")
         pairs = load_pairs(write(tmp_path / "t.jsonl", case.rows), **case.settings)
     assert pairs.prompts[0] == case.prompt
-    assert len(pairs) == len(case.rows)
+    assert len(pairs) == (case.kept or len(case.rows))
     tied = [label == 0.5 for label in case.labels or [1.0] * len(pairs)]
     for chosen, rejected, tie in zip(pairs.chosen, pairs.rejected, tied, strict=True):
         if schema == "TRL implicit strings":
