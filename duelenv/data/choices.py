@@ -59,7 +59,7 @@ _TIES = {
         "tiebothbad",
         "bothbad",
     ),
-    *("bothgood", "tiebothgood", "nopreference", "equallygood", "equallybad", "a=b", "aboutthesame", "ab"),
+    *("bothgood", "tiebothgood", "nopreference", "equallygood", "equallybad", "a=b", "a≈b", "aboutthesame", "ab"),
 }
 _TIE_BEGINNINGS = ("both", "neither", "equal", "tie", "same", "nopreference")
 
@@ -430,6 +430,6 @@ def _by_word(
 
 def _squeezed(word: str) -> str:
     """A word as the sets above write it: "Response A is better than Response B", "[[A]]" and "model_a" are "a"."""
-    squeezed = re.sub(r"[^a-z0-9<>=]+", "", word.lower().partition(" than ")[0])
+    squeezed = re.sub(r"(?![a-z0-9<>=])[\x00-\x7f]", "", word.lower().partition(" than ")[0])
     squeezed = _BETTER.sub("", squeezed)
     return _SUBJECT.sub("", squeezed) or squeezed

@@ -329,9 +329,12 @@ PAIRS: dict[str, Case] = {
     ),
     "words": Case(
         labelled(
-            "answer_a", "answer_b", "preference", ["Response A is better", "B", "A>>B", "B>A", "Tie", "Both are good"]
+            "answer_a",
+            "answer_b",
+            "preference",
+            ["Response A is better", "B", "A>>B", "B>A", "Tie", "Both are good", "A ≈ B"],
         ),
-        labels=[1, 1, 1, 1, 0.5, 0.5],
+        labels=[1, 1, 1, 1, 0.5, 0.5, 0.5],
     ),
     "the winning column": Case(labelled("left_answer", "right_answer", "winner", ["left_answer", "right_answer"])),
     "the winning text": Case(labelled("answer_a", "answer_b", "preferred_response", [GOOD, GOOD])),
@@ -569,6 +572,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     ),
     "ranks or an order": ([{"prompt": WHY, "responses": RANKED, "ranking": [3, 1, 2]}], "or the responses in order"),
     "an order from 0": ([{"prompt": WHY, "responses": RANKED, "ranking": [2, 0, 1]}], "or the responses in order"),
+    "an odd sign": (labelled("response_a", "response_b", "winner", ["A ≥ B"]), "row 0 has 'A ≥ B' in 'winner'"),
     "an odd word": (labelled("response_a", "response_b", "winner", ["a", "gpt"]), "row 1 has 'gpt' in 'winner'"),
     "no label in a row": (labelled("response_a", "response_b", "winner", ["a", None]), "row 1 has nothing in 'winner'"),
     "a tool's turn": (
