@@ -18,6 +18,7 @@ from duelenv.ground.errors import UserError
 
 _TASKS = ("prompt", "instruction", "question", "query", "problem", "title", "user_prompt", "user_input", "user_query")
 _MATERIAL = ("input", "context", "post", "article", "passage", "document")
+_HISTORIES = ("history", "chat_history", "conversation_history")
 _DIALOGUES = ("messages", "conversation", "conversations")
 """Columns of which the assistant's last turn may be a response; that of a history is none."""
 _PARTS = ("full_text", "prompt", "title", "post", "article", "question", "text")
@@ -88,6 +89,13 @@ class Prompts:
             and table[name] not in taken
             and _holds_prompts(table[name])
         ]
+        history = next((name for name in table if plain(name) in _HISTORIES and name not in [*found, *besides]), None)
+        if found and history and not all(map(is_blank, table[history])) and table[history] not in taken:
+            first = next(cell for cell in table[history] if not is_blank(cell))
+            raise UserError(
+                f"{table.path} has {str(first)[:40]!r} in {history!r}, expected messages or exchanges "
+                f"[user, assistant]; recode it, or name what is the prompt with prompt={found[0]}"
+            )
         found = self._without_repeats(found)
         own = [part for name in found for part in self._parts(name)]
         if not own:  # a column that holds something else is named where its first row is read

@@ -554,6 +554,10 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
         "nothing that says which",
     ),
     "one side of 0": (labelled("response_1", "response_2", "overall_preference", [2, 1]), "could mean several things"),
+    "a history in a form of its own": (
+        [{"prompt": WHY, "history": [{"user": "Hi", "assistant": "Hello"}], **PAIR}],
+        "in 'history', expected messages or exchanges [user, assistant]",
+    ),
     "two system messages": (
         [{"system": "Be kind.", "system_prompt": "Be brief.", "prompt": WHY, **PAIR}],
         "could all be the system message",
