@@ -178,12 +178,13 @@ def predicted_by_oracle(pairs: Pairs, places: NDArray[np.int64], settings: Mappi
     first = [b if turn else a for a, b, turn in zip(chosen, rejected, turned, strict=True)]
     second = [a if turn else b for a, b, turn in zip(chosen, rejected, turned, strict=True)]
     answer = oracles.ask(oracle, [pairs.prompts[place] for place in places], first, second)
-    label = answer.expected_label
-    if np.isnan(label).any():
-        raise UserError(
-            f"the oracle {name!r} cannot answer {np.isnan(label).sum()} of {len(places)} pairs; leave it out"
-        )
-    return judged(f"oracle {name}", np.where(turned, 1.0 - label, label), [pairs.prompts[place] for place in places])
+    label: NDArray[np.float64] = np.where(turned, 1.0 - answer.expected_label, answer.expected_label)
+    answered = np.flatnonzero(np.isfinite(label))
+    if not len(answered):
+        raise UserError(f"the oracle {name!r} can answer none of {len(places)} pairs; leave it out")
+    lacking = len(places) - len(answered)
+    without = f", {lacking:,} pairs unanswered" if lacking else ""
+    return judged(f"oracle {name}{without}", label[answered], [pairs.prompts[place] for place in places[answered]])
 
 
 def about_pairs(

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.data.columns import RESPONSE_NAMES, SCORE_NAMES, find_column, passed_over
 from duelenv.data.dialogues import after_prompt
 from duelenv.data.pairs import holds_pairs, is_true, load_pairs
 from duelenv.data.prompts import Prompts
-from duelenv.data.rankings import nested_column
-from duelenv.data.tables import Table, read_table
+from duelenv.data.rankings import nested_column, read_rows
+from duelenv.data.tables import Table
+from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
@@ -53,10 +55,16 @@ def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
     Raises:
         UserError: No such file, neither of the two, or no label in it.
     """
-    table = read_table(path)
-    if not settings and set(_OWN_LABELS) <= set(table) and all(map(_is_number, table["label"])):
+    checks.refuse_unknown("labels", settings, load_pairs.__kwdefaults__ or ())
+    table = read_rows(path)
+    if (
+        not settings
+        and set(_OWN_LABELS) <= set(table)
+        and all(map(_is_number, table["label"]))
+        and Prompts(table, None, ("first", "second")).columns == ["prompt"]
+    ):
         return _given(table, [table[name] for name in _OWN_LABELS])
-    if not settings and not holds_pairs(table) and nested_column(table) is None:
+    if not settings and not holds_pairs(table) and not _holds_responses(table):
         raise UserError(
             f"{str(path)!r} has the columns {', '.join(table)}, expected prompt, first, second and label, or prompt, "
             "chosen and rejected; name others as labels={path: FILE, chosen: COLUMN, rejected: COLUMN}"
@@ -68,6 +76,14 @@ def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
     pairs = load_pairs(table, **settings)
     shares = np.ones(len(pairs)) if pairs.labels is None else pairs.labels
     return GivenLabels(_objects(pairs.prompts), _objects(pairs.chosen), _objects(pairs.rejected), shares)
+
+
+def _holds_responses(table: Table) -> bool:
+    """Whether a table holds lists of responses, or single ones with what they are worth, as its columns' names tell."""
+    worth = (*SCORE_NAMES, "label", "labels", "rank")
+    return nested_column(table) is not None or all(
+        find_column(table, "", None, usual) for usual in (RESPONSE_NAMES, worth)
+    )
 
 
 _OWN_LABELS = ("prompt", "first", "second", "label")
@@ -86,7 +102,7 @@ def _are_plain(table: Table) -> bool:
     """Whether these are prompts and responses to them, to be taken as they stand, white space and all.
 
     An export of a run is; of any other table, one whose responses do not repeat their prompts and where no other column
-    has a part in the prompt.
+    has a part in the prompt or would be missed.
     """
     if not {"prompt", "chosen", "rejected"} <= set(table):
         return False
@@ -96,6 +112,7 @@ def _are_plain(table: Table) -> bool:
     return (
         all(isinstance(text, str) for column in columns for text in column)
         and Prompts(table, None, ("chosen", "rejected")).columns == ["prompt"]
+        and not passed_over(table, ("prompt", "chosen", "rejected", "tie"))
         and not any(
             after_prompt(prompt, chosen) and after_prompt(prompt, rejected)
             for prompt, chosen, rejected in zip(*columns, strict=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from duelenv.data.columns import is_blank, named_column, plain
-from duelenv.data.scores import numbers
+from duelenv.data.scores import is_flag, numbers
 from duelenv.data.tables import Table
 from duelenv.ground.errors import UserError
 
@@ -30,12 +30,18 @@ _LABELS = (
 )
 _PLACES = ("choice", "winner", "better", "best", "selected", "preferred", "winner_id", "verdict", "vote", "chosen")
 """Labels that name a place: with 0 / 1, 0 is the first. Others say whether the first was preferred, as SHP's do."""
-_VOTES = ("votes", "vote", "num_votes", "vote_count", "wins", "upvotes", "count")
+_SAYS = {"better", "best", "preferred", "wins", "win", "won", "winner", "chosen", "safe", "safer", "prefer"}
+_VOTES = ("votes", "vote", "num_votes", "vote_count", "wins", "upvotes")
 _SCORES = ("score", "rating", "reward", "overall_score", "utility", "quality")
-_SUBJECT = re.compile(
-    r"^(?:the)?(?:model|response|answer|assistant|output|option|candidate|completion|conversation|text|summary)"
+_SIGNED = ("preference_strength", "overall_preference")
+"""Labels of which 0 is a tie and that are below it where the first was preferred, as HelpSteer's are."""
+_NOUNS = "(?:model|response|answer|assistant|output|option|candidate|completion|conversation|text|summary)"
+_SUBJECT = re.compile(rf"^(?:the)?{_NOUNS}|^the(?=first|second|left|right)|(?<=[td]){_NOUNS}$")
+_BETTER = re.compile(
+    r"(?:is)?(?:slightly|somewhat|marginally|abit|much|far|clearly|strongly|significantly|considerably)*"
+    r"(?:better|wins|won|preferred|vote)$"
 )
-_FIRST = {"a", "first", "left", "1st", "one", "a>b", "a>>b"}
+_FIRST = {"a", "first", "left", "1st", "one", "a>b", "a>>b", "b<a", "b<<a"}
 _SECOND = {"b", "second", "right", "2nd", "two", "b>a", "b>>a", "a<b", "a<<b"}
 _TIES = {
     *(
@@ -53,7 +59,7 @@ _TIES = {
         "tiebothbad",
         "bothbad",
     ),
-    *("bothgood", "tiebothgood", "nopreference", "equallygood", "equallybad", "a=b", "aboutthesame", "ab"),
+    *("bothgood", "tiebothgood", "nopreference", "equallygood", "equallybad", "a=b", "a≈b", "aboutthesame", "ab"),
 }
 _TIE_BEGINNINGS = ("both", "neither", "equal", "tie", "same", "nopreference")
 
@@ -89,6 +95,8 @@ def find_pair(table: Table, first: str | None = None, second: str | None = None)
         if first is None or second is None:
             given, missing = ("second", "first") if first is None else ("first", "second")
             raise UserError(f"{given}= is given without {missing}=; name the columns of both responses")
+        if first == second:
+            raise UserError(f"first= and second= are both {first!r}; name the columns of two responses")
         return named_column(table, "first", first), named_column(table, "second", second)
     known = {plain(name).replace("_", ""): name for name in table}
     found = _twins(known, (*_STEMS, ""), _SUFFIXES)
@@ -115,6 +123,16 @@ def _twins(
                 if keys[0] in known and keys[1] in known:
                     return known[keys[0]], known[keys[1]]
     return None
+
+
+def _is_turned(pair: tuple[str, str]) -> bool:
+    """Whether the second of two columns is the one that its name says comes first."""
+    one, two = (plain(name).replace("_", "") for name in pair)
+    return any(
+        (one.endswith(second) and two == one.removesuffix(second) + first)
+        or (one.startswith(second) and two == first + one.removeprefix(second))
+        for first, second in _SUFFIXES
+    )
 
 
 def _thirds(pair: tuple[str, str]) -> list[str]:
@@ -147,13 +165,19 @@ def read_choices(
     """
     if (first_score is None) != (second_score is None):
         raise UserError("first_score= and second_score= belong together; give both, or none")
+    if first_wins is None and first_score is None and _is_turned(pair):
+        raise UserError(
+            f"first={pair[0]} and second={pair[1]} are the other way round than their names, so that labels could mean "
+            f"either; give first={pair[1]} and second={pair[0]}"
+        )
     known = {plain(name).replace("_", ""): name for name in table if name not in pair}
     margins = None
     if first_score is not None and second_score is not None:
         margins = _difference(table, first_score, second_score)
     name = label if label is not None else _label_of(known) if margins is None else None
     if name is not None:
-        named_column(table, "label", name)
+        if named_column(table, "label", name) in pair:
+            raise UserError(f"label= is {name!r}, which holds responses; name the column that says which was preferred")
         shares, note = _coded(table, pair, name, first_wins)
         unused = None if margins is not None else _twins(known, _SCORES, _SUFFIXES)
         more = [f"{' and '.join(unused)} are not read; first_score=.. and second_score=.. do"] if unused else []
@@ -194,7 +218,11 @@ def _difference(table: Table, first: str, second: str) -> list[float]:
 
 
 def _signs(margins: Sequence[float]) -> list[float | None]:
-    return [0.5 + 0.5 * (margin > 0) - 0.5 * (margin < 0) for margin in margins]
+    return [_sign_share(margin) for margin in margins]
+
+
+def _sign_share(margin: float) -> float:
+    return 0.5 + 0.5 * (margin > 0) - 0.5 * (margin < 0)
 
 
 def _shares(table: Table, names: tuple[str, str]) -> list[float | None]:
@@ -228,9 +256,9 @@ def _coded(table: Table, pair: tuple[str, str], name: str, first_wins: Any) -> t
             f"{table.path} has nothing in {name!r}; name the column that says which was preferred: label=.."
         )
     if first_wins is not None:
-        known, what = _by_setting(table, name, distinct, _number_or_word(first_wins))
+        known, what = _by_setting(table, name, distinct, _meant(first_wins, distinct))
     elif all(isinstance(value, float) for value in distinct):
-        known, what = _by_number(table, pair, name, distinct, any(isinstance(value, bool) for value in table[name]))
+        known, what = _by_number(table, pair, name, distinct, any(map(is_flag, table[name])))
     else:
         known_names = {plain(column).replace("_", ""): column for column in table if column not in pair}
         writers = _twins(known_names, ("model", "responder", "generator", "model_name"), _SUFFIXES)
@@ -249,17 +277,25 @@ def _number_or_word(value: Any) -> float | str:
         return {"true": 1.0, "false": 0.0}.get(word.lower(), word)
 
 
+def _meant(first_wins: Any, distinct: set[float | str]) -> float | str:
+    """Return the label that `first_wins` is: YAML makes a truth value of the word yes, which the label may be."""
+    if isinstance(first_wins, bool):
+        words = ("yes", "y", "on") if first_wins else ("no", "n", "off")
+        spelled = [value for value in distinct if isinstance(value, str) and value.lower() in words]
+        if len(spelled) == 1:
+            return spelled[0]
+    return _number_or_word(first_wins)
+
+
 def _by_setting(
     table: Table, name: str, distinct: set[float | str], wins: float | str
 ) -> tuple[dict[float | str, float], str]:
-    if isinstance(wins, float) and wins and any(isinstance(value, float) and value < 0 for value in distinct):
-        sign = math.copysign(1.0, wins)
-        known: dict[float | str, float] = {
-            value: 0.5 + 0.5 * (value * sign > 0) - 0.5 * (value * sign < 0)
-            for value in distinct
-            if isinstance(value, float)
-        }
-        return known, f"a {'positive' if wins > 0 else 'negative'} number for the first"
+    values = sorted(value for value in distinct if isinstance(value, float))
+    if isinstance(wins, float) and all(isinstance(value, float) or _squeezed(value) in _TIES for value in distinct):
+        found = _by_side(values, wins)
+        if found is not None:
+            sided, what = found
+            return {value: sided[value] if isinstance(value, float) else 0.5 for value in distinct}, what
     if wins not in distinct:
         shown = ", ".join(sorted(map(_shown, distinct))[:8])
         raise UserError(f"first_wins is {_shown(wins)!r}, expected one of the values in {name!r}: {shown}")
@@ -271,6 +307,30 @@ def _by_setting(
         )
     known = {value: 1.0 if value == wins else 0.0 if value in others else 0.5 for value in distinct}
     return known, f"{_shown(wins)} for the first"
+
+
+def _by_side(values: Sequence[float], wins: float) -> tuple[dict[float, float], str] | None:
+    """Return the shares of numbers that lie on a side of 0, between two ends, or on a scale; None for classes."""
+    below = bool(values) and values[0] < 0
+    if (wins and below) or (wins < 0 and max(values, default=0.0) <= 3):  # 3 is HelpSteer's end
+        sign = "positive" if wins > 0 else "negative"
+        return _sided(values, 0.0, wins), f"a {sign} number for the first"
+    for ends in ((0.0, 1.0), (1.0, 2.0)):
+        if wins in ends and all(ends[0] <= value <= ends[1] for value in values):
+            other = sum(ends) - wins
+            between = "" if {*values} <= {*ends} else ", between for doubt"
+            return {value: abs(value - other) for value in values}, f"{wins:g} for the first, {other:g} not{between}"
+    classes = {*values} <= {0.0, 1.0, 2.0} or {*values} <= {1.0, 2.0, 3.0}
+    if classes or below or wins not in (values[0], values[-1]):
+        return None
+    middle = (values[0] + values[-1]) / 2
+    return _sided(values, middle, wins), f"a scale whose middle is {middle:g}, {wins:g} for the first"
+
+
+def _sided(values: Iterable[float], middle: float, wins: float) -> dict[float, float]:
+    """Shares by the side on which numbers lie: 1 on that of `wins`, 0 on the other, 0.5 in the middle."""
+    sign = math.copysign(1.0, wins - middle)
+    return {value: _sign_share((value - middle) * sign) for value in values}
 
 
 def _is_tie(value: float | str, wins: float | str) -> bool:
@@ -291,29 +351,50 @@ def _by_number(
     names_a_place = plain(name) in _PLACES or plain(name).endswith("_id")
     low, high = min(distinct), max(distinct)
     whole = all(value == int(value) for value in distinct)
-    if low < 0 and not (names_a_place and distinct <= {-1.0, 0.0, 1.0}):
+    shown = ", ".join(_shown(value) for value in sorted(distinct)[:8])
+    several = UserError(
+        f"{table.path} has {shown} in {name!r}, which could mean several things; name the value for the first with "
+        "first_wins=.. (1 or -1 if 0 is a tie, the end of a scale such as 1 to 7), or recode it as A, B and tie"
+    )
+    if 0 <= low and high <= 1 and _is_about_another(name, pair):
+        raise several
+    if (low < 0 and names_a_place) or (low >= 0 and whole and plain(name) in _SIGNED):
+        raise several
+    if low < 0:
         sign = -1.0 if "preference" in plain(name) else 1.0
-        known = {value: 0.5 + 0.5 * (value * sign > 0) - 0.5 * (value * sign < 0) for value in distinct}
-        return known, f"a {'negative' if sign < 0 else 'positive'} number for the first"
+        return _sided(distinct, 0.0, sign), f"a {'negative' if sign < 0 else 'positive'} number for the first"
     if flags:
         return {value: value for value in distinct}, "true for the first"
-    if whole and distinct <= {-1.0, 0.0, 1.0}:
+    if names_a_place and distinct == {1.0} and (one, two) not in ((0.0, 1.0), (1.0, 2.0)):
+        raise several  # counted from 0, or from 1
+    if whole and distinct <= {0.0, 1.0}:
         # A label of columns _0 and _1 is the place; so is the choice of columns A and B; 'label: 1' agrees with A.
-        first = 0.0 if names_a_place or ((one, two) == (0.0, 1.0)) else 1.0
-        return {value: 0.5 if value < 0 else float(value == first) for value in distinct}, f"{first:g} for the first"
+        of_places = (names_a_place and (distinct != {1.0} or one == 0)) or (one, two) == (0.0, 1.0)
+        first = 0.0 if of_places else 1.0
+        return {value: float(value == first) for value in distinct}, f"{first:g} for the first"
     if whole and {0.0, 2.0} <= distinct <= {0.0, 1.0, 2.0} and (one, two) != (1.0, 2.0):
         return {value: {0.0: 1.0, 1.0: 0.0}.get(value, 0.5) for value in distinct}, "0 for the first, 1 for the second"
     if whole and distinct <= {0.0, 1.0, 2.0, 3.0} and not (3.0 in distinct and 0.0 in distinct):
         return {value: {1.0: 1.0, 2.0: 0.0}.get(value, 0.5) for value in distinct}, "1 for the first, 2 for the second"
+    if 0 <= low and high <= 1 and (names_a_place or (one, two) == (0.0, 1.0)):
+        raise several  # 1 for the second if all were 0 or 1
     if 0 <= low and high <= 1:
         return {value: value for value in distinct}, "the share that preferred the first"
     if 1 <= low and high <= 2:
         return {value: 2.0 - value for value in distinct}, "1 for the first, 2 for the second, between for doubt"
-    shown = ", ".join(_shown(value) for value in sorted(distinct)[:8])
-    raise UserError(
-        f"{table.path} has {shown} in {name!r}, which could mean several things; recode it as A, B and tie or 0 and 1, "
-        "or as numbers below and above 0, or pass first_score= and second_score="
-    )
+    raise several
+
+
+def _is_about_another(name: str, pair: tuple[str, str]) -> bool:
+    """Whether a column's name tells that it says something of the second response, or of ties: `b_preferred`."""
+    words = set(plain(name).split("_"))
+    first, second = ({plain(column).split("_")[-1]} for column in pair)
+    if words & _SAYS:
+        second |= {"b", "second", "right"}
+        first |= {"a", "first", "left"}
+    elif plain(pair[1]) not in plain(name):
+        return bool(words & {"tie", "ties"})
+    return bool(words & {"tie", "ties"} or (words & second and not words & first))
 
 
 def _by_word(
@@ -323,18 +404,24 @@ def _by_word(
     if value is None:
         return None
     word = value.strip() if isinstance(value, str) else _shown(value)
-    for first, second in pairs:
-        says = [word in (column, table[column][row]) for column in (first, second)]
-        if any(says):
-            return 0.5 if all(says) else float(says[0])
     squeezed = _squeezed(word)
     ends = [_squeezed(plain(column))[-1:] for column in pairs[0]]
+    letter = 1.0 if squeezed in _FIRST or squeezed == ends[0] else None
+    letter = 0.0 if squeezed in _SECOND or squeezed == ends[1] else letter
+    for first, second in pairs:
+        says = [word in (column, table[column][row]) for column in (first, second)]
+        share = 0.5 if all(says) else float(says[0])
+        if any(says) and word not in (first, second) and letter not in (None, share):
+            raise UserError(
+                f"{table.place(row)} has {word[:40]!r} in {name!r}, which is a name of one side and what the other "
+                f"holds in {(first, second)[letter == 1.0]!r}; recode it as {pairs[0][0]} and {pairs[0][1]}"
+            )
+        if any(says):
+            return share
     if squeezed in _TIES or squeezed.startswith(_TIE_BEGINNINGS):
         return 0.5
-    if squeezed in _FIRST or squeezed == ends[0]:
-        return 1.0
-    if squeezed in _SECOND or squeezed == ends[1]:
-        return 0.0
+    if letter is not None:
+        return letter
     raise UserError(
         f"{table.place(row)} has {word[:40]!r} in {name!r}, expected words for the first, the second and a tie; "
         f"recode it as A, B and tie, or name the value for the first with first_wins=.."
@@ -342,7 +429,7 @@ def _by_word(
 
 
 def _squeezed(word: str) -> str:
-    """A word as the sets above write it: "Response A is better", "[[A]]" and "model_a" are "a"."""
-    squeezed = re.sub(r"[^a-z0-9<>=]+", "", word.lower())
-    squeezed = re.sub(r"(?:is)?(?:slightly|much)?(?:better|wins|won|preferred)$", "", squeezed)
+    """A word as the sets above write it: "Response A is better than Response B", "[[A]]" and "model_a" are "a"."""
+    squeezed = re.sub(r"(?![a-z0-9<>=])[\x00-\x7f]", "", word.lower().partition(" than ")[0])
+    squeezed = _BETTER.sub("", squeezed)
     return _SUBJECT.sub("", squeezed) or squeezed

@@ -11,8 +11,9 @@ from duelenv.ground.errors import UserError
 PROMPT_NAMES = (
     *("prompt", "instruction", "question", "query", "input", "context", "history", "conversations", "conversation"),
     *("messages", "dialogue", "dialog", "trajectory", "problem", "post", "article", "full_text", "prompt_text", "info"),
+    *("user_prompt", "user_input", "user_query", "passage", "document", "chat_history", "conversation_history"),
 )
-SYSTEM_NAMES = ("system", "system_prompt", "system_message")
+SYSTEM_NAMES = ("system", "system_prompt", "system_message", "system_instruction", "sys_prompt")
 RESPONSE_NAMES = ("response", "output", "completion", "answer", "text", "generation")
 SCORE_NAMES = (
     *("score", "utility", "reward", "rating", "p_beats_reference", "preference", "win_rate"),
@@ -40,13 +41,16 @@ _TELLING = {
     *REJECTED_SCORE_NAMES,
     *TIE_NAMES,
     *("label", "labels", "choice", "winner", "votes", "margin", "rank", "better_response_id", "safer_response_id"),
+    *("vote", "preferred", "verdict", "overall_preference", "preference_strength", "human_preference"),
+    *("instructions", "title", "body", "selftext", "background", "persona", "tools", "custom_system_prompt"),
+    *("image", "images", "audio", "video", "choices", "options", "constraints", "passages", "documents"),
 }
 """Names whose columns nobody expects to be passed over."""
 
 
 def plain(name: str) -> str:
     """Return a name as the usual ones are written: `chosen-rating` and `Chosen Rating` are `chosen_rating`."""
-    return re.sub(r"[^a-z0-9_]+", "_", name.lower())
+    return re.sub(r"[^a-z0-9_]+", "_", name.strip().lower())
 
 
 def named_column(table: Table, meaning: str, name: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from duelenv.data.columns import is_blank
@@ -61,7 +62,7 @@ def side_of(value: Any, name: str, place: Place) -> Side:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        if ("role" in value and "content" in value) or ("from" in value and "value" in value):
+        if _is_message(value):
             return read_messages([value], name, place)
         texts = [key for key in _TEXT_KEYS if isinstance(value.get(key), str)]
         if len(texts) == 1:
@@ -75,8 +76,8 @@ def side_of(value: Any, name: str, place: Place) -> Side:
 def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
     """Return a table whose columns of messages written as text, as CSV holds them, are messages, and what to say of it.
 
-    A column is taken so where every text in it is a list of messages in JSON or as Python prints it; and all named
-    columns together where every text in them is a list of turns in JSON, as many in all of a row.
+    A column is taken so where every text in it is a message or a list of them in JSON or as Python or NumPy prints it;
+    and all named columns together where every text in them is a list of turns in JSON, as many in all of a row.
     """
     found: dict[str, list[Any]] = {}
     turns: dict[str, list[Any]] = {}
@@ -84,11 +85,11 @@ def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
         if name not in table:  # a part of a column
             continue
         cells = [None if is_blank(cell) else cell for cell in table[name]]
-        if not all(cell is None or (isinstance(cell, str) and cell.lstrip()[:1] == "[") for cell in cells):
+        if not all(cell is None or (isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{")) for cell in cells):
             continue
-        values = [None if cell is None else _parsed(cell) for cell in cells]
+        values = [None if cell is None else parsed(cell) for cell in cells]
         given = [value for value, cell in zip(values, cells, strict=True) if cell is not None]
-        if given and all(map(is_messages, given)):
+        if given and all(is_messages(value) or _is_message(value) for value in given):
             found[name] = values
         elif given and all(_is_turns(value) for value in given):
             turns[name] = values
@@ -98,18 +99,32 @@ def decoded(table: Table, names: Sequence[str]) -> tuple[Table, list[str]]:
             found |= turns
     if not found:
         return table, []
-    notes = [f"the text in {' and '.join(map(repr, found))} is read as the lists that it spells"]
-    return Table(table.path, {**table, **found}, table.notes), notes
+    return Table(table.path, {**table, **found}, table.notes), [spelled(found)]
 
 
-def _parsed(cell: str) -> Any:
-    readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
+def spelled(names: Iterable[str]) -> str:
+    """Return what to say of columns whose text is read as what it spells."""
+    return f"the text in {' and '.join(map(repr, names))} is read as the lists that it spells"
+
+
+def parsed(cell: str) -> Any:
+    """Return what a cell spells in JSON or as Python or NumPy prints it; None where it spells nothing."""
+    readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval, _of_numpy)
     for parse in readers:
         try:
             return parse(cell)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return None
+
+
+def _of_numpy(cell: str) -> Any:
+    """Read an array of mappings, which has line breaks where a list has commas; those within texts are escaped."""
+    return ast.literal_eval(re.sub(r"\}\s*\n\s*\{", "}, {", cell))
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and ({"role", "content"} <= {*value} or {"from", "value"} <= {*value})
 
 
 def _is_turns(value: Any) -> bool:
@@ -179,14 +194,15 @@ def split_messages(
         if not start:
             raise UserError(
                 f"{place} has a prompt in {prompt_name!r} that is none of the first messages of {chosen_name!r} and "
-                f"{rejected_name!r}; keep one of the two"
+                f"{rejected_name!r}; correct the row, or remove the column if the messages are right"
             )
     return prompt_text(start, prompt_name or chosen_name, place), *responses
 
 
 def _overlaid(given: list[Message], shared: list[Message]) -> list[Message]:
     """Return the dialogue that two parts of it, which may repeat each other, make; empty if they do not fit."""
-    if all(message in shared for message in given):
+    said = [(role, text.split()) for role, text in shared]  # columns and messages differ in line breaks
+    if all((role, text.split()) in said for role, text in given):
         return shared
     if all(message in given for message in shared):
         return given
@@ -244,8 +260,20 @@ def shared_words(chosen: str, rejected: str) -> int:
 def after_prompt(prompt: str, response: str) -> str | None:
     """Return what follows the prompt in a response that repeats it, or None where it does not.
 
-    White space may differ. The prompt must end where a word ends, and something must follow.
+    Of a dialogue, the user's last turn is enough, unless that is a single word. White space may differ. The prompt must
+    end where a word ends, and something must follow.
     """
+    asked = _last_turn(prompt)
+    return _after(prompt, response) or (_after(asked, response) if asked and not is_bare_word(asked) else None)
+
+
+@lru_cache(maxsize=1)  # both responses of a row have the same
+def _last_turn(prompt: str) -> str | None:
+    turns = to_messages(prompt) if prompt.rstrip().endswith(ASSISTANT) else []
+    return turns[-1].content if turns and turns != [Message("user", prompt)] else None
+
+
+def _after(prompt: str, response: str) -> str | None:
     position = 0
     for number, word in enumerate(prompt.split()):
         start = position
@@ -259,9 +287,21 @@ def after_prompt(prompt: str, response: str) -> str | None:
     return response[position:].strip() or None
 
 
+def after_turns(prompt: str, side: Side) -> Side:
+    """Return a response without the prompt's turns, where it is a dialogue that begins with them."""
+    turns = [Message(role, text.strip()) for role, text in to_messages(prompt)]
+    if isinstance(side, str):
+        before, mark, answer = side.strip().rpartition(ASSISTANT)
+        return answer.strip() if mark and to_messages(before + mark) == turns else side
+    whole = len(side) > len(turns) and side[: len(turns)] == turns and side[len(turns)].role == "assistant"
+    return side[len(turns) :] if whole else side
+
+
 def _is_boundary(text: str, position: int) -> bool:
     inside = position and (text[position - 1].isalnum() or text[position - 1] == "_")
-    return not (inside and _IN_A_WORD.match(text, position))
+    # "well-" before "known" is within a word as "well" before "-known" is
+    joined = position > 1 and text[position - 2].isalnum() and _IN_A_WORD.match(text, position - 1)
+    return not ((inside and _IN_A_WORD.match(text, position)) or (not inside and joined))
 
 
 def is_bare_word(prompt: str) -> bool:

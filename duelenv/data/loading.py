@@ -7,8 +7,8 @@ from typing import Any
 from duelenv.data.faults import announce
 from duelenv.data.pairs import holds_pairs, load_pairs
 from duelenv.data.pool import PAIR_MARGIN, Pool
+from duelenv.data.rankings import read_rows
 from duelenv.data.responses import load_responses
-from duelenv.data.tables import read_table
 from duelenv.ground.errors import UserError
 
 _RESPONSE_SETTINGS = frozenset(load_responses.__kwdefaults__ or ())
@@ -27,7 +27,7 @@ def load_pool(path: Any, **settings: Any) -> Pool:
     Raises:
         UserError: As both loaders do, and for a setting that the loader in question does not have.
     """
-    table = read_table(path)
+    table = read_rows(path)
     of_pairs = bool(_ONLY_PAIRS & set(settings))
     pairs = of_pairs or (holds_pairs(table) and not {"response"} & set(settings))
     known = _PAIR_SETTINGS if pairs else _RESPONSE_SETTINGS

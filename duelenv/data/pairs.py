@@ -24,10 +24,10 @@ from duelenv.data.dialogues import (
 from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_prompt
 from duelenv.data.pool import Pairs
 from duelenv.data.prompts import Prompts
-from duelenv.data.rankings import nested_column, refuse_trees
+from duelenv.data.rankings import nested_column, read_rows
 from duelenv.data.responses import load_responses
 from duelenv.data.scores import numbers
-from duelenv.data.tables import Place, Table, read_table
+from duelenv.data.tables import Place, Table
 from duelenv.ground.checks import one_of
 from duelenv.ground.dialogue import ASSISTANT, Message, prompt_text, read_messages, response_text, to_messages
 from duelenv.ground.errors import UserError
@@ -93,8 +93,7 @@ def load_pairs(
             equal responses are no error: people are asked about equal texts, and answer.
     """
     one_of("empty", empty, ON_FAULT)
-    table = read_table(path)
-    refuse_trees(table)
+    table = read_rows(path)
     two = (first, second, label, first_wins, first_score, second_score)
     nested = nested_column(table)
     if (
@@ -125,6 +124,8 @@ def load_pairs(
                 f"{table.path} has no pairs of responses among {', '.join(table)}; name them with chosen=.. and "
                 "rejected=.., or with first=.., second=.. and label=.."
             )
+        if chosen == rejected:
+            raise UserError(f"chosen= and rejected= are both {chosen!r}; name the columns of two responses")
         chosen = chosen or columns.named_column(table, "chosen", "chosen")
         rejected = rejected or columns.named_column(table, "rejected", "rejected")
         table, notes = decoded(table, [chosen, rejected, *_listed_prompts(table, prompt, (chosen, rejected))])
@@ -168,8 +169,15 @@ _TWO = ("first", "second", "label", "first_wins", "first_score", "second_score")
 
 
 def _is_chosen(table: Table) -> bool:
-    """Whether a table has a chosen and a rejected response a row."""
-    return all(columns.find_column(table, "", None, usual) for usual in (columns.CHOSEN_NAMES, columns.REJECTED_NAMES))
+    """Whether a table has a chosen and a rejected response a row, rather than two others and the name of the chosen."""
+    named = [columns.find_column(table, "", None, usual) for usual in (columns.CHOSEN_NAMES, columns.REJECTED_NAMES)]
+    if named[0] is None or named[1] is None:
+        return False
+    pair = find_pair(table)
+    return pair is None or any(
+        not columns.is_blank(cell) and (len(str(cell).split()) > 1 or cell in texts)
+        for cell, *texts in zip(table[named[0]], *(table[name] for name in pair), strict=True)
+    )
 
 
 def holds_pairs(table: Table) -> bool:
@@ -212,9 +220,15 @@ def _listed_prompts(table: Table, prompt: str | None, besides: Sequence[str]) ->
 def _by_column(
     table: Table, chosen: str, rejected: str, chosen_score: str | None, rejected_score: str | None
 ) -> _Preferences:
-    better = columns.find_column(table, "chosen_score", chosen_score, columns.CHOSEN_SCORE_NAMES)
-    worse = columns.find_column(table, "rejected_score", rejected_score, columns.REJECTED_SCORE_NAMES)
-    if (better is None) != (worse is None):
+    turned = columns.plain(chosen) in columns.REJECTED_NAMES  # whose scores then do not go with these names
+    better, worse = (
+        columns.find_column(table, meaning, name, () if turned else usual)
+        for meaning, name, usual in (
+            ("chosen_score", chosen_score, columns.CHOSEN_SCORE_NAMES),
+            ("rejected_score", rejected_score, columns.REJECTED_SCORE_NAMES),
+        )
+    )
+    if (better is None) != (worse is None) and (chosen_score or rejected_score):
         raise UserError(
             f"{table.path} has scores only in column {better or worse!r}; give both chosen_score and rejected_score"
         )
@@ -278,7 +292,7 @@ def _texts(
     names = (prompts.name, *found.names)
     kept: list[tuple[str, str, str]] = []
     rows: list[int] = []
-    stripped = single = 0
+    stripped = single = unsaid = 0
     by_words = (not prompts or prompts.only_system) and _share_words(found.chosen, found.rejected)
     always = _always_repeated(prompts, found)
     for row, (chosen, rejected) in enumerate(zip(found.chosen, found.rejected, strict=True)):
@@ -288,6 +302,7 @@ def _texts(
         )
         if found.labels[row] is None:
             if is_dropped(empty, "empty", f"{place} has nothing in {found.source!r}"):
+                unsaid += 1
                 continue
             raise UserError(f"{place} has nothing in {found.source!r}, which no pair can be kept without; drop it")
         if blank and is_dropped(empty, "empty", f"{place} has an empty {blank!r} response"):
@@ -309,8 +324,9 @@ def _texts(
         kept.append(texts)
         rows.append(row)
     notes = []
-    if len(kept) < table.num_rows:
-        notes.append(f"{table.num_rows - len(kept)} of {table.num_rows} pairs dropped for an empty response")
+    for count, reason in ((unsaid, "no label"), (table.num_rows - len(kept) - unsaid, "an empty response")):
+        if count:
+            notes.append(f"{count} of {table.num_rows} pairs dropped for {reason}")
     if stripped:
         notes.append(
             f"both responses of {stripped} of {table.num_rows} pairs began with their prompt, which was cut off"
@@ -363,11 +379,17 @@ def _split(
         turns = joined_turns(cell, chosen), joined_turns(cell, rejected)
         if turns[0] and turns[1]:
             sides = read_messages(turns[0], chosen_name, place), read_messages(turns[1], rejected_name, place)
-            return split_messages(None, *sides, (None, chosen_name, rejected_name), place), False
+            return split_messages(None, *sides, (None, chosen_name, rejected_name), place), True
     start = prompts[row]
     first, second = side_of(chosen, chosen_name, place), side_of(rejected, rejected_name, place)
     if isinstance(first, list) and isinstance(second, list):
-        return split_messages(start, first, second, names, place), False
+        return split_messages(start, first, second, names, place), True
+    mixed = isinstance(first, str) != isinstance(second, str)
+    if mixed and any(isinstance(side, list) and side[0].role != "assistant" for side in (first, second)):
+        raise UserError(
+            f"{place} has a dialogue in one of {chosen_name!r} and {rejected_name!r} and text in the other, expected "
+            "the same in both; write the two as responses alone"
+        )
     one, two = (side if isinstance(side, str) else response_text(side) for side in (first, second))
     if start is None or prompts.only_system:
         if by_words:
@@ -377,11 +399,11 @@ def _split(
             texts = split_dialogues(one, two, (chosen_name, rejected_name), place)
         if isinstance(start, list):
             texts = prompt_text([*start, *to_messages(texts[0])], chosen_name, place), *texts[1:]
-        return texts, False
+        return texts, not by_words
     if not isinstance(start, str):
         start = prompt_text(start, prompt_name or chosen_name, place)
     if _is_whole(start, one) and _is_whole(start, two):
-        return split_dialogues(one, two, (chosen_name, rejected_name), place), False
+        return split_dialogues(one, two, (chosen_name, rejected_name), place), True
     return (start, one.strip(), two.strip()), True
 
 

@@ -13,11 +13,14 @@ from duelenv.data.columns import PROMPT_NAMES, SYSTEM_NAMES, find_column, is_bla
 from duelenv.data.dialogues import Side, in_one_form, side_of
 from duelenv.data.tables import Place, Table
 from duelenv.ground import checks
-from duelenv.ground.dialogue import Message, is_messages, to_messages
+from duelenv.ground.dialogue import Message, is_messages, read_role, to_messages
 from duelenv.ground.errors import UserError
 
-_TASKS = ("prompt", "instruction", "question", "query", "problem", "title")
-_MATERIAL = ("input", "context", "post", "article")
+_TASKS = ("prompt", "instruction", "question", "query", "problem", "title", "user_prompt", "user_input", "user_query")
+_MATERIAL = ("input", "context", "post", "article", "passage", "document")
+_HISTORIES = ("history", "chat_history", "conversation_history")
+_DIALOGUES = ("messages", "conversation", "conversations")
+"""Columns of which the assistant's last turn may be a response; that of a history is none."""
 _PARTS = ("full_text", "prompt", "title", "post", "article", "question", "text")
 """Texts within a column of mappings that make a prompt."""
 
@@ -54,6 +57,11 @@ class Prompts:
         else:
             name = checks.text("prompt", name)
             self.columns = [name] if name in table else [part.strip() for part in name.split("+")]
+            taken = next((part for part in self.columns if part in besides), None)
+            if taken is not None:
+                raise UserError(
+                    f"prompt= is {name!r}, and {taken!r} is read as something else; name a column of prompts"
+                )
             for part in self.columns:
                 head, _, inner = part.partition(".")
                 if part not in table:
@@ -74,13 +82,20 @@ class Prompts:
         found = [
             name
             for usual in PROMPT_NAMES
-            for name in [find_column(table, "prompt", None, (usual,))]
-            if name is not None
+            for name in table
+            if plain(name) == usual
             and name not in besides
             and not all(map(is_blank, table[name]))
             and table[name] not in taken
             and _holds_prompts(table[name])
         ]
+        history = next((name for name in table if plain(name) in _HISTORIES and name not in [*found, *besides]), None)
+        if found and history and not all(map(is_blank, table[history])) and table[history] not in taken:
+            first = next(cell for cell in table[history] if not is_blank(cell))
+            raise UserError(
+                f"{table.path} has {str(first)[:40]!r} in {history!r}, expected messages or exchanges "
+                f"[user, assistant]; recode it, or name what is the prompt with prompt={found[0]}"
+            )
         found = self._without_repeats(found)
         own = [part for name in found for part in self._parts(name)]
         if not own:  # a column that holds something else is named where its first row is read
@@ -88,9 +103,7 @@ class Prompts:
             listed = odd is not None and any(isinstance(cell, list) for cell in table[odd])
             if odd and odd not in besides and not listed:
                 return [odd]
-        system = find_column(table, "prompt", None, SYSTEM_NAMES)
-        if system in besides or (system is not None and all(map(is_blank, table[system]))):
-            system = None
+        system = self._system(besides)
         if not own and system and shared:
             self.notes.append(f"the prompt is made of {system}, then what both responses share")
             return [system]
@@ -102,6 +115,22 @@ class Prompts:
                 f"the prompt is made of {', then '.join(together)}; prompt=.. names one column, or several with '+'"
             )
         return together
+
+    def _system(self, besides: Sequence[str]) -> str | None:
+        """The column of system messages.
+
+        Raises:
+            UserError: There are two that differ.
+        """
+        table = self._table
+        usual = [name for name in table if plain(name) in SYSTEM_NAMES and name not in besides]
+        found = [name for name in usual if not all(map(is_blank, table[name]))]
+        if any(table[name] != table[found[0]] for name in found[1:]):
+            raise UserError(
+                f"{table.path} has {' and '.join(map(repr, found))}, which could all be the system message; name what "
+                f"makes the prompt, joined by '+', with prompt={found[0]}+.."
+            )
+        return found[0] if found else None
 
     def _parts(self, name: str) -> list[str]:
         """A column, or where it holds mappings those of their texts that make a prompt."""
@@ -125,7 +154,12 @@ class Prompts:
         """
         if len(found) < 2:
             return found
-        cells = {name: self._table[name] for name in found}
+        cells = {
+            name: [_without_answer(cell) for cell in self._table[name]]
+            if plain(name) in _DIALOGUES
+            else self._table[name]
+            for name in found
+        }
         for name in found:  # one that holds what the others say
             if all(other == name or _contains(cells[name], cells[other]) for other in found):
                 return [name]
@@ -212,6 +246,11 @@ def _contains(cells: Sequence[Any], others: Sequence[Any]) -> bool:
         is_blank(other) or cell == other or (_said(other) and _said(other) in _said(cell))
         for cell, other in zip(cells, others, strict=True)
     )
+
+
+def _without_answer(cell: Any) -> Any:
+    ended = is_messages(cell) and len(cell) > 1 and isinstance(cell[-1], Mapping)
+    return cell[:-1] if ended and read_role(cell[-1]) == "assistant" else cell
 
 
 def _said(cell: Any) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from duelenv.data.columns import RESPONDER_NAMES, RESPONSE_NAMES, SCORE_NAMES, is_blank, plain
-from duelenv.data.tables import Table
+from duelenv.data.dialogues import parsed, spelled
+from duelenv.data.tables import Table, read_table
 from duelenv.ground.errors import UserError
 
 _NESTED = ("answers", "responses", "completions", "candidates", "outputs", "generations", "summaries", "texts")
@@ -30,12 +31,27 @@ def nested_column(table: Table, name: str | None = None) -> str | None:
     return None
 
 
-def refuse_trees(table: Table) -> None:
-    """Refuse a table whose rows are messages of a tree, as OpenAssistant's are.
+def read_rows(source: Any) -> Table:
+    """Read a table as `read_table` does, in which several responses a row may be lists written as text, as in CSV.
 
     Raises:
-        UserError: It is one.
+        UserError: As `read_table`; or the rows are messages of a tree, as OpenAssistant's are.
     """
+    table = read_table(source)
+    _refuse_trees(table)
+    found: dict[str, list[Any]] = {}
+    for name in table:
+        if plain(name) in (*_NESTED, *_SCORES, *_RANKS, *_WRITERS):
+            cells = [None if is_blank(cell) else cell for cell in table[name]]
+            if all(cell is None or (isinstance(cell, str) and cell.lstrip()[:1] == "[") for cell in cells):
+                found[name] = [None if cell is None else parsed(cell) for cell in cells]
+    listed = Table(table.path, {**table, **found}, table.notes)
+    if nested_column(listed) not in found:
+        return table
+    return Table(table.path, listed, (*table.notes, spelled(found)))
+
+
+def _refuse_trees(table: Table) -> None:
     nodes = any(isinstance(value, Mapping) and "replies" in value for name in table for value in table[name][:1])
     if {"parent_id", "message_id"} <= set(table) or "replies" in table or nodes:
         raise UserError(
@@ -60,7 +76,7 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
         if name != column
         and not mapped
         and plain(name) in (*_SCORES, *_RANKS, *_WRITERS)
-        and all(isinstance(value, list) for value in table[name])
+        and all(isinstance(value, list) or is_blank(value) for value in table[name])
     ]
     records: list[dict[str, Any]] = []
     for name in beside:
@@ -69,7 +85,7 @@ def one_a_row(table: Table, column: str) -> tuple[Table, list[str]]:
     for row in range(table.num_rows):
         shared = {name: table[name][row] for name in table if name != column and name not in beside}
         responses = _listed(table[column][row])
-        lists = {name: table[name][row] for name in beside}
+        lists = {name: _listed(table[name][row]) for name in beside}
         for name, values in lists.items():
             if len(values) != len(responses):
                 raise UserError(
@@ -115,7 +131,9 @@ def scored_by_rank(table: Table) -> tuple[Table, list[str]]:
         return table, []
     columns = {name: cells for name, cells in table.items() if name != ranks}
     columns[SCORE_NAMES[0]] = [_negative(value) for value in table[ranks]]
-    return Table(table.path, columns, table.notes), [f"the score is minus {ranks!r}: the least is the best"]
+    return Table(table.path, columns, table.notes), [
+        f"the score is minus {ranks!r}: the least is the best (score={ranks} says otherwise)"
+    ]
 
 
 def _listed(cell: Any) -> list[Any]:

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from duelenv.data import columns, scores
-from duelenv.data.dialogues import after_prompt, decoded, is_bare_word, text_of
+from duelenv.data.dialogues import after_prompt, after_turns, decoded, is_bare_word, side_of
 from duelenv.data.faults import ON_FAULT, OnFault, announce, is_dropped, require_prompt
 from duelenv.data.pool import Pool
 from duelenv.data.prompts import Prompts
-from duelenv.data.rankings import nested_column, one_a_row, refuse_trees, scored_by_rank
+from duelenv.data.rankings import nested_column, one_a_row, read_rows, scored_by_rank
 from duelenv.data.scores import Transform
-from duelenv.data.tables import Table, read_table
+from duelenv.data.tables import Table
 from duelenv.ground import checks
 from duelenv.ground.checks import one_of
-from duelenv.ground.dialogue import prompt_text
+from duelenv.ground.dialogue import prompt_text, response_text
 from duelenv.ground.errors import UserError
 
 Groups = Mapping[str, list[tuple[int, str]]]
@@ -77,14 +77,13 @@ def load_responses(
     one_of("duplicates", duplicates, ON_FAULT)
     if num_responses is not None:
         checks.integer("num_responses", num_responses, low=2)  # a duel needs two
-    table = read_table(path)
-    refuse_trees(table)
+    table = read_rows(path)
     notes = list(table.notes)
-    nested = nested_column(table, response)
+    nested = nested_column(table, response if response in table else None)
     if nested is not None:
         table, said = one_a_row(table, nested)
         notes += said
-        response = None
+        response = None if response == nested else response
     response = columns.require_column(table, "response", response, columns.RESPONSE_NAMES)
     score = columns.find_column(table, "score", score, columns.SCORE_NAMES) or _verdict(table, notes)
     if score is None:
@@ -101,6 +100,7 @@ def load_responses(
     responders = None if responder is None else np.array([str(name) for name in table[responder]], dtype=object)
 
     faults: Counter[str] = Counter()
+    whole = 0
     seen: dict[tuple[Any, ...], int] = {}
     groups: dict[str, list[tuple[int, str]]] = {}
     for row, cell in enumerate(table[response]):
@@ -111,7 +111,10 @@ def load_responses(
         if cell is None:
             fault = f"{place} has nothing in {response!r}, expected text"
         else:
-            text = text_of(cell, response, place)
+            side = side_of(cell, response, place)
+            answer = after_turns(start, side)
+            whole += answer != side
+            text = answer if isinstance(answer, str) else response_text(answer)
             fault = "" if text.strip() else f"{place} has an empty {response!r}"
         if fault and is_dropped(empty, "empty", fault):
             faults["an empty response"] += 1
@@ -130,6 +133,10 @@ def load_responses(
 
     kept, dropped = _equal_sizes(groups, num_responses, prompt, table)
     kept, cut = _without_prompts(kept)
+    if whole:
+        cut.insert(
+            0, f"{whole} of {table.num_rows} responses are dialogues that begin with the prompt's turns, cut off"
+        )
     read = [*prompts.columns, response, score, responder]
     notes += [*lost, *dropped, *cut, *columns.passed_over(table, read)]
     announce(table.path, notes)
@@ -152,7 +159,7 @@ def load_responses(
 def _verdict(table: Table, notes: list[str]) -> str | None:
     """The column of true and false labels that single responses have for KTO, which can stand as a score."""
     name = columns.find_column(table, "score", None, ("label", "labels"))
-    if name is None or not all(isinstance(value, bool) or columns.is_blank(value) for value in table[name]):
+    if name is None or not all(scores.is_flag(value) or columns.is_blank(value) for value in table[name]):
         return None
     notes.append(f"the score is {name!r}: 1 for true, 0 for false")
     return name

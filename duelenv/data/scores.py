@@ -52,7 +52,7 @@ def utilities(
 
 
 def numbers(table: Table, name: str) -> NDArray[np.float64]:
-    """Return a column of numbers, float64 [rows]; text that spells a number counts as one.
+    """Return a column of numbers, float64 [rows]; text that spells a number counts as one, true as 1, false as 0.
 
     Raises:
         UserError: A value is not a finite number.
@@ -61,7 +61,7 @@ def numbers(table: Table, name: str) -> NDArray[np.float64]:
     result = np.empty(len(values))
     for row, value in enumerate(values):
         try:
-            result[row] = value
+            result[row] = value.strip().lower() == "true" if isinstance(value, str) and is_flag(value) else value
         except (TypeError, ValueError, OverflowError):
             result[row] = math.nan
         if not math.isfinite(result[row]):
@@ -69,6 +69,11 @@ def numbers(table: Table, name: str) -> NDArray[np.float64]:
                 f"{table.place(row)} has {name} = {value!r}, expected a finite number; fill it in or remove the row"
             )
     return result
+
+
+def is_flag(value: object) -> bool:
+    """Whether a cell says true or false."""
+    return str(value).strip().lower() in ("true", "false")
 
 
 def _says_probability(name: str) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "prompt_of",
     "prompt_text",
     "read_messages",
+    "read_role",
     "response_text",
     "to_messages",
 ]
@@ -84,7 +85,7 @@ def _read_message(message: Any, name: str, place: object) -> Message:
     )
     if not isinstance(message, Mapping):
         raise lacking
-    given = message.get("role") if message.get("role") is not None else message.get("from")
+    given = _given_role(message)
     content = message.get("content") if message.get("content") is not None else message.get("value")
     if not isinstance(given, str):
         raise lacking
@@ -101,6 +102,15 @@ def _read_message(message: Any, name: str, place: object) -> Message:
     if not isinstance(content, str):
         raise lacking
     return Message(role, content.strip())
+
+
+def _given_role(message: Mapping[str, Any]) -> Any:
+    return message.get("role") if message.get("role") is not None else message.get("from")
+
+
+def read_role(message: Mapping[str, Any]) -> str | None:
+    """Return the role of a message in whatever words, None if it is none of the three."""
+    return _ROLES.get(str(_given_role(message)).strip().lower())
 
 
 def _part(part: Any, name: str, place: object) -> str:

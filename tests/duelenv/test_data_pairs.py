@@ -86,7 +86,11 @@ def test_recorded_scores_of_pairs_become_their_margins(tmp_path: Path) -> None:
             {},
             "row 0: 'chosen' and 'rejected' are not dialogues that share",
         ),
-        ({"chosen": "a", "rejected": "b", "score_chosen": 1}, {}, "scores only in column 'score_chosen'"),
+        (
+            {"prompt": "p", "chosen": "a", "rejected": "b", "s": 1},
+            {"chosen_score": "s"},
+            "scores only in column 's'",
+        ),
         ({"prompt": "p", "chosen": "a", "rejected": ""}, {}, "row 0 has an empty 'rejected' response"),
         ({"prompt": "p", "chosen": "a", "rejected": ""}, {"empty": "drop"}, "no pairs left; 1 of 1"),
         ({"chosen": [{"role": "user"}] * 2, "rejected": [{"role": "user"}] * 2}, {}, "without role and content"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import warnings
 from pathlib import Path
@@ -34,6 +35,7 @@ class Case(NamedTuple):
     labels: list[float] | None = None
     settings: dict[str, Any] = {}  # noqa: RUF012
     margins: list[float] | None = None
+    kept: int | None = None
 
 
 GOOD, BAD = "Because it is.", "Dunno."
@@ -160,6 +162,63 @@ PAIRS: dict[str, Case] = {
             }
         ]
     ),
+    "an image, and names with spaces": Case(
+        [{" Prompt": WHY, "chosen ": GOOD, " rejected": BAD, "image": "a.png"}], announced=("not read: image",)
+    ),
+    "a prompt beside the dialogue of its answer": Case(
+        [{"prompt": WHY, "messages": said(WHY, GOOD), **PAIR}], announced=("not read: messages",)
+    ),
+    "columns whose messages join them by a line break": Case(
+        [{"instruction": "Explain", "input": WHY, **{k: said("Explain\nWhy?", text) for k, text in PAIR.items()}}],
+        "Explain\nWhy?",
+        ("instruction, then input",),
+    ),
+    "chosen and rejected the other way round": Case(
+        [{"prompt": WHY, "chosen": BAD, "rejected": GOOD, "score_chosen": 9, "score_rejected": 1}],
+        settings={"chosen": "rejected", "rejected": "chosen"},
+        announced=("not read: score_chosen, score_rejected",),
+    ),
+    "a row without a label": Case(
+        labelled("response_a", "response_b", "winner", ["a", "b", None]),
+        settings={"empty": "drop"},
+        announced=("1 of 3 pairs dropped for no label",),
+        kept=2,
+    ),
+    "a score of one side alone": Case(
+        [{"input": WHY, **PAIR, "rating": [9, 7], "chosen_score": 9}], announced=("not read: rating, chosen_score",)
+    ),
+    "names of the chosen beside two responses": Case(
+        [{"prompt": WHY, "response_a": BAD, "response_b": GOOD, "chosen": "response_b", "rejected": "response_a"}],
+        announced=("'chosen' says it in words",),
+    ),
+    "a passage and a history": Case(
+        [
+            {
+                "chat_history": said(WHY, "How so?"),
+                "user_prompt": "Tell me",
+                "passage": "It was.",
+                "title": "T",
+                "sys_prompt": "Be kind.",
+                **PAIR,
+            }
+        ],
+        f"System: Be kind.\n\n{TWO}".replace("Tell me", "Tell me\n\nIt was."),
+        ("not read: title",),
+    ),
+    "messages that repeat their prompt": Case(
+        [{"prompt": WHY, **{k: said(WHY, f"Why?\n{text}") for k, text in PAIR.items()}}],
+        announced=("both responses of 1 of 1 pairs began with their prompt, which was cut off",),
+    ),
+    "messages that repeat the user's last turn": Case(
+        [{k: said(WHY, "How so?", "Tell me", f"Tell me {text}") for k, text in PAIR.items()}],
+        TWO,
+        ("both responses of 1 of 1 pairs began with their prompt",),
+    ),
+    "a dialogue that repeats the user's last turn": Case(
+        [{k: f"\n\n{TWO} Tell me {text}" for k, text in PAIR.items()}],
+        TWO,
+        ("both responses of 1 of 1 pairs began with their prompt",),
+    ),
     "stack-exchange-paired": Case([{"question": WHY, "response_j": GOOD, "response_k": BAD, "qid": 1}]),
     "messages printed in CSV": Case(
         [{"chosen": json.dumps(said(WHY, GOOD)), "rejected": str(said(WHY, BAD))}], announced=("the lists that",)
@@ -270,9 +329,12 @@ PAIRS: dict[str, Case] = {
     ),
     "words": Case(
         labelled(
-            "answer_a", "answer_b", "preference", ["Response A is better", "B", "A>>B", "B>A", "Tie", "Both are good"]
+            "answer_a",
+            "answer_b",
+            "preference",
+            ["Response A is better", "B", "A>>B", "B>A", "Tie", "Both are good", "A ≈ B"],
         ),
-        labels=[1, 1, 1, 1, 0.5, 0.5],
+        labels=[1, 1, 1, 1, 0.5, 0.5, 0.5],
     ),
     "the winning column": Case(labelled("left_answer", "right_answer", "winner", ["left_answer", "right_answer"])),
     "the winning text": Case(labelled("answer_a", "answer_b", "preferred_response", [GOOD, GOOD])),
@@ -304,6 +366,56 @@ PAIRS: dict[str, Case] = {
     "above 0 for the first": Case(
         labelled("response_a", "response_b", "label", [2, -1]), announced=("a positive number for the first",)
     ),
+    "sentences that compare": Case(
+        labelled(
+            "response_1",
+            "response_2",
+            "preference",
+            [
+                "Response 1 is slightly better than Response 2",
+                "@Response 2 is significantly better",
+                "B<A",
+                "rightvote",
+            ],
+        ),
+    ),
+    "a place counted from 1 that is never the second": Case(
+        [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "winner": 1}],
+        announced=("1 for the first", "'response_1' preferred 1 times"),
+    ),
+    "flags of a file of text": Case(
+        labelled("response_a", "response_b", "preferred", ["True", "False"]), announced=("true for the first",)
+    ),
+    "a scale from 1 to 7": Case(
+        labelled("response_a", "response_b", "label", [1, 7, 2, 5, 4]),
+        settings={"first_wins": 1},
+        labels=[1, 1, 1, 1, 0.5],
+        announced=("a scale whose middle is 4, 1 for the first",),
+    ),
+    "yes and no, as YAML reads the setting": Case(
+        labelled("response_a", "response_b", "label", ["No", "Yes"]),
+        settings={"first_wins": False},
+        announced=("No for the first",),
+    ),
+    "a scale from 0 to 3, the other way": Case(
+        labelled("response_a", "response_b", "label", [3, 0, 2, 1]),
+        settings={"first_wins": 3},
+        announced=("a scale whose middle is 1.5, 3 for the first",),
+    ),
+    "shares of the second": Case(
+        labelled("response_a", "response_b", "b_preferred", [0.25, 0.75, 0.5]),
+        settings={"label": "b_preferred", "first_wins": 0},
+        labels=[0.75, 0.75, 0.5],
+        announced=("0 for the first, 1 not, between for doubt",),
+    ),
+    "a side of 0 that is never taken": Case(
+        labelled("response_a", "response_b", "label", ["tie", 2, 0])[:2],
+        settings={"first_wins": -1},
+        labels=[0.5, 1],
+    ),
+    "a place or nobody's": Case(
+        labelled("response_a", "response_b", "winner", [0, 1, -1]), settings={"first_wins": 0}, labels=[1, 1, 0.5]
+    ),
     "a system column and a system message": Case(
         [{"system": "Be kind.", "prompt": [KIND, *said(WHY)], **PAIR}],
         "System: Be kind.\n\nHuman: Why?\n\nAssistant:",
@@ -327,7 +439,7 @@ def test_pairs_of_a_known_schema(tmp_path: Path, schema: str) -> None:
         warnings.simplefilter("always")
         pairs = load_pairs(write(tmp_path / "t.jsonl", case.rows), **case.settings)
     assert pairs.prompts[0] == case.prompt
-    assert len(pairs) == len(case.rows)
+    assert len(pairs) == (case.kept or len(case.rows))
     tied = [label == 0.5 for label in case.labels or [1.0] * len(pairs)]
     for chosen, rejected, tie in zip(pairs.chosen, pairs.rejected, tied, strict=True):
         if schema == "TRL implicit strings":
@@ -421,6 +533,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "OpenAssistant messages": ([TREE, TREE | {"parent_id": "m", "role": "assistant", "rank": 0}], "trees of messages"),
     "OpenAssistant trees": ([{"message_tree_id": "t", "prompt": {"text": WHY, "replies": []}}], "trees of messages"),
     "KTO without a second verdict": ([{"prompt": WHY, "completion": GOOD, "label": True}], "at most 1 responses"),
+    "two prompts of one name": ([{"prompt": WHY, "Prompt": "How?", **PAIR}], "'Prompt', which could all be the prompt"),
     "two prompts": ([{"prompt": WHY, "question": "How?", **PAIR}], "could all be the prompt"),
     "two scores of one name": (
         [{"prompt": WHY, "response": GOOD, "Score": 1, "SCORE": 2}],
@@ -428,13 +541,42 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     ),
     "no preference": ([{"prompt": WHY, "response_a": GOOD, "response_b": BAD}], "nothing that says which"),
     "a scale": (labelled("response_a", "response_b", "rating_of_both", [1, 4, 7]), "nothing that says which"),
-    "seven steps": (labelled("response_a", "response_b", "label", [1, 4, 7]), "could mean several things"),
+    "seven steps": (labelled("response_a", "response_b", "label", [1, 4, 7]), "the end of a scale such as 1 to 7"),
+    "a place or a side of 0": (labelled("response_a", "response_b", "winner", [-1, 1, 0]), "first_wins=.. (1 or -1 if"),
+    "a place counted from 0 or 1": (labelled("response_a", "response_b", "winner", [1]), "could mean several things"),
+    "a place or a share": (labelled("response_a", "response_b", "winner", [1, 0, 0.5]), "could mean several things"),
+    "a side's name that the other holds": (
+        [{"prompt": WHY, "response_a": "B", "response_b": "A", "winner": "A"}],
+        "what the other holds in 'response_b'",
+    ),
+    "counts of something": (
+        [{"prompt": WHY, "response_a": GOOD, "response_b": BAD, "count_a": 3, "count_b": 9}],
+        "nothing that says which",
+    ),
+    "one side of 0": (labelled("response_1", "response_2", "overall_preference", [2, 1]), "could mean several things"),
+    "a history in a form of its own": (
+        [{"prompt": WHY, "history": [{"user": "Hi", "assistant": "Hello"}], **PAIR}],
+        "in 'history', expected messages or exchanges [user, assistant]",
+    ),
+    "two system messages": (
+        [{"system": "Be kind.", "system_prompt": "Be brief.", "prompt": WHY, **PAIR}],
+        "could all be the system message",
+    ),
+    "a dialogue beside a text": (
+        [{"prompt": WHY, "chosen": said(WHY, GOOD), "rejected": BAD}],
+        "and text in the other",
+    ),
+    "a word whose meaning is not known": (
+        labelled("response_a", "response_b", "label", ["yes", "no"]),
+        "has 'yes' in 'label', expected words for the first",
+    ),
     "four responses": (
         [{"prompt": WHY, "response_1": GOOD, "response_2": BAD, "response_3": "c", "label": 1}],
         "more than two responses",
     ),
     "ranks or an order": ([{"prompt": WHY, "responses": RANKED, "ranking": [3, 1, 2]}], "or the responses in order"),
     "an order from 0": ([{"prompt": WHY, "responses": RANKED, "ranking": [2, 0, 1]}], "or the responses in order"),
+    "an odd sign": (labelled("response_a", "response_b", "winner", ["A ≥ B"]), "row 0 has 'A ≥ B' in 'winner'"),
     "an odd word": (labelled("response_a", "response_b", "winner", ["a", "gpt"]), "row 1 has 'gpt' in 'winner'"),
     "no label in a row": (labelled("response_a", "response_b", "winner", ["a", None]), "row 1 has nothing in 'winner'"),
     "a tool's turn": (
@@ -457,6 +599,73 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path, schema: 
     with pytest.raises(UserError) as caught:
         load_pool(write(tmp_path / "t.jsonl", rows))
     assert sentence in str(caught.value) and is_one_sentence(str(caught.value))
+
+
+def test_a_label_whose_name_tells_of_the_second_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    for label in ("response_2_is_better", "is_response_2_safe", "winner_tie", "right_won"):
+        rows = labelled("response_1", "response_2", label, [False, True])
+        with pytest.raises(UserError, match="could mean several things"):
+            load_pairs(write(tmp_path / "t.jsonl", rows), label=label)
+    path = write(tmp_path / "t.jsonl", labelled("response_a", "response_b", "b_preferred", [False, True]))
+    with pytest.raises(UserError, match="could mean several things"):
+        load_pairs(path, label="b_preferred")
+    with pytest.warns(UserWarning, match="'response_a' preferred 1 times"):
+        assert load_pairs(path, label="b_preferred", first_wins=False).chosen == (GOOD, GOOD)
+
+
+PRINTED = "[{{'role': 'user', 'content': 'Why?'}}\n {{'role': 'assistant', 'content': \"{}\"}}]"
+CELLS: dict[str, tuple[list[dict[str, str]], str]] = {
+    "a message a cell": (
+        [{"prompt": json.dumps(said(WHY)[0]), **{k: json.dumps(said("", text)[1]) for k, text in PAIR.items()}}],
+        "'chosen' and 'rejected' and 'prompt' is read as the lists",
+    ),
+    "messages as NumPy prints them": ([{k: PRINTED.format(text) for k, text in PAIR.items()}], "is read as the lists"),
+    "responses and scores": (
+        [
+            {"prompt": WHY, "responses": json.dumps([BAD, GOOD]), "scores": "[2, 3]"},
+            {"prompt": "none", "responses": "", "scores": ""},
+        ],
+        "'responses' and 'scores' is read as the lists",
+    ),
+    "ranked mappings": (
+        [{"prompt": WHY, "answers": json.dumps([{"answer": BAD, "rank": 2}, {"answer": GOOD, "rank": 1}])}],
+        "'answers' is read as the lists",
+    ),
+    "two responses and a choice": (
+        [{"prompt": WHY, "responses": json.dumps([BAD, GOOD]), "choice": "1"}],
+        "response_0 and response_1",
+    ),
+    "verdicts": (
+        [{"prompt": WHY, "completion": GOOD, "label": "True"}, {"prompt": WHY, "completion": BAD, "label": "False"}],
+        "1 for true",
+    ),
+}
+
+
+@pytest.mark.parametrize("schema", CELLS)
+def test_cells_of_text_that_spell_what_other_files_hold(tmp_path: Path, schema: str) -> None:
+    rows, announced = CELLS[schema]
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.warns(UserWarning, match=announced):
+        pairs = load_pairs(tmp_path / "t.csv")
+    assert (pairs.prompts, pairs.chosen, pairs.rejected) == ((WHY,), (GOOD,), (BAD,))
+
+
+def test_a_rank_of_which_the_most_is_the_best_is_named_as_the_score(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"prompt": WHY, "responses": [GOOD, BAD], "ranks": [2, 1]}])
+    with pytest.warns(UserWarning, match=r"minus 'rank': the least is the best \(score=rank says otherwise\)"):
+        assert load_pairs(path).chosen == (BAD,)
+    with pytest.warns(UserWarning, match="each of the responses"):
+        assert load_pool(path, score="rank").pairs().chosen == (GOOD,)
+
+
+def test_a_key_of_listed_responses_can_be_named(tmp_path: Path) -> None:
+    rows = [{"prompt": WHY, "candidates": [{"content": text, "rating": n} for n, text in enumerate((BAD, GOOD))]}]
+    with pytest.warns(UserWarning, match="each of the responses"):
+        assert load_pool(write(tmp_path / "t.jsonl", rows), response="content").responses.tolist() == [[BAD, GOOD]]
 
 
 def test_a_tie_is_a_coin_flip_in_a_pool_and_votes_are_the_share_they_were(tmp_path: Path) -> None:
@@ -485,6 +694,8 @@ def test_a_tie_is_a_coin_flip_in_a_pool_and_votes_are_the_share_they_were(tmp_pa
         ),
         ("We don", "We don't", "We don", ("We don't", "We don")),
         ("It is 3", "It is 3.14", "It is 3 or so", ("It is 3.14", "It is 3 or so")),
+        ("It is 3.", "It is 3.14", "It is 3.2", ("It is 3.14", "It is 3.2")),
+        ("It is well-", "It is well-known", "It is well-done", ("It is well-known", "It is well-done")),
         ("Is it so?", "Isit so? Yes", "Isit so? No", ("Isit so? Yes", "Isit so? No")),
         ("Say hi", "Say hi", "Say hi", ("Say hi", "Say hi")),
         ("I", "I think", "I guess", ("I think", "I guess")),
@@ -498,6 +709,23 @@ def test_a_repeated_prompt_is_cut_off_row_by_row_and_never_within_a_word(
     pairs = load_pairs(write(tmp_path / "t.jsonl", rows))
     assert (pairs.chosen, pairs.rejected) == ((GOOD, expected[0]), (BAD, expected[1]))
     assert any("began with their prompt" in note for note in pairs.notes) == (expected != (chosen, rejected))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"first": "x", "second": "x"}, "first= and second= are both 'x'"),
+        ({"first": "answer_b", "second": "answer_a"}, "give first=answer_a and second=answer_b"),
+        ({"chosen": "x", "rejected": "x"}, "chosen= and rejected= are both 'x'"),
+        ({"first": "x", "second": "y", "label": "y"}, "label= is 'y', which holds responses"),
+        ({"prompt": "x", "chosen": "x", "rejected": "y"}, "prompt= is 'x', and 'x' is read as something else"),
+    ],
+)
+def test_no_column_is_two_things(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
+    row = {"prompt": WHY, "x": GOOD, "y": BAD, "answer_a": GOOD, "answer_b": BAD, "score_a": 2, "score_b": 1}
+    with pytest.raises(UserError) as caught:
+        load_pairs(write(tmp_path / "t.jsonl", [row]), **settings)  # type: ignore[arg-type]
+    assert sentence in str(caught.value) and is_one_sentence(str(caught.value))
 
 
 def test_several_columns_make_the_prompt_where_they_are_named(tmp_path: Path) -> None:
@@ -537,6 +765,24 @@ def test_single_responses_lose_their_prompt_where_all_to_it_repeat_it(tmp_path: 
     with pytest.warns(UserWarning, match="all responses to 1 of 3 prompts began with it"):
         pool = load_pool(write(tmp_path / "t.jsonl", rows))
     assert pool.responses.tolist() == [["Yes", "No"], ["Or not? Yes", "No"], ["I am", "I was"]]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_single_responses_that_are_whole_dialogues_lose_the_turns_of_their_prompt(
+    tmp_path: Path, written: bool
+) -> None:
+    def whole(*turns: str) -> Any:
+        speakers = ("Human", "Assistant")
+        return "\n\n".join(f"{speakers[n % 2]}: {t}" for n, t in enumerate(turns)) if written else said(*turns)
+
+    rows = [
+        {"prompt": WHY, "completion": whole(WHY, GOOD), "score": 3},
+        {"prompt": WHY, "completion": whole(WHY, BAD, "Tell me", BAD), "score": 2},
+    ]
+    with pytest.warns(UserWarning, match="of 2 responses are dialogues that begin with the prompt's turns, cut off"):
+        pool = load_pool(write(tmp_path / "t.jsonl", rows))
+    kept = f"Human: {WHY}\n\nAssistant: " if written else ""  # more than one answer: nothing is lost
+    assert pool.responses.tolist() == [[GOOD, f"{kept}{BAD}\n\nHuman: Tell me\n\nAssistant: {BAD}"]]
 
 
 def test_rows_without_any_response_are_counted(tmp_path: Path) -> None:

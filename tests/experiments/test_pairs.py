@@ -84,6 +84,40 @@ def test_an_oracle_predicts_pairs_whichever_side_they_stand_on(monkeypatch: pyte
         assert found.log_loss == pytest.approx(-np.log(0.2 if turned else 0.8))
 
 
+def test_pairs_that_an_oracle_leaves_unanswered_are_counted_and_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from duelenv import oracles
+
+    for count in (3, 20):
+        monkeypatch.setattr(
+            oracles,
+            "make",
+            lambda name, count=count: (
+                lambda p, a, b: [np.nan if row < count else 0.8 if x[0] == "-" else 0.2 for row, x in enumerate(a)]
+            ),
+        )
+        if count == 3:
+            found = predicted_by_oracle(made(20), np.arange(20), {"name": "listing"})
+            assert (found.name, found.accuracy) == ("oracle listing, 3 pairs unanswered", 1.0)
+            assert found.log_loss == pytest.approx(-np.log(0.8))
+    with pytest.raises(UserError, match="'listing' can answer none of 20 pairs"):
+        predicted_by_oracle(made(20), np.arange(20), {"name": "listing"})
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_labels_keep_the_whole_prompt_and_are_read_from_scored_responses_too(tmp_path: Path) -> None:
+    own = {"prompt": "p", "first": "a", "second": "b", "label": 0}
+    assert read_labels(write(tmp_path / "own.jsonl", [own])).labels.tolist() == [0.0]
+    given = read_labels(write(tmp_path / "system.jsonl", [own | {"system": "Be kind."}]))
+    assert (given.prompts[0], given.first[0]) == ("System: Be kind.\n\nHuman: p\n\nAssistant:", "b")
+    verdicts = [{"prompt": "p", "completion": text, "label": text == "b"} for text in "ab"]
+    assert read_labels(write(tmp_path / "kto.jsonl", verdicts)).first.tolist() == ["b"]
+    with pytest.raises(UserError, match="did you mean 'rejected'"):
+        read_labels(tmp_path / "own.jsonl", rejectd="b")
+    unread = [{"prompt": "p", "chosen": "a", "rejected": "b", "background": "c"}]
+    with pytest.warns(UserWarning, match="not read: background"):
+        read_labels(write(tmp_path / "unread.jsonl", unread))
+
+
 def rows(count: int = 30) -> list[dict[str, Any]]:
     return [
         {
