@@ -25,7 +25,9 @@ from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
 
 Floats = NDArray[np.floating[Any]]
-Layers = list[Tensor]  # weight [E, in, out], bias [E, 1, out], weight, bias, ...
+Layers = list[Tensor]
+"""Weight [E, in, out], bias [E, 1, out], weight, bias, ... The first weight lies in memory as [in, E, out]: what all heads
+make of the same features is then one matrix product."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class DeepEnsemble:
         self._anchor = self._random_layers(initial)
         self._prior = self._random_layers(initial)
         self._layers = [layer.clone().requires_grad_() for layer in self._anchor]
+        self._gradients = [torch.empty_like(layer, requires_grad=False) for layer in self._layers]
         self._optimizer = torch.optim.Adam(self._layers, lr=self.settings.belief_learning_rate, fused=True)
         self._standardiser = Standardiser(dim)
         self._take_standards()
@@ -194,7 +197,7 @@ class DeepEnsemble:
                     layer.copy_(torch.as_tensor(value))
         adam = self._optimizer.state_dict()
         adam["state"] = {
-            int(i): {key: torch.tensor(value, device=self.device) for key, value in moments.items()}
+            int(i): {key: self._moment(self._layers[int(i)], value) for key, value in moments.items()}
             for i, moments in state["adam"].items()
         }
         self._optimizer.load_state_dict(adam)
@@ -204,6 +207,11 @@ class DeepEnsemble:
         self._replay.load_state_dict(state["replay"])
         self._streams.load_state_dict(state["streams"])
         self._generator.bit_generator.state = _copied(state["generator"])
+
+    def _moment(self, layer: Tensor, value: Any) -> Tensor:
+        """A number or a moment of Adam as a tensor; fused Adam pairs entries by their places in memory."""
+        moment = torch.tensor(value, device=self.device)
+        return moment if moment.shape != layer.shape else torch.empty_like(layer, requires_grad=False).copy_(moment)
 
     def _tensor(self, features: Floats) -> Tensor:
         if features.shape[-1] != self.dim:
@@ -215,7 +223,8 @@ class DeepEnsemble:
         layers: Layers = []
         for fan_in, fan_out, variance in self._sizes():
             weight = generator.standard_normal((self.settings.heads, fan_in, fan_out), np.float32)
-            layers.append(torch.from_numpy(weight).mul_(variance**0.5).to(self.device))
+            tensor = torch.from_numpy(weight).mul_(variance**0.5).to(self.device)
+            layers.append(tensor if layers else tensor.transpose(0, 1).contiguous().transpose(0, 1))
             layers.append(torch.zeros(self.settings.heads, 1, fan_out, device=self.device))
         return layers
 
@@ -262,20 +271,49 @@ class DeepEnsemble:
     def _train(self) -> float:
         replay, settings = self._replay, self.settings
         shape = (settings.minibatches, settings.minibatch_size)
-        chosen = torch.from_numpy(self._generator.integers(replay.size, size=shape)).to(self.device)
-        for rows in chosen:
-            weights = replay.weights[rows].T  # (E, B)
-            log_loss = self._log_loss(replay.pairs[rows], replay.labels[rows], weights, replay.prior_gap[rows].T)
-            # Heads share no weights: the gradient of the sum is each head's own.
-            loss = log_loss.sum() + self._distance_to_anchor().sum() / replay.size
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
-        return float(log_loss.detach().sum() / weights.mean(1).sum().clamp_min(1e-12))
+        for drawn in self._generator.integers(replay.size, size=shape):
+            log_loss, weights = self._step(drawn)
+        return float(log_loss.sum() / weights.mean(1).sum().clamp_min(1e-12))
 
-    def _log_loss(self, pairs: Tensor, labels: Tensor, weights: Tensor, prior_gap: Tensor) -> Tensor:
-        """Weighted Bradley-Terry loss per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B]."""
-        output = _forward(self._layers, self._standardised(pairs))  # (E, 2 B)
+    def _step(self, drawn: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Take one gradient step.
+
+        Args:
+            drawn: Labels of the minibatch [B]; each is computed once, however often it was drawn.
+
+        Returns:
+            Log-loss per head [E] before the step, and the weights [E, U] of the U distinct labels, whose mean is that
+            over the minibatch.
+        """
+        replay = self._replay
+        distinct, counts = np.unique(drawn, return_counts=True)
+        rows = torch.from_numpy(distinct).to(self.device)
+        share = torch.as_tensor(counts * (len(rows) / len(drawn)), dtype=torch.float32, device=self.device)
+        weights = replay.weights[rows].T * share  # (E, U)
+        self._pull_to_anchor()
+        for layer, gradient in zip(self._layers, self._gradients, strict=True):
+            layer.grad = gradient
+        log_loss = self._log_loss(
+            replay.pairs[rows], replay.labels[rows], weights, replay.prior_gap[rows].T, into=self._gradients
+        )
+        log_loss.sum().backward()  # heads share no weights: the gradient of the sum is each head's own
+        self._optimizer.step()
+        return log_loss.detach(), weights
+
+    def _log_loss(
+        self,
+        pairs: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        prior_gap: Tensor,
+        *,
+        into: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Weighted Bradley-Terry loss per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B].
+
+        With `into`, `backward` adds the gradients of the layers to these tensors and to nothing else.
+        """
+        output = _forward(self._layers, self._standardised(pairs), into=into)  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         gap = output[..., 0] - output[..., 1] + prior_gap  # (E, B)
         assert gap.shape == weights.shape == prior_gap.shape == (self.settings.heads, len(labels))
@@ -285,10 +323,21 @@ class DeepEnsemble:
     def _distance_to_anchor(self) -> Tensor:
         """Penalty per head [E]: prior_precision / 2 times the squared distance in prior deviations, summed."""
         distance = torch.zeros(self.settings.heads, device=self.device)
-        variances = [variance for *_, variance in self._sizes() for _ in range(2)]  # weight and bias alike
-        for layer, anchor, variance in zip(self._layers, self._anchor, variances, strict=True):
-            distance = distance + ((layer - anchor) ** 2).sum((1, 2)) / variance
-        return self.settings.prior_precision / 2 * distance
+        for layer, anchor, precision in zip(self._layers, self._anchor, self._precisions(), strict=True):
+            distance = distance + precision / 2 * ((layer - anchor) ** 2).sum((1, 2))
+        return distance
+
+    @torch.no_grad()
+    def _pull_to_anchor(self) -> None:
+        """Set `_gradients` to those of the penalty, divided by the number of labels."""
+        for gradient, layer, anchor, precision in zip(
+            self._gradients, self._layers, self._anchor, self._precisions(), strict=True
+        ):
+            torch.sub(layer, anchor, out=gradient).mul_(precision / self._replay.size)
+
+    def _precisions(self) -> list[float]:
+        """Strength of the pull to the anchor, one for each of the layers; that of a bias is its weight's."""
+        return [self.settings.prior_precision / variance for *_, variance in self._sizes() for _ in range(2)]
 
 
 class _Replay:
@@ -323,14 +372,67 @@ class _Replay:
         self.append(*(torch.as_tensor(state[name]) for name in self._NAMES))
 
 
-def _forward(layers: Sequence[Tensor], x: Tensor) -> Tensor:
-    """All heads on the same inputs x [M, d]: [E, M]."""
-    h = x.expand(layers[0].shape[0], -1, -1)
-    for depth in range(0, len(layers), 2):
-        if depth:
-            h = torch.relu(h)
-        h = torch.baddbmm(layers[depth + 1], h, layers[depth])  # (E, M, out)
-    return h[..., 0]
+class _Networks(torch.autograd.Function):
+    """All heads on the same inputs, with a backward pass that can write into memory that is already there.
+
+    Gradients are as large as the networks, and fresh memory of that size takes longer to get than the products that fill
+    it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, into: Sequence[Tensor] | None, *layers: Tensor) -> Tensor:
+        """Return [E, M] for x [M, d]."""
+        heads = layers[0].shape[0]
+        h = torch.addmm(layers[1].reshape(-1), x, _side_by_side(layers[0]))  # (M, E out)
+        h = h.view(len(x), heads, -1).transpose(0, 1)  # (E, M, out)
+        given = []
+        for weight, bias in zip(layers[2::2], layers[3::2], strict=True):
+            given.append(h.relu_())
+            if weight.shape[2] == 1:
+                h = (h * weight.transpose(1, 2)).sum(2, keepdim=True).add_(bias)
+            else:
+                h = torch.baddbmm(bias, h, weight)
+        ctx.into = into
+        ctx.save_for_backward(x, *given, *layers)
+        return h[..., 0]
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the layers' gradients, or add them to `into`; x has none."""
+        x, *saved = ctx.saved_tensors
+        depth = (len(saved) - 2) // 3
+        given, layers = saved[:depth], saved[depth:]
+        g = upstream[0].unsqueeze(2)  # (E, M, out)
+        gradients: Layers = []  # from the last layer to the first, bias before weight
+        for h, weight in zip(reversed(given), reversed(layers[2::2]), strict=True):
+            gradients.append(g.sum(1, keepdim=True))
+            below = torch.empty_like(h)
+            if weight.shape[2] == 1:
+                gradients.append((h * g).sum(1).unsqueeze(2))
+                torch.mul(g, weight.transpose(1, 2), out=below)
+            else:
+                gradients.append(h.transpose(1, 2) @ g)
+                torch.bmm(g, weight.transpose(1, 2), out=below)
+            g = torch.ops.aten.threshold_backward(below, h, 0)
+        gradients.append(g.sum(1, keepdim=True))
+        flat = g.transpose(0, 1).reshape(len(x), -1)  # (M, E out)
+        if ctx.into is None:
+            first = (x.T @ flat).view(x.shape[1], len(g), -1).transpose(0, 1)
+            return None, None, *reversed([*gradients, first])
+        for gradient, own in zip(gradients, reversed(ctx.into), strict=False):
+            own.add_(gradient)
+        _side_by_side(ctx.into[0]).addmm_(x.T, flat)
+        return None, None, *(None for _ in layers)
+
+
+def _forward(layers: Sequence[Tensor], x: Tensor, *, into: Sequence[Tensor] | None = None) -> Tensor:
+    """All heads on the same inputs x [M, d]: [E, M]; for `into` see `DeepEnsemble._log_loss`."""
+    return _Networks.apply(x, into, *layers)
+
+
+def _side_by_side(weight: Tensor) -> Tensor:
+    """The first weight [E, in, out] as [in, E out], in the same memory."""
+    return weight.transpose(0, 1).reshape(weight.shape[1], -1)
 
 
 def _bootstrap_weights(generator: np.random.Generator, shape: tuple[int, int], kind: str) -> Tensor:
