@@ -7,6 +7,7 @@ frozen model. One replicate only; for thousands of seeds at once use `linear_log
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,9 +26,7 @@ from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
 
 Floats = NDArray[np.floating[Any]]
-Layers = list[Tensor]
-"""Weight [E, in, out], bias [E, 1, out], weight, bias, ... The first weight lies in memory as [in, E, out]: what all heads
-make of the same features is then one matrix product."""
+Layers = list[Tensor]  # weight [E, in, out], bias [E, 1, out], weight, bias, ...
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class DeepEnsemble:
         self._anchor = self._random_layers(initial)
         self._prior = self._random_layers(initial)
         self._layers = [layer.clone().requires_grad_() for layer in self._anchor]
-        self._gradients = [torch.empty_like(layer, requires_grad=False) for layer in self._layers]
+        self._memory = _Memory(self._layers)
         self._optimizer = torch.optim.Adam(self._layers, lr=self.settings.belief_learning_rate, fused=True)
         self._standardiser = Standardiser(dim)
         self._take_standards()
@@ -197,7 +196,7 @@ class DeepEnsemble:
                     layer.copy_(torch.as_tensor(value))
         adam = self._optimizer.state_dict()
         adam["state"] = {
-            int(i): {key: self._moment(self._layers[int(i)], value) for key, value in moments.items()}
+            int(i): {key: torch.tensor(value, device=self.device) for key, value in moments.items()}
             for i, moments in state["adam"].items()
         }
         self._optimizer.load_state_dict(adam)
@@ -207,11 +206,6 @@ class DeepEnsemble:
         self._replay.load_state_dict(state["replay"])
         self._streams.load_state_dict(state["streams"])
         self._generator.bit_generator.state = _copied(state["generator"])
-
-    def _moment(self, layer: Tensor, value: Any) -> Tensor:
-        """A number or a moment of Adam as a tensor; fused Adam pairs entries by their places in memory."""
-        moment = torch.tensor(value, device=self.device)
-        return moment if moment.shape != layer.shape else torch.empty_like(layer, requires_grad=False).copy_(moment)
 
     def _tensor(self, features: Floats) -> Tensor:
         if features.shape[-1] != self.dim:
@@ -223,8 +217,7 @@ class DeepEnsemble:
         layers: Layers = []
         for fan_in, fan_out, variance in self._sizes():
             weight = generator.standard_normal((self.settings.heads, fan_in, fan_out), np.float32)
-            tensor = torch.from_numpy(weight).mul_(variance**0.5).to(self.device)
-            layers.append(tensor if layers else tensor.transpose(0, 1).contiguous().transpose(0, 1))
+            layers.append(torch.from_numpy(weight).mul_(variance**0.5).to(self.device))
             layers.append(torch.zeros(self.settings.heads, 1, fan_out, device=self.device))
         return layers
 
@@ -291,10 +284,10 @@ class DeepEnsemble:
         share = torch.as_tensor(counts * (len(rows) / len(drawn)), dtype=torch.float32, device=self.device)
         weights = replay.weights[rows].T * share  # (E, U)
         self._pull_to_anchor()
-        for layer, gradient in zip(self._layers, self._gradients, strict=True):
+        for layer, gradient in zip(self._layers, self._memory.gradients, strict=True):
             layer.grad = gradient
         log_loss = self._log_loss(
-            replay.pairs[rows], replay.labels[rows], weights, replay.prior_gap[rows].T, into=self._gradients
+            replay.pairs[rows], replay.labels[rows], weights, replay.prior_gap[rows].T, memory=self._memory
         )
         log_loss.sum().backward()  # heads share no weights: the gradient of the sum is each head's own
         self._optimizer.step()
@@ -307,13 +300,14 @@ class DeepEnsemble:
         weights: Tensor,
         prior_gap: Tensor,
         *,
-        into: Sequence[Tensor] | None = None,
+        memory: _Memory | None = None,
     ) -> Tensor:
         """Weighted Bradley-Terry loss per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B].
 
-        With `into`, `backward` adds the gradients of the layers to these tensors and to nothing else.
+        With `memory`, `backward` adds the gradients of the layers to those there, and the next call overwrites what it
+        needs for that.
         """
-        output = _forward(self._layers, self._standardised(pairs), into=into)  # (E, 2 B)
+        output = _forward(self._layers, self._standardised(pairs), memory)  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         gap = output[..., 0] - output[..., 1] + prior_gap  # (E, B)
         assert gap.shape == weights.shape == prior_gap.shape == (self.settings.heads, len(labels))
@@ -329,9 +323,9 @@ class DeepEnsemble:
 
     @torch.no_grad()
     def _pull_to_anchor(self) -> None:
-        """Set `_gradients` to those of the penalty, divided by the number of labels."""
+        """Set the gradients in `_memory` to those of the penalty, divided by the number of labels."""
         for gradient, layer, anchor, precision in zip(
-            self._gradients, self._layers, self._anchor, self._precisions(), strict=True
+            self._memory.gradients, self._layers, self._anchor, self._precisions(), strict=True
         ):
             torch.sub(layer, anchor, out=gradient).mul_(precision / self._replay.size)
 
@@ -372,67 +366,74 @@ class _Replay:
         self.append(*(torch.as_tensor(state[name]) for name in self._NAMES))
 
 
-class _Networks(torch.autograd.Function):
-    """All heads on the same inputs, with a backward pass that can write into memory that is already there.
+class _Memory:
+    """What a gradient step fills, kept for the next: fresh memory of that size takes longer to get than to fill.
 
-    Gradients are as large as the networks, and fresh memory of that size takes longer to get than the products that fill
-    it.
+    Attributes:
+        gradients: One for each of the layers.
     """
 
+    def __init__(self, layers: Layers) -> None:
+        self.gradients = [torch.empty_like(layer, requires_grad=False) for layer in layers]
+        self._scratch: dict[str, Tensor] = {}
+
+    def room(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return a tensor of this shape with anything in it; the next of the same name lies in the same place."""
+        size = math.prod(shape)
+        if name not in self._scratch or len(self._scratch[name]) < size:
+            self._scratch[name] = like.new_empty(size)
+        return self._scratch[name][:size].view(shape)
+
+
+class _Networks(torch.autograd.Function):
+    """All heads on the same inputs: one batched product a layer, and one element by element for the last, of width 1."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, into: Sequence[Tensor] | None, *layers: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, memory: _Memory | None, *layers: Tensor) -> Tensor:
         """Return [E, M] for x [M, d]."""
-        heads = layers[0].shape[0]
-        h = torch.addmm(layers[1].reshape(-1), x, _side_by_side(layers[0]))  # (M, E out)
-        h = h.view(len(x), heads, -1).transpose(0, 1)  # (E, M, out)
-        given = []
-        for weight, bias in zip(layers[2::2], layers[3::2], strict=True):
-            given.append(h.relu_())
-            if weight.shape[2] == 1:
-                h = (h * weight.transpose(1, 2)).sum(2, keepdim=True).add_(bias)
+        memory = _Memory([]) if memory is None else memory
+        h = x.expand(layers[0].shape[0], -1, -1)
+        given = []  # to each layer but the first, [E, M, in]
+        for depth, (weight, bias) in enumerate(zip(layers[::2], layers[1::2], strict=True)):
+            if depth:
+                given.append(h.relu_())
+            shape = (*h.shape[:2], weight.shape[2])
+            if depth and weight.shape[2] == 1:
+                h = torch.mul(h, weight.mT, out=memory.room("product", h, h.shape)).sum(2, keepdim=True).add_(bias)
             else:
-                h = torch.baddbmm(bias, h, weight)
-        ctx.into = into
+                h = torch.baddbmm(bias, h, weight, out=memory.room(f"output {depth}", h, shape))
+        ctx.memory = memory
         ctx.save_for_backward(x, *given, *layers)
-        return h[..., 0]
+        return h[..., 0].clone()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the layers' gradients, or add them to `into`; x has none."""
+        """Return the gradients of the layers, or add them to those in `memory`; x has none."""
+        memory: _Memory = ctx.memory
         x, *saved = ctx.saved_tensors
         depth = (len(saved) - 2) // 3
         given, layers = saved[:depth], saved[depth:]
+        into = memory.gradients or [torch.zeros_like(layer) for layer in layers]
         g = upstream[0].unsqueeze(2)  # (E, M, out)
-        gradients: Layers = []  # from the last layer to the first, bias before weight
-        for h, weight in zip(reversed(given), reversed(layers[2::2]), strict=True):
-            gradients.append(g.sum(1, keepdim=True))
-            below = torch.empty_like(h)
+        for i in range(depth, 0, -1):
+            h, weight = given[i - 1], layers[2 * i]
+            below = memory.room(f"below {i}", h, h.shape)
             if weight.shape[2] == 1:
-                gradients.append((h * g).sum(1).unsqueeze(2))
-                torch.mul(g, weight.transpose(1, 2), out=below)
+                into[2 * i] += torch.mul(h, g, out=below).sum(1).unsqueeze(2)
+                torch.mul(g, weight.mT, out=below)
             else:
-                gradients.append(h.transpose(1, 2) @ g)
-                torch.bmm(g, weight.transpose(1, 2), out=below)
-            g = torch.ops.aten.threshold_backward(below, h, 0)
-        gradients.append(g.sum(1, keepdim=True))
-        flat = g.transpose(0, 1).reshape(len(x), -1)  # (M, E out)
-        if ctx.into is None:
-            first = (x.T @ flat).view(x.shape[1], len(g), -1).transpose(0, 1)
-            return None, None, *reversed([*gradients, first])
-        for gradient, own in zip(gradients, reversed(ctx.into), strict=False):
-            own.add_(gradient)
-        _side_by_side(ctx.into[0]).addmm_(x.T, flat)
-        return None, None, *(None for _ in layers)
+                into[2 * i].baddbmm_(h.mT, g)
+                torch.bmm(g, weight.mT, out=below)
+            into[2 * i + 1] += g.sum(1, keepdim=True)
+            g = torch.ops.aten.threshold_backward.grad_input(below, h, 0, grad_input=below)
+        into[0].baddbmm_(x.T.contiguous().expand(len(g), -1, -1), g)
+        into[1] += g.sum(1, keepdim=True)
+        return None, None, *([None] * len(layers) if memory.gradients else into)
 
 
-def _forward(layers: Sequence[Tensor], x: Tensor, *, into: Sequence[Tensor] | None = None) -> Tensor:
-    """All heads on the same inputs x [M, d]: [E, M]; for `into` see `DeepEnsemble._log_loss`."""
-    return _Networks.apply(x, into, *layers)
-
-
-def _side_by_side(weight: Tensor) -> Tensor:
-    """The first weight [E, in, out] as [in, E out], in the same memory."""
-    return weight.transpose(0, 1).reshape(weight.shape[1], -1)
+def _forward(layers: Sequence[Tensor], x: Tensor, memory: _Memory | None = None) -> Tensor:
+    """All heads on the same inputs x [M, d]: [E, M]; for `memory` see `DeepEnsemble._log_loss`."""
+    return _Networks.apply(x, memory, *layers)
 
 
 def _bootstrap_weights(generator: np.random.Generator, shape: tuple[int, int], kind: str) -> Tensor:

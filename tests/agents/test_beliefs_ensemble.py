@@ -87,6 +87,67 @@ def test_heads_are_the_networks_one_by_one():
         torch.testing.assert_close(output[head].detach(), expected[:, 0])
 
 
+def network(layers, x):
+    """One head by plain matrix products."""
+    for weight, bias in zip(layers[:-2:2], layers[1:-2:2], strict=True):
+        x = torch.relu(x @ weight + bias)
+    return (x @ layers[-2] + layers[-1])[..., 0]
+
+
+@pytest.mark.parametrize("hidden", [(), (32,), (32, 16)])
+def test_an_update_is_that_of_every_head_by_itself(hidden, monkeypatch):
+    """Weights and the last step's gradients, against a loop with a loss, a gradient and an Adam of its own a head."""
+    count, drawn = 300, []
+    belief = make(hidden=hidden, bootstrap="exponential", prior_precision=3.0)
+    step = belief._step
+    monkeypatch.setattr(belief, "_step", lambda rows: drawn.append(rows) or step(rows))
+    first, second, labels = duels(count)
+    reported = belief.update(first, second, labels)["log_loss"]
+    assert len(drawn) == 5 and all(len(np.unique(rows)) < len(rows) == 64 for rows in drawn)  # some come twice
+    x, y = belief._standardised(torch.from_numpy(np.stack([first, second], 1))), torch.from_numpy(labels).float()
+    total = weight_sum = 0.0
+    for head in range(8):
+        anchor, prior = ([layer[head] for layer in layers] for layers in (belief._anchor, belief._prior))
+        own = [layer.clone().requires_grad_() for layer in anchor]
+        adam = torch.optim.Adam(own, lr=3e-3)
+        for rows in drawn:
+            utility = network(own, x) + 0.5 * network(prior, x)
+            gap = (utility.view(count, 2)[:, 0] - utility.view(count, 2)[:, 1])[rows]
+            weights = belief._replay.weights[rows, head]
+            losses = weights * torch.nn.functional.softplus(gap) - weights * y[rows] * gap
+            penalty = sum(
+                3.0 / 2 * ((value - start) ** 2).sum() / variance
+                for value, start, variance in zip(
+                    own, anchor, [v for *_, v in belief._sizes() for _ in range(2)], strict=True
+                )
+            )
+            adam.zero_grad()
+            (losses.mean() + penalty / count).backward()
+            adam.step()
+        for i, (layer, value) in enumerate(zip(belief._layers, own, strict=True)):
+            torch.testing.assert_close(layer.grad[head], value.grad, atol=1e-6, rtol=1e-4)
+            if i < len(own) - 1:  # the last bias cancels in every gap: Adam scales up what rounding leaves of it
+                torch.testing.assert_close(layer[head].detach(), value.detach(), atol=2e-5, rtol=1e-4)
+        total, weight_sum = total + float(losses.detach().mean()), weight_sum + float(weights.mean())
+    assert reported == pytest.approx(total / weight_sum, rel=1e-5)
+
+
+def test_gradients_are_the_same_with_and_without_kept_memory():
+    """Also where the memory held another step's, of more duels."""
+    belief = make(hidden=(32, 16))
+    learn(belief, 2, count=64)
+    inputs = loss_inputs(belief)
+    fresh = gradients(belief, *inputs)
+    memory = belief._memory
+    for gradient in memory.gradients:
+        gradient.fill_(1.0)
+    belief._optimizer.zero_grad()
+    belief._log_loss(*inputs, memory=memory).sum().backward()
+    assert all(layer.grad is None for layer in belief._layers)
+    kept = torch.cat([gradient.flatten(1) for gradient in memory.gradients], dim=1)
+    torch.testing.assert_close(kept - 1.0, fresh, atol=1e-6, rtol=1e-5)
+
+
 def test_utilities_before_any_label_have_the_prior_deviation():
     """Head and prior network both have deviation of about 1, whatever the scale of the features."""
     for scale in (0.01, 100.0):
