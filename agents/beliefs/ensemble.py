@@ -386,7 +386,7 @@ class _Memory:
 
 
 class _Networks(torch.autograd.Function):
-    """All heads on the same inputs: one batched product a layer, and one element by element for the last, of width 1."""
+    """All heads on the same inputs: one batched product a layer, the last one, of width 1, element by element."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, memory: _Memory | None, *layers: Tensor) -> Tensor:
