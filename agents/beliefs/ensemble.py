@@ -131,11 +131,14 @@ class DeepEnsemble:
         x = self._tensor(features)  # (N, K, d)
         self._observe(x)
         heads = self.settings.heads
-        utilities = self._utilities(x).cpu().numpy()  # (E, N, K)
         passes = -(-num_samples // heads)
         order = self._streams.uniform(passes, heads).argsort(-1)  # (N, passes, E)
         order = order.reshape(len(order), -1)[:, :num_samples].T  # (S, N)
-        return utilities[order, np.arange(order.shape[1])]
+        drawn, places = np.unique(order, return_inverse=True)
+        if 2 * len(drawn) > heads:  # taking them out would cost as much as computing the others
+            drawn, places = np.arange(heads), order
+        utilities = self._utilities(x, drawn).cpu().numpy()
+        return utilities[places.reshape(order.shape), np.arange(order.shape[1])]
 
     def mean(self, features: Floats) -> NDArray[np.float32]:
         """Return the mean utility over the heads [N, K] for features [N, K, d]."""
@@ -255,11 +258,15 @@ class DeepEnsemble:
         return self.settings.prior_scale * (output[..., 0] - output[..., 1]).T
 
     @torch.no_grad()
-    def _utilities(self, features: Tensor) -> Tensor:
-        """All heads on features [N, K, d]: [E, N, K]."""
+    def _utilities(self, features: Tensor, heads: NDArray[np.int64] | None = None) -> Tensor:
+        """These heads, or all, on features [N, K, d]: [E, N, K]."""
         x = self._standardised(features)
-        output = _forward(self._layers, x) + self.settings.prior_scale * _forward(self._prior, x)
-        return output.reshape(self.settings.heads, *features.shape[:2])
+        layers, prior = self._layers, self._prior
+        if heads is not None and len(heads) < self.settings.heads:
+            rows = torch.from_numpy(heads).to(self.device)
+            layers, prior = ([layer[rows] for layer in networks] for networks in (layers, prior))
+        output = _forward(layers, x) + self.settings.prior_scale * _forward(prior, x)
+        return output.reshape(len(output), *features.shape[:2])
 
     def _train(self) -> float:
         replay, settings = self._replay, self.settings

@@ -227,6 +227,16 @@ def test_sample_takes_heads_in_an_order_of_its_own_for_every_row():
     assert np.bincount(order[0], minlength=8).min() > 10  # every head leads somewhere, 25 expected
 
 
+def test_few_draws_are_the_first_of_many(monkeypatch):
+    """Only the heads that some row draws are computed, where that is less than half of them."""
+    few, many = (learn(make(batch=3, heads=40), 5) for _ in range(2))
+    features = np.random.default_rng(0).normal(size=(3, 4, DIM))
+    computed, forward = [], ensemble._forward
+    monkeypatch.setattr(ensemble, "_forward", lambda layers, x: computed.append(len(layers[0])) or forward(layers, x))
+    np.testing.assert_allclose(few.sample(features, 2), many.sample(features, 40)[:2], rtol=1e-5, atol=1e-5)
+    assert max(computed[:2]) <= 6 and computed[2:] == [40, 40]
+
+
 def test_more_draws_than_heads_go_round_again():
     belief = make(batch=2, heads=3)
     samples = belief.sample(np.random.default_rng(0).normal(size=(2, 4, DIM)), 8)
