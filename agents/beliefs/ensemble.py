@@ -253,7 +253,7 @@ class DeepEnsemble:
     @torch.no_grad()
     def _prior_gap(self, pairs: Tensor) -> Tensor:
         """Difference of the scaled prior utilities of pairs [B, 2, d]: [B, E]. Kept, as it never changes again."""
-        output = _forward(self._prior, self._standardised(pairs))  # (E, 2 B)
+        output = _forward(self._prior, self._standardised(pairs), self._memory)  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         return self.settings.prior_scale * (output[..., 0] - output[..., 1]).T
 
@@ -265,7 +265,7 @@ class DeepEnsemble:
         if heads is not None and len(heads) < self.settings.heads:
             rows = torch.from_numpy(heads).to(self.device)
             layers, prior = ([layer[rows] for layer in networks] for networks in (layers, prior))
-        output = _forward(layers, x) + self.settings.prior_scale * _forward(prior, x)
+        output = _forward(layers, x, self._memory) + self.settings.prior_scale * _forward(prior, x, self._memory)
         return output.reshape(len(output), *features.shape[:2])
 
     def _train(self) -> float:
@@ -374,7 +374,7 @@ class _Replay:
 
 
 class _Memory:
-    """What a gradient step fills, kept for the next: fresh memory of that size takes longer to get than to fill.
+    """What a step or a sample fills, kept for the next: fresh memory of that size takes longer to get than to fill.
 
     Attributes:
         gradients: One for each of the layers.
@@ -383,6 +383,10 @@ class _Memory:
     def __init__(self, layers: Layers) -> None:
         self.gradients = [torch.empty_like(layer, requires_grad=False) for layer in layers]
         self._scratch: dict[str, Tensor] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Memory:
+        """Nothing in it is worth a copy."""
+        return _Memory(self.gradients)
 
     def room(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return a tensor of this shape with anything in it; the next of the same name lies in the same place."""

@@ -232,7 +232,7 @@ def test_few_draws_are_the_first_of_many(monkeypatch):
     few, many = (learn(make(batch=3, heads=40), 5) for _ in range(2))
     features = np.random.default_rng(0).normal(size=(3, 4, DIM))
     computed, forward = [], ensemble._forward
-    monkeypatch.setattr(ensemble, "_forward", lambda layers, x: computed.append(len(layers[0])) or forward(layers, x))
+    monkeypatch.setattr(ensemble, "_forward", lambda layers, *x: computed.append(len(layers[0])) or forward(layers, *x))
     np.testing.assert_allclose(few.sample(features, 2), many.sample(features, 40)[:2], rtol=1e-5, atol=1e-5)
     assert max(computed[:2]) <= 6 and computed[2:] == [40, 40]
 
