@@ -397,11 +397,11 @@ class _Memory:
 
 
 class _Networks(torch.autograd.Function):
-    """All heads on the same inputs: one batched product a layer, the last one, of width 1, element by element."""
+    """All heads on both members of pairs: one batched product a layer, the last one, of width 1, element by element."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, memory: _Memory | None, *layers: Tensor) -> Tensor:
-        """Return [E, M] for x [M, d]."""
+        """Return [E, M] for x [M, d]; for `backward` the members of a pair lie next to each other."""
         memory = _Memory([]) if memory is None else memory
         h = x.expand(layers[0].shape[0], -1, -1)
         given = []  # to each layer but the first, [E, M, in]
@@ -435,11 +435,17 @@ class _Networks(torch.autograd.Function):
             else:
                 into[2 * i].baddbmm_(h.mT, g)
                 torch.bmm(g, weight.mT, out=below)
-            into[2 * i + 1] += g.sum(1, keepdim=True)
+            into[2 * i + 1] += _over_pairs(g, memory)
             g = torch.ops.aten.threshold_backward.grad_input(below, h, 0, grad_input=below)
         into[0].baddbmm_(x.T.contiguous().expand(len(g), -1, -1), g)
-        into[1] += g.sum(1, keepdim=True)
+        into[1] += _over_pairs(g, memory)
         return None, None, *([None] * len(layers) if memory.gradients else into)
+
+
+def _over_pairs(g: Tensor, memory: _Memory) -> Tensor:
+    """Sum gradients [E, M, out] over M, each pair first: what cancels leaves no rounding that Adam would scale up."""
+    pairs = memory.room("pairs", g, (len(g), g.shape[1] // 2, g.shape[2]))
+    return torch.add(g[:, ::2], g[:, 1::2], out=pairs).sum(1, keepdim=True)
 
 
 def _forward(layers: Sequence[Tensor], x: Tensor, memory: _Memory | None = None) -> Tensor:

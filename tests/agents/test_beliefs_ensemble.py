@@ -148,6 +148,14 @@ def test_gradients_are_the_same_with_and_without_kept_memory():
     torch.testing.assert_close(kept - 1.0, fresh, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("hidden", [(), (32, 16)])
+def test_what_cancels_in_every_gap_stays_where_it_was(hidden):
+    """Rounding of a gradient that is zero would be a whole step of Adam."""
+    belief = learn(make(hidden=hidden, bootstrap="exponential"), 20)
+    assert (belief._layers[-1] == 0).all()
+    assert (belief._layers[-2] != belief._anchor[-2]).all()
+
+
 def test_utilities_before_any_label_have_the_prior_deviation():
     """Head and prior network both have deviation of about 1, whatever the scale of the features."""
     for scale in (0.01, 100.0):
