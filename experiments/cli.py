@@ -213,14 +213,15 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="speed of the numeric worlds, regret of the bandit agents, cost of the ledger, or faults on purpose",
+        help="speed of worlds and beliefs, regret of the bandit agents, cost of the ledger, or faults on purpose",
         description="Row-steps per second of the numeric worlds; or, with 'regret' before names of agents, regret and "
-        "speed of the bandit agents on fixed worlds; with 'ledger', what writing every label down costs a round; with "
+        "speed of the bandit agents on fixed worlds; with 'belief', what an update and a sample of a belief cost; with "
+        "'ledger', what writing every label down costs a round; with "
         "'faults', what becomes of labels when processes die, files are damaged and disks refuse.",
     )
     bench.add_argument(
         "names",
-        metavar="WORLD | regret AGENT | ledger | faults",
+        metavar="WORLD | regret AGENT | belief | ledger | faults",
         nargs="*",
         help="such as FeatureDuel, or: regret rucb; all if none",
     )
@@ -470,6 +471,8 @@ def _bench(arguments: argparse.Namespace) -> int:
         # NumPy reads these when it is loaded, which it is by now: start again with one thread.
         command = [sys.executable, "-m", "duelenv.experiments.cli", "bench", *_bench_words(arguments)]
         return subprocess.call(command, env=os.environ | dict.fromkeys(threads, "1"))
+    if arguments.names[:1] == ["belief"]:
+        return _bench_belief(arguments)
     if arguments.names[:1] == ["regret"]:
         from duelenv.experiments.bench_regret import bench_regret
 
@@ -492,11 +495,29 @@ def _bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bench_safety(arguments: argparse.Namespace) -> int:
-    """What keeps labels safe: its cost, and whether it does."""
+def _bench_belief(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments import bench_belief as bench
+
+    _refuse_others(arguments)
+    print(
+        f"{bench.ROWS} duels a round, {bench.CANDIDATES} candidates, {bench.LABELS} labels so far, as many draws as "
+        f"heads, one core; median of {bench.REPEATS}, beside it the multiple of the first\n"
+    )
+    print(bench.belief_table(list(bench.bench_belief())))
+    return 0
+
+
+def _refuse_others(arguments: argparse.Namespace) -> None:
+    """Refuse what a bench that only has a name cannot take."""
     (name, *rest) = arguments.names
     if rest or arguments.matrix is not None or arguments.replicates is not None or arguments.quick:
         raise UserError(f"'duelenv bench {name}' takes no world, agent or option of the other benches: leave it out")
+
+
+def _bench_safety(arguments: argparse.Namespace) -> int:
+    """What keeps labels safe: its cost, and whether it does."""
+    _refuse_others(arguments)
+    name = arguments.names[0]
     if name == "ledger":
         from duelenv.experiments.bench_ledger import bench_ledger
 

@@ -7,6 +7,7 @@ frozen model. One replicate only; for thousands of seeds at once use `linear_log
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -108,6 +109,7 @@ class DeepEnsemble:
         self._anchor = self._random_layers(initial)
         self._prior = self._random_layers(initial)
         self._layers = [layer.clone().requires_grad_() for layer in self._anchor]
+        self._memory = _Memory(self._layers)
         self._optimizer = torch.optim.Adam(self._layers, lr=self.settings.belief_learning_rate, fused=True)
         self._standardiser = Standardiser(dim)
         self._take_standards()
@@ -129,11 +131,14 @@ class DeepEnsemble:
         x = self._tensor(features)  # (N, K, d)
         self._observe(x)
         heads = self.settings.heads
-        utilities = self._utilities(x).cpu().numpy()  # (E, N, K)
         passes = -(-num_samples // heads)
         order = self._streams.uniform(passes, heads).argsort(-1)  # (N, passes, E)
         order = order.reshape(len(order), -1)[:, :num_samples].T  # (S, N)
-        return utilities[order, np.arange(order.shape[1])]
+        drawn, places = np.unique(order, return_inverse=True)
+        if 2 * len(drawn) > heads:  # taking them out would cost as much as computing the others
+            drawn, places = np.arange(heads), order
+        utilities = self._utilities(x, drawn).cpu().numpy()
+        return utilities[places.reshape(order.shape), np.arange(order.shape[1])]
 
     def mean(self, features: Floats) -> NDArray[np.float32]:
         """Return the mean utility over the heads [N, K] for features [N, K, d]."""
@@ -248,34 +253,68 @@ class DeepEnsemble:
     @torch.no_grad()
     def _prior_gap(self, pairs: Tensor) -> Tensor:
         """Difference of the scaled prior utilities of pairs [B, 2, d]: [B, E]. Kept, as it never changes again."""
-        output = _forward(self._prior, self._standardised(pairs))  # (E, 2 B)
+        output = _forward(self._prior, self._standardised(pairs), self._memory)  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         return self.settings.prior_scale * (output[..., 0] - output[..., 1]).T
 
     @torch.no_grad()
-    def _utilities(self, features: Tensor) -> Tensor:
-        """All heads on features [N, K, d]: [E, N, K]."""
+    def _utilities(self, features: Tensor, heads: NDArray[np.int64] | None = None) -> Tensor:
+        """These heads, or all, on features [N, K, d]: [E, N, K]."""
         x = self._standardised(features)
-        output = _forward(self._layers, x) + self.settings.prior_scale * _forward(self._prior, x)
-        return output.reshape(self.settings.heads, *features.shape[:2])
+        layers, prior = self._layers, self._prior
+        if heads is not None and len(heads) < self.settings.heads:
+            rows = torch.from_numpy(heads).to(self.device)
+            layers, prior = ([layer[rows] for layer in networks] for networks in (layers, prior))
+        output = _forward(layers, x, self._memory) + self.settings.prior_scale * _forward(prior, x, self._memory)
+        return output.reshape(len(output), *features.shape[:2])
 
     def _train(self) -> float:
         replay, settings = self._replay, self.settings
         shape = (settings.minibatches, settings.minibatch_size)
-        chosen = torch.from_numpy(self._generator.integers(replay.size, size=shape)).to(self.device)
-        for rows in chosen:
-            weights = replay.weights[rows].T  # (E, B)
-            log_loss = self._log_loss(replay.pairs[rows], replay.labels[rows], weights, replay.prior_gap[rows].T)
-            # Heads share no weights: the gradient of the sum is each head's own.
-            loss = log_loss.sum() + self._distance_to_anchor().sum() / replay.size
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
-        return float(log_loss.detach().sum() / weights.mean(1).sum().clamp_min(1e-12))
+        for drawn in self._generator.integers(replay.size, size=shape):
+            log_loss, weights = self._step(drawn)
+        return float(log_loss.sum() / weights.mean(1).sum().clamp_min(1e-12))
 
-    def _log_loss(self, pairs: Tensor, labels: Tensor, weights: Tensor, prior_gap: Tensor) -> Tensor:
-        """Weighted Bradley-Terry loss per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B]."""
-        output = _forward(self._layers, self._standardised(pairs))  # (E, 2 B)
+    def _step(self, drawn: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Take one gradient step.
+
+        Args:
+            drawn: Labels of the minibatch [B]; each is computed once, however often it was drawn.
+
+        Returns:
+            Log-loss per head [E] before the step, and the weights [E, U] of the U distinct labels, whose mean is that
+            over the minibatch.
+        """
+        replay = self._replay
+        distinct, counts = np.unique(drawn, return_counts=True)
+        rows = torch.from_numpy(distinct).to(self.device)
+        share = torch.as_tensor(counts * (len(rows) / len(drawn)), dtype=torch.float32, device=self.device)
+        weights = replay.weights[rows].T * share  # (E, U)
+        self._pull_to_anchor()
+        for layer, gradient in zip(self._layers, self._memory.gradients, strict=True):
+            layer.grad = gradient
+        log_loss = self._log_loss(
+            replay.pairs[rows], replay.labels[rows], weights, replay.prior_gap[rows].T, memory=self._memory
+        )
+        log_loss.sum().backward()  # heads share no weights: the gradient of the sum is each head's own
+        self._optimizer.step()
+        return log_loss.detach(), weights
+
+    def _log_loss(
+        self,
+        pairs: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        prior_gap: Tensor,
+        *,
+        memory: _Memory | None = None,
+    ) -> Tensor:
+        """Weighted Bradley-Terry loss per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B].
+
+        With `memory`, `backward` adds the gradients of the layers to those there, and the next call overwrites what it
+        needs for that.
+        """
+        output = _forward(self._layers, self._standardised(pairs), memory)  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         gap = output[..., 0] - output[..., 1] + prior_gap  # (E, B)
         assert gap.shape == weights.shape == prior_gap.shape == (self.settings.heads, len(labels))
@@ -285,10 +324,21 @@ class DeepEnsemble:
     def _distance_to_anchor(self) -> Tensor:
         """Penalty per head [E]: prior_precision / 2 times the squared distance in prior deviations, summed."""
         distance = torch.zeros(self.settings.heads, device=self.device)
-        variances = [variance for *_, variance in self._sizes() for _ in range(2)]  # weight and bias alike
-        for layer, anchor, variance in zip(self._layers, self._anchor, variances, strict=True):
-            distance = distance + ((layer - anchor) ** 2).sum((1, 2)) / variance
-        return self.settings.prior_precision / 2 * distance
+        for layer, anchor, precision in zip(self._layers, self._anchor, self._precisions(), strict=True):
+            distance = distance + precision / 2 * ((layer - anchor) ** 2).sum((1, 2))
+        return distance
+
+    @torch.no_grad()
+    def _pull_to_anchor(self) -> None:
+        """Set the gradients in `_memory` to those of the penalty, divided by the number of labels."""
+        for gradient, layer, anchor, precision in zip(
+            self._memory.gradients, self._layers, self._anchor, self._precisions(), strict=True
+        ):
+            torch.sub(layer, anchor, out=gradient).mul_(precision / self._replay.size)
+
+    def _precisions(self) -> list[float]:
+        """Strength of the pull to the anchor, one for each of the layers; that of a bias is its weight's."""
+        return [self.settings.prior_precision / variance for *_, variance in self._sizes() for _ in range(2)]
 
 
 class _Replay:
@@ -323,14 +373,84 @@ class _Replay:
         self.append(*(torch.as_tensor(state[name]) for name in self._NAMES))
 
 
-def _forward(layers: Sequence[Tensor], x: Tensor) -> Tensor:
-    """All heads on the same inputs x [M, d]: [E, M]."""
-    h = x.expand(layers[0].shape[0], -1, -1)
-    for depth in range(0, len(layers), 2):
-        if depth:
-            h = torch.relu(h)
-        h = torch.baddbmm(layers[depth + 1], h, layers[depth])  # (E, M, out)
-    return h[..., 0]
+class _Memory:
+    """What a step or a sample fills, kept for the next: fresh memory of that size takes longer to get than to fill.
+
+    Attributes:
+        gradients: One for each of the layers.
+    """
+
+    def __init__(self, layers: Layers) -> None:
+        self.gradients = [torch.empty_like(layer, requires_grad=False) for layer in layers]
+        self._scratch: dict[str, Tensor] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Memory:
+        """Nothing in it is worth a copy."""
+        return _Memory(self.gradients)
+
+    def room(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return a tensor of this shape with anything in it; the next of the same name lies in the same place."""
+        size = math.prod(shape)
+        if name not in self._scratch or len(self._scratch[name]) < size:
+            self._scratch[name] = like.new_empty(size)
+        return self._scratch[name][:size].view(shape)
+
+
+class _Networks(torch.autograd.Function):
+    """All heads on both members of pairs: one batched product a layer, the last one, of width 1, element by element."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, memory: _Memory | None, *layers: Tensor) -> Tensor:
+        """Return [E, M] for x [M, d]; for `backward` the members of a pair lie next to each other."""
+        memory = _Memory([]) if memory is None else memory
+        h = x.expand(layers[0].shape[0], -1, -1)
+        given = []  # to each layer but the first, [E, M, in]
+        for depth, (weight, bias) in enumerate(zip(layers[::2], layers[1::2], strict=True)):
+            if depth:
+                given.append(h.relu_())
+            shape = (*h.shape[:2], weight.shape[2])
+            if depth and weight.shape[2] == 1:
+                h = torch.mul(h, weight.mT, out=memory.room("product", h, h.shape)).sum(2, keepdim=True).add_(bias)
+            else:
+                h = torch.baddbmm(bias, h, weight, out=memory.room(f"output {depth}", h, shape))
+        ctx.memory = memory
+        ctx.save_for_backward(x, *given, *layers)
+        return h[..., 0].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the layers, or add them to those in `memory`; x has none."""
+        memory: _Memory = ctx.memory
+        x, *saved = ctx.saved_tensors
+        depth = (len(saved) - 2) // 3
+        given, layers = saved[:depth], saved[depth:]
+        into = memory.gradients or [torch.zeros_like(layer) for layer in layers]
+        g = upstream[0].unsqueeze(2)  # (E, M, out)
+        for i in range(depth, 0, -1):
+            h, weight = given[i - 1], layers[2 * i]
+            below = memory.room(f"below {i}", h, h.shape)
+            if weight.shape[2] == 1:
+                into[2 * i] += torch.mul(h, g, out=below).sum(1).unsqueeze(2)
+                torch.mul(g, weight.mT, out=below)
+            else:
+                into[2 * i].baddbmm_(h.mT, g)
+                torch.bmm(g, weight.mT, out=below)
+            into[2 * i + 1] += _over_pairs(g, memory)
+            g = torch.ops.aten.threshold_backward.grad_input(below, h, 0, grad_input=below)
+        into[0].baddbmm_(x.T.contiguous().expand(len(g), -1, -1), g)
+        into[1] += _over_pairs(g, memory)
+        return None, None, *([None] * len(layers) if memory.gradients else into)
+
+
+def _over_pairs(g: Tensor, memory: _Memory) -> Tensor:
+    """Sum gradients [E, M, out] over M, each pair first: what cancels leaves no rounding that Adam would scale up."""
+    pairs = memory.room("pairs", g, (len(g), g.shape[1] // 2, g.shape[2]))
+    return torch.add(g[:, ::2], g[:, 1::2], out=pairs).sum(1, keepdim=True)
+
+
+def _forward(layers: Sequence[Tensor], x: Tensor, memory: _Memory | None = None) -> Tensor:
+    """All heads on the same inputs x [M, d]: [E, M]; for `memory` see `DeepEnsemble._log_loss`."""
+    return _Networks.apply(x, memory, *layers)
 
 
 def _bootstrap_weights(generator: np.random.Generator, shape: tuple[int, int], kind: str) -> Tensor:

@@ -87,6 +87,75 @@ def test_heads_are_the_networks_one_by_one():
         torch.testing.assert_close(output[head].detach(), expected[:, 0])
 
 
+def network(layers, x):
+    """One head by plain matrix products."""
+    for weight, bias in zip(layers[:-2:2], layers[1:-2:2], strict=True):
+        x = torch.relu(x @ weight + bias)
+    return (x @ layers[-2] + layers[-1])[..., 0]
+
+
+@pytest.mark.parametrize("hidden", [(), (32,), (32, 16)])
+def test_an_update_is_that_of_every_head_by_itself(hidden, monkeypatch):
+    """Weights and the last step's gradients, against a loop with a loss, a gradient and an Adam of its own a head."""
+    count, drawn = 300, []
+    belief = make(hidden=hidden, bootstrap="exponential", prior_precision=3.0)
+    step = belief._step
+    monkeypatch.setattr(belief, "_step", lambda rows: drawn.append(rows) or step(rows))
+    first, second, labels = duels(count)
+    reported = belief.update(first, second, labels)["log_loss"]
+    assert len(drawn) == 5 and all(len(np.unique(rows)) < len(rows) == 64 for rows in drawn)  # some come twice
+    x, y = belief._standardised(torch.from_numpy(np.stack([first, second], 1))), torch.from_numpy(labels).float()
+    total = weight_sum = 0.0
+    for head in range(8):
+        anchor, prior = ([layer[head] for layer in layers] for layers in (belief._anchor, belief._prior))
+        own = [layer.clone().requires_grad_() for layer in anchor]
+        adam = torch.optim.Adam(own, lr=3e-3)
+        for rows in drawn:
+            utility = network(own, x) + 0.5 * network(prior, x)
+            gap = (utility.view(count, 2)[:, 0] - utility.view(count, 2)[:, 1])[rows]
+            weights = belief._replay.weights[rows, head]
+            losses = weights * torch.nn.functional.softplus(gap) - weights * y[rows] * gap
+            penalty = sum(
+                3.0 / 2 * ((value - start) ** 2).sum() / variance
+                for value, start, variance in zip(
+                    own, anchor, [v for *_, v in belief._sizes() for _ in range(2)], strict=True
+                )
+            )
+            adam.zero_grad()
+            (losses.mean() + penalty / count).backward()
+            adam.step()
+        for i, (layer, value) in enumerate(zip(belief._layers, own, strict=True)):
+            torch.testing.assert_close(layer.grad[head], value.grad, atol=1e-6, rtol=1e-4)
+            if i < len(own) - 1:  # the last bias cancels in every gap: Adam scales up what rounding leaves of it
+                torch.testing.assert_close(layer[head].detach(), value.detach(), atol=2e-5, rtol=1e-4)
+        total, weight_sum = total + float(losses.detach().mean()), weight_sum + float(weights.mean())
+    assert reported == pytest.approx(total / weight_sum, rel=1e-5)
+
+
+def test_gradients_are_the_same_with_and_without_kept_memory():
+    """Also where the memory held another step's, of more duels."""
+    belief = make(hidden=(32, 16))
+    learn(belief, 2, count=64)
+    inputs = loss_inputs(belief)
+    fresh = gradients(belief, *inputs)
+    memory = belief._memory
+    for gradient in memory.gradients:
+        gradient.fill_(1.0)
+    belief._optimizer.zero_grad()
+    belief._log_loss(*inputs, memory=memory).sum().backward()
+    assert all(layer.grad is None for layer in belief._layers)
+    kept = torch.cat([gradient.flatten(1) for gradient in memory.gradients], dim=1)
+    torch.testing.assert_close(kept - 1.0, fresh, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [(), (32, 16)])
+def test_what_cancels_in_every_gap_stays_where_it_was(hidden):
+    """Rounding of a gradient that is zero would be a whole step of Adam."""
+    belief = learn(make(hidden=hidden, bootstrap="exponential"), 20)
+    assert (belief._layers[-1] == 0).all()
+    assert (belief._layers[-2] != belief._anchor[-2]).all()
+
+
 def test_utilities_before_any_label_have_the_prior_deviation():
     """Head and prior network both have deviation of about 1, whatever the scale of the features."""
     for scale in (0.01, 100.0):
@@ -164,6 +233,16 @@ def test_sample_takes_heads_in_an_order_of_its_own_for_every_row():
     order = np.abs(samples[:, :, None, 0] - heads[None, None, :, 0]).argmin(-1)  # (S, N)
     assert len({tuple(o) for o in order.T}) > 190
     assert np.bincount(order[0], minlength=8).min() > 10  # every head leads somewhere, 25 expected
+
+
+def test_few_draws_are_the_first_of_many(monkeypatch):
+    """Only the heads that some row draws are computed, where that is less than half of them."""
+    few, many = (learn(make(batch=3, heads=40), 5) for _ in range(2))
+    features = np.random.default_rng(0).normal(size=(3, 4, DIM))
+    computed, forward = [], ensemble._forward
+    monkeypatch.setattr(ensemble, "_forward", lambda layers, *x: computed.append(len(layers[0])) or forward(layers, *x))
+    np.testing.assert_allclose(few.sample(features, 2), many.sample(features, 40)[:2], rtol=1e-5, atol=1e-5)
+    assert max(computed[:2]) <= 6 and computed[2:] == [40, 40]
 
 
 def test_more_draws_than_heads_go_round_again():
