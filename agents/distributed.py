@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from duelenv.ground.errors import UserError
+from duelenv.policies.causal_lm import CausalLMPolicy
 
 PROCESSES: Final = ("one", "all")
 
@@ -105,7 +106,8 @@ class Together:
     def add_gradients(self, parameters: Sequence[Tensor]) -> bool:
         # A weight without a gradient is passed over by the optimiser: it has to have none anywhere.
         reached = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32)
-        reached = self.collected(reached.to(self._device))
+        reached = reached.to(self._device)
+        distributed.all_reduce(reached)
         summed = [parameter for parameter, any_has in zip(parameters, reached.tolist(), strict=True) if any_has]
         for parameter in summed:
             if parameter.grad is None:
@@ -115,8 +117,9 @@ class Together:
 
     def total(self, values: Sequence[float]) -> list[float]:
         # Not every accelerator has float64, and these are figures.
-        summed: list[float] = self.collected(torch.tensor(values, dtype=torch.float32, device=self._device)).tolist()
-        return summed
+        summed = torch.tensor(values, dtype=torch.float32, device=self._device)
+        distributed.all_reduce(summed)
+        return list(map(float, summed.tolist()))
 
     def check_same(self, *arrays: Any) -> None:
         digest = 0
@@ -133,16 +136,49 @@ class Together:
             )
 
 
-def processes_of(choice: str, device: torch.device) -> Processes:
-    """Return the processes that train together.
+class Sharing(Together):
+    """One of the processes of torch's default group, each with its share of the weights (FSDP2).
+
+    A pass is one of all processes, so each makes as many pieces, some of them of no weight, and scores everything.
+    """
+
+    def counted(self, count: int, size: int) -> Iterator[tuple[slice, float]]:
+        largest = -(-count // self._size)
+        left = -(-largest // size)
+        for part, weight in super().counted(count, size):
+            yield part, weight
+            left -= 1
+        for _ in range(left):
+            yield slice(0, 1), 0.0
+
+    def scored(self, count: int, size: int) -> Iterator[slice]:
+        return _cut(range(count), size)
+
+    def collected(self, scores: Tensor) -> Tensor:
+        return scores
+
+    def add_gradients(self, parameters: Sequence[Tensor]) -> bool:
+        reached = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for gradient in reached:
+            gradient.mul_(self._size)  # FSDP has averaged it over the processes
+        return bool(reached)
+
+
+def processes_of(choice: str, policy: CausalLMPolicy) -> Processes:
+    """Return the processes that train a policy together.
 
     Args:
         choice: One of `PROCESSES`; "all" is one process where there are no others.
-        device: Where the policy's weights lie.
+        policy: That policy.
 
     Raises:
-        UserError: There are others, which torch has not been told of.
+        UserError: There are others, which torch has not been told of; or one is to train what many hold.
     """
+    device = policy.device
+    if policy.sharded:
+        if choice == "one":
+            raise UserError("the policy's weights are sharded over processes, and processes='one'; set 'all'")
+        return Sharing(device)
     if choice == "one":
         return Alone()
     if distributed.is_available() and distributed.is_initialized():

@@ -22,6 +22,7 @@ from duelenv.agents.distributed import PROCESSES, processes_of
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.policies.causal_lm import CausalLMPolicy
+from duelenv.policies.sharding import own_share, shared_like, whole
 
 REFERENCES: Final = ("fixed", "moving")
 PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16}
@@ -98,7 +99,9 @@ class Trainer:
         self.policy = policy
         self.settings = settings
         self.gradient_steps = 0
-        self.processes = processes_of(settings.processes, policy.device)
+        self.processes = processes_of(settings.processes, policy)
+        if policy.sharded and settings.reference == "moving":
+            raise UserError("reference='moving' copies the policy, and a sharded one cannot be copied; set 'fixed'")
         self.weight = 1.0
         trained = policy.parameters()
         if not trained:
@@ -182,7 +185,7 @@ class Trainer:
         masters = [master for _, master in self._masters]
         if not self.processes.add_gradients(masters):
             return []  # an empty step would still move the weights by what the optimiser remembers
-        norm = float(torch.nn.utils.clip_grad_norm_(masters, limit))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(masters, limit)))
         self._optimizer.step()
         self._round_back()
         self._optimizer.zero_grad(set_to_none=True)
@@ -222,16 +225,22 @@ class Trainer:
         with torch.no_grad():
             for weights, master in self._masters:
                 if master is not weights:
-                    master.copy_(next(kept))
+                    master.copy_(shared_like(next(kept), master))
         # Torch takes moments over that lie where the weights do, and would go on changing the caller's.
-        self._optimizer.load_state_dict(on_the_host(state["optimizer"]))
+        optimizer = on_the_host(state["optimizer"])
+        for number, moments in optimizer["state"].items():
+            master = self._masters[number][1]
+            for name, value in moments.items():
+                if value.shape == master.shape:
+                    moments[name] = shared_like(value, master)
+        self._optimizer.load_state_dict(optimizer)
         self.gradient_steps = int(state["gradient_steps"])
 
 
 def on_the_host(state: Any) -> Any:
     """Return nested state with copies of its tensors in main memory: a second copy has no room beside a large model."""
     if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
+        return whole(state.detach()).to("cpu", copy=True)
     if isinstance(state, Mapping):
         return {key: on_the_host(value) for key, value in state.items()}
     if isinstance(state, list | tuple):
@@ -252,7 +261,9 @@ def _warn_of_steps(masters: Sequence[Tensor], learning_rate: float) -> None:
             "full fine-tuning of such models is published with 5e-7 to 5e-6",
             stacklevel=4,
         )
-    largest = max(masters, key=Tensor.numel).detach()
+    largest = own_share(max(masters, key=Tensor.numel).detach())
+    if not largest.numel():
+        return
     typical = float(largest.flatten()[:_LOOKED_AT].abs().float().median())
     spacing = typical * torch.finfo(torch.float32).eps
     if 0.0 < learning_rate < spacing / 2:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from duelenv.policies.codec import Prompts
+from duelenv.policies.sharding import is_sharded
 
 # Running a prompt once instead of K times costs a second call of the model. For a 2 x 64 model on a CPU it loses at
 # 96 prompt tokens saved and wins from 512 on, with and without gradients.
@@ -92,6 +93,8 @@ def last_hidden(
 ) -> torch.Tensor:
     """The last hidden layer [rows, n, h], without the head where the model has a body of its own."""
     base = base_model(model)
+    if is_sharded(model) and base.base_model is not base:
+        return _seen_on_the_way(model, ids, attention, shortcuts, cache)
     if base.base_model is not base:
         hidden: torch.Tensor = run(model, ids, attention, shortcuts, cache=cache, head=False)[0]
         return hidden
@@ -100,6 +103,20 @@ def last_hidden(
     handle = base.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         run(model, ids, attention, shortcuts, cache=cache)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def _seen_on_the_way(
+    model: Any, ids: torch.Tensor, attention: torch.Tensor, shortcuts: Shortcuts, cache: Any
+) -> torch.Tensor:
+    """The same, from a pass of the whole model: the body of a sharded one cannot be run by itself."""
+    seen: list[torch.Tensor] = []
+    body = base_model(model).base_model
+    handle = body.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
+    try:
+        run(model, ids, attention, shortcuts, cache=cache, keep=1)
     finally:
         handle.remove()
     return seen[0]

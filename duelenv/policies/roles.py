@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from duelenv.ground.errors import UserError
+from duelenv.policies import sharding
 from duelenv.policies.loading import load_model
 
 Role = Literal["policy", "reference", "start"]
@@ -55,6 +56,10 @@ class Roles(Protocol):
 
     def clone(self) -> Roles:
         """Independent roles with the same weights."""
+        ...
+
+    def shard(self, by: sharding.Sharder) -> None:
+        """Shares out the weights of every model over processes."""
         ...
 
     def fingerprint(self) -> str:
@@ -121,9 +126,16 @@ class FrozenCopies:
         return nullcontext(self._start if role == "start" or self._reference is None else self._reference)
 
     def move_reference(self) -> None:
+        _check_whole(self.model)
         self._reference = _frozen(self.model)
 
+    def shard(self, by: sharding.Sharder) -> None:
+        for model in (self.model, self._start, self._reference):
+            if model is not None:
+                _shard(model, by)
+
     def clone(self) -> FrozenCopies:
+        _check_whole(self.model)
         twin = copy.copy(self)
         twin.model = copy.deepcopy(self.model)
         return twin
@@ -137,16 +149,19 @@ class FrozenCopies:
 
     def load_weights(self, weights: dict[str, Weights | None]) -> None:
         assert weights["model"] is not None
-        self.model.load_state_dict(weights["model"])
+        self.model.load_state_dict(_shared_like(weights["model"], self.model.state_dict()))
         self._reference = None
         if weights["reference"] is not None:
+            _check_whole(self.model)
             self._reference = _frozen(self.model)
             self._reference.load_state_dict(weights["reference"])
 
     def save(self, folder: Path) -> None:
-        self._start.save_pretrained(folder / "start")
-        if self._reference is not None:
-            self._reference.save_pretrained(folder / "reference")
+        for name, model in (("start", self._start), ("reference", self._reference)):
+            if model is not None:
+                state = sharding.whole_state(model)
+                if sharding.is_writer(model):
+                    model.save_pretrained(folder / name, state_dict=state)
 
     @staticmethod
     def read(folder: Path) -> PreTrainedModel:
@@ -222,13 +237,18 @@ class Adapters:
                 self.model.set_adapter(own)
 
     def move_reference(self) -> None:
+        _check_whole(self.model)
         self._set_reference(self._weights_of(self.adapter))
+
+    def shard(self, by: sharding.Sharder) -> None:
+        _shard(self.model, by)
 
     def _set_reference(self, weights: Weights) -> None:
         self._write(_REFERENCE, weights)
         self._moved = True
 
     def clone(self) -> Adapters:
+        _check_whole(self.model)
         twin = copy.copy(self)
         twin.model = copy.deepcopy(self.model)
         return twin
@@ -252,8 +272,9 @@ class Adapters:
     def save(self, folder: Path) -> None:
         """Writes the adapters of a moved reference and of a start that has one; the policy's names the base model."""
         kept = [name for name, there in ((_REFERENCE, self._moved), (_START, self._started)) if there]
-        if kept:
-            self.model.save_pretrained(folder, selected_adapters=kept)
+        state = sharding.whole_state(self.model) if kept else None
+        if kept and sharding.is_writer(self.model):
+            self.model.save_pretrained(folder, selected_adapters=kept, state_dict=state)
 
     @staticmethod
     def read(place: Path, adapter: str, base_model: PreTrainedModel | None) -> Any:
@@ -283,14 +304,17 @@ class Adapters:
 
     def _write(self, adapter: str, weights: Weights) -> None:
         """Give an adapter weights; one that is not there is made, frozen."""
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
         if adapter not in self.model.peft_config:
+            _check_whole(self.model)
             with self._trainable_kept(), _own_randomness():
                 self.model.add_adapter(adapter, copy.deepcopy(self.model.peft_config[self.adapter]))
             for name, parameter in self.model.named_parameters():
                 if f".{adapter}" in name:
                     parameter.requires_grad_(False)
+        if sharding.is_sharded(self.model):
+            weights = _shared_like(weights, get_peft_model_state_dict(self.model, adapter_name=adapter))
         set_peft_model_state_dict(self.model, weights, adapter_name=adapter)
 
     @contextmanager
@@ -317,13 +341,35 @@ def _frozen(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _on_cpu(weights: Weights) -> Weights:
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    return {name: sharding.whole(tensor.detach()).cpu().clone() for name, tensor in weights.items()}
+
+
+def _shared_like(weights: Weights, places: Weights) -> Weights:
+    return {name: sharding.shared_like(tensor, places.get(name, tensor)) for name, tensor in weights.items()}
+
+
+def _shard(model: Any, by: sharding.Sharder) -> None:
+    """Share a model's weights out, and run it once: which weights train is read at the first pass."""
+    by(model)
+    ids = torch.zeros((1, 1), dtype=torch.long, device=next(model.parameters()).device)
+    with torch.no_grad():
+        model(input_ids=ids)
+    sharding.gathered_apart(model)
+
+
+def _check_whole(model: Any) -> None:
+    """Raise `UserError` if a model that is to be copied is sharded: torch copies none, and peft adds no weights."""
+    if sharding.is_sharded(model):
+        raise UserError(
+            f"{type(model).__name__.removeprefix('FSDP')} is sharded, and such a model cannot be copied; keep "
+            "reference='fixed', and clone a policy before it is sharded"
+        )
 
 
 def _digest(weights: Weights) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
-        head = tensor.detach().flatten()[:64].cpu().contiguous()
+        head = sharding.whole(tensor.detach()).flatten()[:64].cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(head.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
