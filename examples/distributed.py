@@ -81,7 +81,10 @@ def main() -> None:
     # Of whole models one process writes; the shares of a sharded one come together in all of them.
     if accelerator.is_main_process or arguments.shard:
         policy.export(arguments.output, facts={"agent": arguments.agent, "win rate": win_rate})
-    accelerator.print(f"{agent.gradient_steps} steps of {accelerator.num_processes} processes; {arguments.output}")
+    accelerator.print(
+        f"{agent.gradient_steps} steps of {accelerator.num_processes} processes; {arguments.output}", flush=True
+    )
+    accelerator.wait_for_everyone()
     accelerator.end_training()
 
 

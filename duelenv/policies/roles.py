@@ -353,7 +353,7 @@ def _shard(model: Any, by: sharding.Sharder) -> None:
     by(model)
     ids = torch.zeros((1, 1), dtype=torch.long, device=next(model.parameters()).device)
     with torch.no_grad():
-        model(input_ids=ids)
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
     sharding.gathered_apart(model)
 
 

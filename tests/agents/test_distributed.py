@@ -26,7 +26,11 @@ SCRIPT = Path(__file__).parents[1] / "support" / "shared_steps.py"
 CLOSE = 1e-5
 
 
-def launched(*arguments, processes=2, timeout=240):
+#: What torch 2.13 says when it aborts a finished process that used FSDP2 over gloo, as the interpreter ends.
+ABORTED_AT_THE_END = "terminate called without an active exception"
+
+
+def launched(*arguments, processes=2, timeout=240, last_words=None):
     """Run a script as `accelerate launch` does; --multi_gpu is its launcher of several processes, on a CPU too."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -41,7 +45,8 @@ def launched(*arguments, processes=2, timeout=240):
     except subprocess.TimeoutExpired:
         run.terminate()  # the launcher takes its processes along
         printed, said = run.communicate(timeout=60)
-    assert run.returncode == 0, said[-4000:]
+    finished = last_words is not None and last_words in printed and ABORTED_AT_THE_END in said
+    assert run.returncode == 0 or finished, said[-4000:]
     return printed
 
 
@@ -152,7 +157,7 @@ def test_the_example_aligns_a_model_in_two_processes(tmp_path, how):
     script = Path(__file__).parents[2] / "examples" / "distributed.py"
     words = [tmp_path / name for name in ("model", "prompts.txt", "aligned")]
     words += ["--rounds", "10", "--tokens", "16", "--learning-rate", "1e-3", "--agent", "passive", *how]
-    printed = launched(script, *words)
+    printed = launched(script, *words, last_words="10 steps of 2 processes")
     assert printed.count("round 10: 160 labels") == 1
     assert "10 steps of 2 processes" in printed
     aligned = AutoModelForCausalLM.from_pretrained(tmp_path / "aligned")
