@@ -7,7 +7,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from duelenv.agents.base import Metrics, SettingsReader, merged
 from duelenv.agents.bonuses import Bonus, gradient_ratio
+from duelenv.agents.distributed import Processes
 from duelenv.agents.lessons import Lesson, OldLessons, ReplaySettings, WaitingLessons
 from duelenv.agents.losses import PreferenceBatch, PreferenceLoss
 from duelenv.agents.objective import ObjectiveSettings
@@ -194,10 +195,11 @@ class PreferenceLearner:
         shown = ShownLesson.of(lesson, self.trainer, needs_reference=self._needs_reference, others=others)
         taken: list[_Figures] = []
         norms = self.trainer.train(partial(self._terms, shown, taken), steps)
-        metrics = {"loss": taken[-1].loss, "gradient_norm": norms[-1], "accuracy": taken[0].accuracy}
+        first, last = (figures.over(self.trainer.processes) for figures in (taken[0], taken[-1]))
+        metrics = {"loss": last.loss, "gradient_norm": norms[-1], "accuracy": first.accuracy}
         if self._bonus is not None:
-            metrics["bonus"] = taken[-1].bonus
-            metrics["bonus_gradient_ratio"] = gradient_ratio(taken[-1].loss_pull, taken[-1].bonus_pull)
+            metrics["bonus"] = last.bonus
+            metrics["bonus_gradient_ratio"] = gradient_ratio(last.loss_pull, last.bonus_pull)
         return metrics
 
     @property
@@ -213,7 +215,7 @@ class PreferenceLearner:
             log_prob = shown.log_prob(self.policy, part)
             log_prob.retain_grad()
             batch = shown.batch(log_prob, part, mismatched)
-            share = len(batch) / len(shown)
+            share = self.trainer.weight * len(batch) / len(shown)
             loss = self.loss(batch)
             term = loss * share
             if self._bonus is not None:
@@ -239,6 +241,10 @@ class _Figures:
     accuracy: float = 0.0
     loss_pull: float = 0.0
     bonus_pull: float = 0.0
+
+    def over(self, processes: Processes) -> _Figures:
+        """Return the sums over processes."""
+        return _Figures(*processes.total(astuple(self)))
 
 
 def _agreement(loss: PreferenceLoss, batch: PreferenceBatch) -> float:

@@ -31,15 +31,11 @@ def train_on_sets(trainer: Trainer, observation: Observation, sets: Sets) -> Met
     tokens, mask = observation["tokens"][places], observation["mask"][places]
     values = torch.as_tensor(sets.values, dtype=torch.float32, device=trainer.policy.device)
     width = sets.arms.shape[1]
+    trainer.processes.check_same(observation["prompt"][sets.rows], tokens, mask, sets.values)
     reference = None
     if sets.loss.needs_reference:
-        with trainer.precise():
-            reference = torch.cat(
-                [
-                    trainer.policy.reference_log_prob(prompts[part], tokens[part], mask[part])
-                    for part in trainer.pieces(len(sets), width)
-                ]
-            )
+        score = trainer.policy.reference_log_prob
+        reference = trainer.scores(sets.arms.shape, lambda part: score(prompts[part], tokens[part], mask[part]), width)
     losses: list[float] = []
 
     def terms() -> Iterator[Tensor]:
@@ -48,8 +44,8 @@ def train_on_sets(trainer: Trainer, observation: Observation, sets: Sets) -> Met
             log_prob = trainer.policy.log_prob(prompts[part], tokens[part], mask[part])
             beside = None if reference is None else reference[part]
             term = sets.loss(log_prob, beside, values[part].to(log_prob)).sum() / len(sets)
-            losses[-1] += float(term.detach())
+            losses[-1] += float(term.detach()) * trainer.weight
             yield term
 
     norms = trainer.train(terms, trainer.settings.gradient_steps)
-    return {"loss": losses[-1], "gradient_norm": norms[-1]}
+    return {"loss": trainer.processes.total(losses)[-1], "gradient_norm": norms[-1]}

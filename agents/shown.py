@@ -33,18 +33,15 @@ class ShownLesson:
 
         Then both round alike, and a policy that is its reference has log-ratio 0.
         """
-        policy, reference, mismatched = trainer.policy, None, None
-        with trainer.precise():
-            if needs_reference:
-                reference = torch.cat(
-                    [
-                        policy.reference_log_prob(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part])
-                        for part in trainer.pieces(len(lesson))
-                    ]
-                )
-            if others is not None:
-                score = policy.reference_log_prob
-                mismatched = _given_other_prompts(score, lesson, others, trainer)
+        trainer.processes.check_same(lesson.prompts, lesson.tokens, lesson.mask, lesson.labels)
+        score, reference, mismatched = trainer.policy.reference_log_prob, None, None
+        if needs_reference:
+            reference = trainer.scores(
+                lesson.tokens.shape[:2],
+                lambda part: score(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part]),
+            )
+        if others is not None:
+            mismatched = _given_other_prompts(score, lesson, others, trainer)
         return cls(lesson, reference, others, mismatched)
 
     def __len__(self) -> int:
@@ -68,19 +65,16 @@ class ShownLesson:
     def mismatched_log_ratio(self, trainer: Trainer) -> Tensor:
         """Mean of log pi - log ref over all responses given other prompts, as the policy stands now; a scalar."""
         assert self.others is not None and self.mismatched_reference is not None
-        with torch.no_grad():
-            now = _given_other_prompts(trainer.policy.log_prob, self.lesson, self.others, trainer)
+        now = _given_other_prompts(trainer.policy.log_prob, self.lesson, self.others, trainer)
         return (now - self.mismatched_reference).mean()
 
 
 def _given_other_prompts(score: Any, lesson: Lesson, others: NDArray[np.int64], trainer: Trainer) -> Tensor:
     """Log-probs [M, 2] of a lesson's pairs given the prompts of other rows."""
     prompts = lesson.prompts[others]
-    return torch.cat(
-        [
-            score(prompts[part].tolist(), lesson.tokens[part, :2], lesson.mask[part, :2])
-            for part in trainer.pieces(len(lesson))
-        ]
+    return trainer.scores(
+        (len(lesson), 2),
+        lambda part: score(prompts[part].tolist(), lesson.tokens[part, :2], lesson.mask[part, :2]),
     )
 
 

@@ -18,9 +18,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from duelenv.agents.distributed import PROCESSES, processes_of
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.policies.causal_lm import CausalLMPolicy
+from duelenv.policies.sharding import own_share, shared_like, whole
 
 REFERENCES: Final = ("fixed", "moving")
 PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16}
@@ -48,6 +50,8 @@ class TrainerSettings:
             weights and optimiser that stay as they are.
         reference: "fixed" keeps the start model as the reference; "moving" copies the policy into it.
         reference_every: Rounds' worth of steps between two copies when the reference moves.
+        processes: "one" trains in this process alone; with "all" the processes of torch's default group, which play the
+            same rounds, share each step: see `duelenv.agents.distributed`.
     """
 
     learning_rate: float = 5e-4
@@ -58,6 +62,7 @@ class TrainerSettings:
     precision: str = "float32"
     reference: str = "fixed"
     reference_every: int = 20
+    processes: str = "one"
 
     def __post_init__(self) -> None:
         checks.number("learning_rate", self.learning_rate, low=0.0)
@@ -70,6 +75,7 @@ class TrainerSettings:
             checks.integer("micro_batch", self.micro_batch, low=1)
         checks.one_of("precision", self.precision, PRECISIONS)
         checks.one_of("reference", self.reference, REFERENCES)
+        checks.one_of("processes", self.processes, PROCESSES)
         if self.reference == "fixed" and self.reference_every != type(self).reference_every:
             raise UserError(
                 f"reference_every={self.reference_every} is read only with reference='moving'; set that or leave it out"
@@ -85,12 +91,18 @@ class Trainer:
 
     Attributes:
         gradient_steps: Optimiser steps taken so far.
+        processes: Those that make a step together.
+        weight: Of the piece at hand: 0 where it is another process's, whose terms are not counted twice; else 1.
     """
 
     def __init__(self, policy: CausalLMPolicy, settings: TrainerSettings) -> None:
         self.policy = policy
         self.settings = settings
         self.gradient_steps = 0
+        self.processes = processes_of(settings.processes, policy)
+        if policy.sharded and settings.reference == "moving":
+            raise UserError("reference='moving' copies the policy, and a sharded one cannot be copied; set 'fixed'")
+        self.weight = 1.0
         trained = policy.parameters()
         if not trained:
             raise UserError(
@@ -106,10 +118,34 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(masters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
     def pieces(self, count: int, width: int = 2) -> Iterator[slice]:
-        """Cut `count` items of `width` responses into what goes through the model at once, at least one item."""
-        size = max(1, 2 * self.settings.micro_batch // width) if self.settings.micro_batch else max(count, 1)
-        for start in range(0, count, size):
-            yield slice(start, min(start + size, count))
+        """Cut `count` items of `width` responses into what goes through the model at once, at least one item.
+
+        These are the items that this process makes terms of; others may make those of the rest.
+        """
+        for part, weight in self.processes.counted(count, self._size(count, width)):
+            self.weight = weight
+            yield part
+        self.weight = 1.0
+
+    def scores(self, shape: tuple[int, int], score: Callable[[slice], Tensor], width: int = 2) -> Tensor:
+        """Score items as they are trained, in the same pieces and precision but without gradients.
+
+        Args:
+            shape: Items and scores of each, [M, J].
+            score: Returns the scores of a piece, float32 [m, J].
+            width: Responses of an item that `pieces` counts.
+
+        Returns:
+            float32 [M, J], of all items on every process.
+        """
+        found = torch.zeros(shape, device=self.policy.device)
+        with torch.no_grad(), self.precise():
+            for part in self.processes.scored(shape[0], self._size(shape[0], width)):
+                found[part] = score(part)
+        return self.processes.collected(found)
+
+    def _size(self, count: int, width: int) -> int:
+        return max(1, 2 * self.settings.micro_batch // width) if self.settings.micro_batch else max(count, 1)
 
     def precise(self) -> AbstractContextManager[Any]:
         """Compute in the precision of training, for whatever is compared with what is trained."""
@@ -125,7 +161,7 @@ class Trainer:
             steps: How many.
 
         Returns:
-            The norm of the gradient of each step that was taken, before clipping.
+            The norm of the gradient of each step that was taken, over all processes, before clipping.
         """
         before, norms = self.gradient_steps, []
         for _ in range(steps):
@@ -139,18 +175,17 @@ class Trainer:
     def _step(self, terms: Iterable[Tensor]) -> list[float]:
         for weights, master in self._masters:
             weights.grad = master.grad = None
-        some = False
         for term in self._made(terms):
-            torch.autograd.backward(term)
-            some = True
-        if not some:  # an empty step would still move the weights by what the optimiser remembers
-            return []
+            torch.autograd.backward(term * self.weight)
         limit = float("inf") if self.settings.max_grad_norm is None else self.settings.max_grad_norm
         for weights, master in self._masters:
             if master is not weights and weights.grad is not None:
                 master.grad = weights.grad.float()
                 weights.grad = None
-        norm = float(torch.nn.utils.clip_grad_norm_([master for _, master in self._masters], limit))
+        masters = [master for _, master in self._masters]
+        if not self.processes.add_gradients(masters):
+            return []  # an empty step would still move the weights by what the optimiser remembers
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(masters, limit)))
         self._optimizer.step()
         self._round_back()
         self._optimizer.zero_grad(set_to_none=True)
@@ -190,16 +225,22 @@ class Trainer:
         with torch.no_grad():
             for weights, master in self._masters:
                 if master is not weights:
-                    master.copy_(next(kept))
+                    master.copy_(shared_like(next(kept), master))
         # Torch takes moments over that lie where the weights do, and would go on changing the caller's.
-        self._optimizer.load_state_dict(on_the_host(state["optimizer"]))
+        optimizer = on_the_host(state["optimizer"])
+        for number, moments in optimizer["state"].items():
+            master = self._masters[number][1]
+            for name, value in moments.items():
+                if value.shape == master.shape:
+                    moments[name] = shared_like(value, master)
+        self._optimizer.load_state_dict(optimizer)
         self.gradient_steps = int(state["gradient_steps"])
 
 
 def on_the_host(state: Any) -> Any:
     """Return nested state with copies of its tensors in main memory: a second copy has no room beside a large model."""
     if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
+        return whole(state.detach()).to("cpu", copy=True)
     if isinstance(state, Mapping):
         return {key: on_the_host(value) for key, value in state.items()}
     if isinstance(state, list | tuple):
@@ -220,7 +261,9 @@ def _warn_of_steps(masters: Sequence[Tensor], learning_rate: float) -> None:
             "full fine-tuning of such models is published with 5e-7 to 5e-6",
             stacklevel=4,
         )
-    largest = max(masters, key=Tensor.numel).detach()
+    largest = own_share(max(masters, key=Tensor.numel).detach())
+    if not largest.numel():
+        return
     typical = float(largest.flatten()[:_LOOKED_AT].abs().float().median())
     spacing = typical * torch.finfo(torch.float32).eps
     if 0.0 < learning_rate < spacing / 2:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -23,7 +24,7 @@ from duelenv.ground.checkpoints import refused_as
 from duelenv.ground.context import context_of
 from duelenv.ground.devices import usable_device
 from duelenv.ground.errors import UserError
-from duelenv.policies import export, loading, scoring
+from duelenv.policies import export, loading, scoring, sharding
 from duelenv.policies.codec import Codec, Prompts
 from duelenv.policies.decoding import Term, draw_responses, uniform_numbers
 from duelenv.policies.passes import base_model as without_adapter
@@ -240,6 +241,7 @@ class CausalLMPolicy:
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """The trainable parameters, for an optimizer."""
+        sharding.gathered_apart(self.model)
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def is_start(self, source: Source) -> bool:
@@ -416,6 +418,37 @@ class CausalLMPolicy:
         self._roles.move_reference()
         self.reference_version = self.version
 
+    @property
+    def sharded(self) -> bool:
+        """Whether its weights lie in shares on several processes."""
+        return sharding.is_sharded(self.model)
+
+    def shard(self, device: str | torch.device | None = None, *, by: sharding.Sharder | None = None) -> None:
+        """Shares its weights out over the processes of torch's default group, each of which calls this (FSDP2).
+
+        From then on every process has to do the same with the policy at the same time: sample, score, train, save.
+        Make the agent afterwards, with processes="all". Files are written by the first process. A sharded policy
+        cannot be cloned, and its reference does not move.
+
+        Args:
+            device: where the shares go; where the model is if None.
+            by: shares a model out in place, instead of `duelenv.policies.sharding.sharder(device)`.
+
+        Raises:
+            UserError: no group, a policy that is sharded already, or a model that cannot be padded: its passes would
+                not be as many on every process.
+        """
+        if self.sharded:
+            raise UserError("the policy is sharded already; call shard once")
+        if not self.shortcuts.padding:
+            raise UserError(
+                f"{type(without_adapter(self.model)).__name__} is run without padding, and a sharded model has to run "
+                "as often on every process; leave the policy whole"
+            )
+        self._roles.shard(by or sharding.sharder(self.device if device is None else usable_device(device)))
+        # Every pass is one of the whole model, and of all processes together.
+        self.shortcuts = replace(self.shortcuts, sharing=False, head=False)
+
     def clone(self) -> CausalLMPolicy:
         """An independent policy with the same weights, reference and version; frozen models are shared."""
         twin = copy.copy(self)
@@ -458,9 +491,12 @@ class CausalLMPolicy:
         """
         folder = Path(path)
         export.write_model(self.model, self._codec, folder, max_new_tokens=self.max_new_tokens, merge=merge)
+        if not sharding.is_writer(self.model):
+            return sharding.finished(self.model)
         base = getattr(without_adapter(self.model).config, "_name_or_path", None) or None
         known = {"base model": base, "updates of the weights": self.version, "sampled at temperature": self.temperature}
         export.write_card(folder, {**known, **(facts or {})}, chat=self.chat_template)
+        sharding.finished(self.model)
 
     def save(self, path: str | Path, *, facts: Mapping[str, Any] | None = None) -> None:
         """Writes what `export` writes, and beside it what `load` needs to go on: start, moved reference and settings.
@@ -475,7 +511,9 @@ class CausalLMPolicy:
         record = {"format": _FORMAT, "version": self.version, **{name: getattr(self, name) for name in _SETTINGS}}
         record |= {"adapter": self._roles.adapter, "reference_moved": self._roles.moved}
         record |= {"reference_version": self.reference_version}
-        (folder / "policy.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        if sharding.is_writer(self.model):
+            (folder / "policy.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        sharding.finished(self.model)
 
     @classmethod
     def load(

@@ -21,6 +21,7 @@ from transformers import GenerationConfig
 
 from duelenv.ground.checkpoints import quiet_transformers, refused_as
 from duelenv.ground.errors import UserError
+from duelenv.policies import sharding
 from duelenv.policies.codec import Codec
 from duelenv.policies.passes import base_model as without_adapter
 
@@ -43,6 +44,11 @@ def write_model(model: Any, codec: Codec, folder: Path, *, max_new_tokens: int, 
     Raises:
         UserError: There is no adapter to merge, or of a kind that cannot be.
     """
+    state = sharding.whole_state(model)
+    if merge and state is not None:
+        raise UserError("a sharded model cannot be merged; export the adapter, and merge it by merge_adapter")
+    if not sharding.is_writer(model):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     adapted = hasattr(model, "peft_config")
     if merge and not adapted:
@@ -54,21 +60,30 @@ def write_model(model: Any, codec: Codec, folder: Path, *, max_new_tokens: int, 
         adapted = False
     generation = _generation_config(without_adapter(model), codec, max_new_tokens)
     if adapted:
-        _write_adapter(model, folder)
+        _write_adapter(model, folder, state)
     else:
         for name in (_ADAPTER, _WEIGHTS):  # of an earlier export; transformers would put it around the whole model
             (folder / name).unlink(missing_ok=True)
-        save_whole(model, folder, generation)
+        save_whole(model, folder, generation, state)
     generation.save_pretrained(folder)
     codec.tokenizer.save_pretrained(folder)
 
 
-def save_whole(model: Any, folder: Path, generation: GenerationConfig | None = None) -> None:
-    """Write a whole model, with another generation config than its own, which need not be one that may be saved."""
+def save_whole(
+    model: Any, folder: Path, generation: GenerationConfig | None = None, state: dict[str, Any] | None = None
+) -> None:
+    """Write a whole model, with another generation config than its own, which need not be one that may be saved.
+
+    Args:
+        model: A transformers model.
+        folder: Made if absent.
+        generation: What goes into its generation config; None for nothing.
+        state: Its weights, where it does not hold them itself.
+    """
     own, model.generation_config = getattr(model, "generation_config", None), generation or GenerationConfig()
     try:
         with quiet_transformers():
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=state)
     finally:
         model.generation_config = own
 
@@ -189,10 +204,10 @@ def _adapter_of(model: Any) -> str:
     return str(model.active_adapter)
 
 
-def _write_adapter(model: Any, folder: Path) -> None:
+def _write_adapter(model: Any, folder: Path, state: dict[str, Any] | None) -> None:
     """Write the active adapter into the folder itself, whatever its name, with a base model that others find."""
     name = _adapter_of(model)
-    model.save_pretrained(folder, selected_adapters=[name])
+    model.save_pretrained(folder, selected_adapters=[name], state_dict=state)
     if name != "default":  # PEFT puts these one folder deeper, where transformers does not look
         for path in (folder / name).iterdir():
             path.replace(folder / path.name)

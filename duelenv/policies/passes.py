@@ -18,6 +18,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from duelenv.policies.codec import Prompts
+from duelenv.policies.sharding import is_sharded
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,16 @@ def last_hidden(
 ) -> torch.Tensor:
     """The last hidden layer [rows, n, h], without the head where the model has a body of its own."""
     base = base_model(model)
-    if body_of(base) is not base:
+    body = body_of(base)
+    if body is not base and not is_sharded(model):
         hidden: torch.Tensor = run(model, ids, attention, shortcuts, places=places, cache=cache, head=False)[0]
         return hidden
-    # The model is its own body: what goes into its head is what it is asked for.
+    # A sharded model's body cannot be run by itself; of one that is its own body, what goes into its head is asked for.
     seen: list[torch.Tensor] = []
-    handle = base.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    if body is base:
+        handle = base.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    else:
+        handle = body.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
     try:
         run(model, ids, attention, shortcuts, places=places, cache=cache)
     finally:

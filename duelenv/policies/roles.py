@@ -19,6 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from duelenv.ground.errors import UserError
+from duelenv.policies import sharding
 from duelenv.policies.export import save_whole
 from duelenv.policies.loading import load_model
 
@@ -57,6 +58,10 @@ class Roles(Protocol):
 
     def clone(self) -> Roles:
         """Independent roles with the same weights."""
+        ...
+
+    def shard(self, by: sharding.Sharder) -> None:
+        """Shares out the weights of every model over processes."""
         ...
 
     def fingerprint(self) -> str:
@@ -123,9 +128,16 @@ class FrozenCopies:
         return nullcontext(self._start if role == "start" or self._reference is None else self._reference)
 
     def move_reference(self) -> None:
+        _check_whole(self.model)
         self._reference = _frozen(self.model)
 
+    def shard(self, by: sharding.Sharder) -> None:
+        for model in (self.model, self._start, self._reference):
+            if model is not None:
+                _shard(model, by)
+
     def clone(self) -> FrozenCopies:
+        _check_whole(self.model)
         twin = copy.copy(self)
         twin.model = copy.deepcopy(self.model)
         return twin
@@ -139,16 +151,19 @@ class FrozenCopies:
 
     def load_weights(self, weights: dict[str, Weights | None]) -> None:
         assert weights["model"] is not None
-        self.model.load_state_dict(weights["model"])
+        self.model.load_state_dict(_shared_like(weights["model"], self.model.state_dict()))
         self._reference = None
         if weights["reference"] is not None:
+            _check_whole(self.model)
             self._reference = _frozen(self.model)
             self._reference.load_state_dict(weights["reference"])
 
     def save(self, folder: Path) -> None:
-        save_whole(self._start, folder / "start")
-        if self._reference is not None:
-            save_whole(self._reference, folder / "reference")
+        for name, model in (("start", self._start), ("reference", self._reference)):
+            if model is not None:
+                state = sharding.whole_state(model)
+                if sharding.is_writer(model):
+                    save_whole(model, folder / name, state=state)
 
     @staticmethod
     def read(folder: Path) -> PreTrainedModel:
@@ -234,13 +249,18 @@ class Adapters:
                 self.model.set_adapter(own)
 
     def move_reference(self) -> None:
+        _check_whole(self.model)
         self._set_reference(self._weights_of(self.adapter))
+
+    def shard(self, by: sharding.Sharder) -> None:
+        _shard(self.model, by)
 
     def _set_reference(self, weights: Weights) -> None:
         self._write(_REFERENCE, weights)
         self._moved = True
 
     def clone(self) -> Adapters:
+        _check_whole(self.model)
         twin = copy.copy(self)
         twin.model = copy.deepcopy(self.model)
         return twin
@@ -264,10 +284,13 @@ class Adapters:
     def save(self, folder: Path) -> None:
         """Writes the adapters of a moved reference and of a start that has one; the policy's names the base model."""
         kept = [name for name, there in ((_REFERENCE, self._moved), (_START, self._started)) if there]
+        state = sharding.whole_state(self.model) if kept else None
+        if not sharding.is_writer(self.model):
+            return
         if not self._started and (folder / _START).is_dir():  # of another policy that was saved here
             shutil.rmtree(folder / _START)
         if kept:
-            self.model.save_pretrained(folder, selected_adapters=kept)
+            self.model.save_pretrained(folder, selected_adapters=kept, state_dict=state)
 
     @staticmethod
     def read(place: Path, adapter: str, base_model: PreTrainedModel | None) -> Any:
@@ -297,9 +320,10 @@ class Adapters:
 
     def _write(self, adapter: str, weights: Weights) -> None:
         """Give an adapter weights; one that is not there is made, frozen."""
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
         if adapter not in self.model.peft_config:
+            _check_whole(self.model)
             config = copy.deepcopy(self.model.peft_config[self.adapter])
             config.inference_mode = True  # kinds that keep a budget train one adapter only
             if hasattr(config, "init_lora_weights"):
@@ -309,6 +333,8 @@ class Adapters:
             for name, parameter in self.model.named_parameters():
                 if f".{adapter}" in name:
                     parameter.requires_grad_(False)
+        if sharding.is_sharded(self.model):
+            weights = _shared_like(weights, get_peft_model_state_dict(self.model, adapter_name=adapter))
         set_peft_model_state_dict(self.model, weights, adapter_name=adapter)
 
     @contextmanager
@@ -335,13 +361,35 @@ def _frozen(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _on_cpu(weights: Weights) -> Weights:
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    return {name: sharding.whole(tensor.detach()).cpu().clone() for name, tensor in weights.items()}
+
+
+def _shared_like(weights: Weights, places: Weights) -> Weights:
+    return {name: sharding.shared_like(tensor, places.get(name, tensor)) for name, tensor in weights.items()}
+
+
+def _shard(model: Any, by: sharding.Sharder) -> None:
+    """Share a model's weights out, and run it once: which weights train is read at the first pass."""
+    by(model)
+    ids = torch.zeros((1, 1), dtype=torch.long, device=next(model.parameters()).device)
+    with torch.no_grad():
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    sharding.gathered_apart(model)
+
+
+def _check_whole(model: Any) -> None:
+    """Raise `UserError` if a model that is to be copied is sharded: torch copies none, and peft adds no weights."""
+    if sharding.is_sharded(model):
+        raise UserError(
+            f"{type(model).__name__.removeprefix('FSDP')} is sharded, and such a model cannot be copied; keep "
+            "reference='fixed', and clone a policy before it is sharded"
+        )
 
 
 def _digest(weights: Weights) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
-        head = tensor.detach().flatten()[:64].cpu().contiguous()
+        head = sharding.whole(tensor.detach()).flatten()[:64].cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(head.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
