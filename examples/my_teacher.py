@@ -22,7 +22,7 @@ from duelenv.agents.trainer import Trainer, TrainerSettings
 class ClimbSettings:
     """How strongly the policy is tied to its reference."""
 
-    anchor: float = 0.05
+    anchor: float = 0.1
 
 
 class Climber:

@@ -40,7 +40,7 @@ def test_the_example_belief_passes_the_check_and_the_linear_one_knows_more(capsy
 def test_the_example_teacher_moves_the_policy_by_its_belief_alone(capsys):
     runpy.run_path(str(EXAMPLES / "my_teacher.py"), run_name="__main__")
     win_rate, kl = re.search(r"start policy: ([\d.]+), KL ([\d.]+)", capsys.readouterr().out).groups()
-    assert float(win_rate) > 0.7
+    assert float(win_rate) > 0.55  # .59 to .94 over seeds; with the signal turned round below a half
     assert float(kl) > 0.1
 
 
