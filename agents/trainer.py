@@ -115,7 +115,9 @@ class Trainer:
         ]
         masters = [master for _, master in self._masters]
         _warn_of_steps(masters, settings.learning_rate)
-        self._optimizer = torch.optim.AdamW(masters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self._optimizer = torch.optim.AdamW(
+            masters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=_may_be_fused(masters)
+        )
 
     def pieces(self, count: int, width: int = 2) -> Iterator[slice]:
         """Cut `count` items of `width` responses into what goes through the model at once, at least one item.
@@ -272,3 +274,8 @@ def _warn_of_steps(masters: Sequence[Tensor], learning_rate: float) -> None:
             f"from the next number in float32 ({spacing:.1g}), so that most will stay as they are; take a larger one",
             stacklevel=4,
         )
+
+
+def _may_be_fused(masters: Sequence[Tensor]) -> bool:
+    """Whether one kernel may take the whole step, which spares a pass over memory for each of its parts."""
+    return all(master.is_floating_point() and master.device.type in ("cpu", "cuda") for master in masters)

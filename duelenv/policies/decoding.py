@@ -18,7 +18,7 @@ from duelenv.ground.errors import UserError
 from duelenv.policies.codec import Prompts
 from duelenv.policies.passes import Shortcuts
 from duelenv.policies.reading import Reading, Step, begin
-from duelenv.policies.sampling import draw, token_log_prob
+from duelenv.policies.sampling import draw
 
 # Dropping finished rows from a batch copies its cache; done when at most this share of them still runs.
 _DROP_AT: Final = 0.75
@@ -128,15 +128,14 @@ def draw_responses(
     numbers = uniforms[:, :, 0]  # the first draw: B distributions, K draws from each
     look_every = 1 if device.type == "cpu" else _LOOK_EVERY
     for step in range(length):
+        drawn, values = (each.reshape(-1) for each in draw(logits, numbers, temperature))
         look = step % look_every == 0
-        if look and logits.isnan().any():
+        if look and values.isnan().any():
             raise UserError(
                 "the model gives logits that are not numbers, so that no token can be drawn; check its weights, lower "
                 "the learning rate, or load it with dtype='float32'"
             )
-        drawn = draw(logits, numbers, temperature)
-        values = token_log_prob(logits, drawn).reshape(-1)
-        drawn = torch.where(alive, drawn.reshape(-1), pad_id)
+        drawn = torch.where(alive, drawn, pad_id)
         tokens[place, step] = drawn
         log_prob[place, step] = torch.where(alive, values, 0.0)
         mask[place, step] = alive

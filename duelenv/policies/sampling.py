@@ -40,7 +40,7 @@ class Samples:
     hidden: NDArray[np.float32] | None = None
 
 
-def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> torch.Tensor:
+def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Inverts the cumulative distribution softmax(logits / temperature) at the given uniform numbers.
 
     Args:
@@ -49,14 +49,24 @@ def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> to
         temperature: above 0; or 0, which takes the most probable token whatever the uniform numbers.
 
     Returns:
-        int64 [M, k] token ids: the smallest v with CDF(v) > u.
+        Token ids int64 [M, k], the smallest v with CDF(v) > u, and their log-probs float32 [M, k], nats, at temperature
+        1. Where a logit is not a number the ids mean nothing, and the log-probs are not numbers either.
     """
     if temperature == 0:
-        return logits.argmax(-1, keepdim=True).expand(-1, uniforms.shape[1])
-    if temperature != 1:
-        # Shifted before the division, so that a temperature near 0 cannot overflow to inf - inf.
-        logits = (logits - logits.amax(-1, keepdim=True)) / temperature
-    probabilities = torch.softmax(logits, dim=-1)  # [M, V]
+        tokens = logits.argmax(-1, keepdim=True).expand(-1, uniforms.shape[1])
+        return tokens, token_log_prob(logits.repeat_interleave(tokens.shape[1], 0), tokens.flatten()).view(tokens.shape)
+    if temperature == 1:
+        probabilities = torch.softmax(logits, dim=-1)  # [M, V]
+        tokens = _search(probabilities, uniforms)
+        return tokens, probabilities.gather(-1, tokens).log()
+    # Shifted before the division, so that a temperature near 0 cannot overflow to inf - inf.
+    tempered = (logits - logits.amax(-1, keepdim=True)) / temperature
+    tokens = _search(torch.softmax(tempered, dim=-1), uniforms)
+    return tokens, logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
+
+
+def _search(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The first token whose cumulative probability, of [M, V], exceeds a uniform number of [M, k]; int64 [M, k]."""
     rows, vocabulary = probabilities.shape
     if vocabulary <= _BLOCKED_FROM:
         return _invert(probabilities.to(uniforms.dtype).cumsum(-1), uniforms)[0]
@@ -68,7 +78,7 @@ def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> to
     # `rest` is the uniform's place inside its block, as a mass; _invert wants a share of the block's mass.
     share = rest.reshape(-1, 1) / cumulative[:, -1:]
     offset = _invert(cumulative, share)[0].view_as(block)
-    return block * _BLOCK + offset
+    return (block * _BLOCK + offset).clamp_max(vocabulary - 1)
 
 
 def _invert(cumulative: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,21 +89,20 @@ def _invert(cumulative: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tenso
     total = cumulative[:, -1:]
     # Kept below the total: rounding up to it would land on a token of probability 0 at the end of the vocabulary.
     mass = torch.minimum(shares * total, torch.nextafter(total, torch.zeros_like(total)))
-    # Where a sum is not a number no index is found; whoever draws looks for that now and then.
+    # Where a sum is not a number no index is found.
     index = torch.searchsorted(cumulative, mass.contiguous(), right=True).clamp_max(cumulative.shape[-1] - 1)
     before = torch.where(index > 0, cumulative.gather(1, (index - 1).clamp_min(0)), 0.0)
     return index, mass - before
 
 
 def token_log_prob(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """log softmax(logits)[token] without the other V - 1 of them kept.
+    """log softmax(logits)[token].
 
     Args:
-        logits: [..., V], any floating type; the reduction is in float32.
-        tokens: int64 [..., k].
+        logits: [n, V], any floating type; the reduction is in float32.
+        tokens: int64 [n].
 
     Returns:
-        float32 [..., k], nats.
+        float32 [n], nats.
     """
-    logits = logits.float()
-    return logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
+    return -torch.nn.functional.cross_entropy(logits.float(), tokens, reduction="none")

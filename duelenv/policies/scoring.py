@@ -126,7 +126,7 @@ def _log_prob(
         flat = tokens.flatten(0, 1)
         logits = run(model, *in_full(prompts, flat[:, :-1]), shortcuts, keep=length).logits
         logits = logits[:, -length:]  # a model without logits_to_keep gives all
-        values = token_log_prob(logits, flat.unsqueeze(-1)).view(tokens.shape)
+        values = token_log_prob(logits.flatten(0, 1), flat.flatten()).view(tokens.shape)
         return torch.where(mask, values, 0.0)
     before, own = states_of(model, prompts, tokens[:, :, :-1], shortcuts)
     states = torch.cat([before, own], dim=2)  # of the tokens that tokens follow
@@ -140,7 +140,7 @@ def _said(model: Any, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tenso
     most = max(1, _LOGITS_BUDGET // int(model.config.get_text_config().vocab_size))
 
     def said(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        return token_log_prob(head_logits(model, states[None])[0], tokens[:, None])[:, 0]
+        return token_log_prob(head_logits(model, states[None])[0], tokens)
 
     if len(tokens) <= most:
         return said(states, tokens)
@@ -168,8 +168,8 @@ def states_of(
     ids = torch.cat([prompts.ids, tokens.flatten(1)], dim=-1)
     with laid_out(base, layout):
         states = last_hidden(model, ids, None, shortcuts, places=layout.places())
-    before = states[:, None, width - 1 : width].expand(-1, num_responses, -1, -1)
-    return before, states[:, width:].unflatten(1, (num_responses, length))
+    _, last, own = states.split([width - 1, 1, num_responses * length], dim=1)
+    return last[:, None].expand(-1, num_responses, -1, -1), own.unflatten(1, (num_responses, length))
 
 
 def _checkpointing(model: Any) -> bool:

@@ -119,20 +119,25 @@ class Packed:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See `Layout`."""
         rows, num_responses, length = self._shape
-        cut = self._prompt
         within, behind = self._mask(scores.window, query.device)
-        read = _attend(query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], within, scores)
+        # Splits and no slices: each slice would be a whole array of zeros on the way back.
+        sizes = [self._prompt, num_responses * length]
+        asked, own_query = query.split(sizes, dim=2)
+        keys, own_keys = key.split(sizes, dim=2)
+        values, own_values = value.split(sizes, dim=2)
+        read = _attend(asked, keys, values, within, scores)
         if length == 0:
             return read
 
         def own(states: Tensor) -> Tensor:  # [B, heads, K * W, d] -> [B, K, heads, W, d]
-            return states[:, :, cut:].unflatten(2, (num_responses, length)).transpose(1, 2)
+            return states.unflatten(2, (num_responses, length)).transpose(1, 2)
 
-        def whole(states: Tensor) -> Tensor:  # [B * K, heads, T + W, d]
-            shared = states[:, None, :, :cut].expand(-1, num_responses, -1, -1, -1)
+        def whole(shared: Tensor, states: Tensor) -> Tensor:  # [B * K, heads, T + W, d]
+            shared = shared[:, None].expand(-1, num_responses, -1, -1, -1)
             return torch.cat([shared, own(states)], dim=-2).flatten(0, 1)
 
-        said = _attend(own(query).flatten(0, 1), whole(key), whole(value), behind, scores)
+        keys, values = whole(keys, own_keys), whole(values, own_values)
+        said = _attend(own(own_query).flatten(0, 1), keys, values, behind, scores)
         said = said.unflatten(0, (rows, num_responses)).transpose(1, 2).flatten(2, 3)
         return torch.cat([read, said], dim=2)
 
