@@ -213,15 +213,17 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="speed of worlds and beliefs, regret of the bandit agents, cost of the ledger, or faults on purpose",
+        help="speed of worlds, beliefs and policies, regret of bandit agents, cost of the ledger, or faults on purpose",
         description="Row-steps per second of the numeric worlds; or, with 'regret' before names of agents, regret and "
         "speed of the bandit agents on fixed worlds; with 'belief', what an update and a sample of a belief cost; with "
+        "'alignment', what drawing responses and a round of alignment cost beside transformers and TRL; with 'gpu', "
+        "the same at the size of real models on one card; with "
         "'ledger', what writing every label down costs a round; with "
         "'faults', what becomes of labels when processes die, files are damaged and disks refuse.",
     )
     bench.add_argument(
         "names",
-        metavar="WORLD | regret AGENT | belief | ledger | faults",
+        metavar="WORLD | regret AGENT | belief | alignment | gpu | ledger | faults",
         nargs="*",
         help="such as FeatureDuel, or: regret rucb; all if none",
     )
@@ -233,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--replicates", metavar="N", type=int, help="regret: replicates of each agent")
     bench.add_argument("--kills", metavar="N", type=int, help="faults: processes to kill (default: 300)")
     bench.add_argument("--seed", metavar="S", type=int, help="faults: of the moments, files and bits (default: 0)")
-    bench.add_argument("--quick", action="store_true", help="regret: a few rounds, to see that all works")
+    bench.add_argument("--quick", action="store_true", help="regret, gpu: something small, to see that all works")
     bench.set_defaults(run=_bench)
     return parser
 
@@ -464,6 +466,10 @@ def _show(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     if arguments.names[:1] in (["faults"], ["ledger"]):
         return _bench_safety(arguments)
+    if arguments.names[:1] == ["alignment"]:
+        return _bench_alignment(arguments)
+    if arguments.names[:1] == ["gpu"]:
+        return _bench_gpu(arguments)
     if arguments.kills is not None or arguments.seed is not None:
         raise UserError("'--kills' and '--seed' are for faults: write 'duelenv bench faults'")
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -504,6 +510,39 @@ def _bench_belief(arguments: argparse.Namespace) -> int:
         f"heads, one core; median of {bench.REPEATS}, beside it the multiple of the first\n"
     )
     print(bench.belief_table(list(bench.bench_belief())))
+    return 0
+
+
+def _bench_alignment(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments import bench_alignment as bench
+
+    _refuse_others(arguments)
+    race = bench.DRAWING
+    print(
+        f"K responses to each of {race.batch} prompts, {race.prompt} + {race.response} tokens, {race.threads} threads, "
+        f"seconds; median of {race.repeats}\n"
+    )
+    print(bench.drawing_table(list(bench.bench_drawing())), flush=True)
+    race = bench.ROUNDS
+    print(
+        f"\na round of {race.batch} prompts, {race.prompt} + {race.response} tokens, one thread, processor seconds; "
+        f"median of {race.repeats}\n"
+    )
+    print(bench.round_table(bench.bench_rounds()))
+    return 0
+
+
+def _bench_gpu(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments import bench_gpu as bench
+
+    if len(arguments.names) > 1 or arguments.matrix is not None or arguments.replicates is not None:
+        raise UserError("'duelenv bench gpu' takes --quick alone: leave the others out")
+    plan, device = (bench.QUICK, "cpu") if arguments.quick else (bench.FULL, "cuda")
+    lines = []
+    for line in bench.bench_gpu(plan, device):
+        lines.append(line)
+        print(f"measured: {line.what}", file=sys.stderr, flush=True)
+    print(bench.gpu_table(lines, plan, device))
     return 0
 
 

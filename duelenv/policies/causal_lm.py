@@ -297,7 +297,7 @@ class CausalLMPolicy:
         mask = np.empty(shape, np.int8)
         log_prob = np.empty(shape[:2], np.float32)
         states = None
-        if hidden and len(mixture) == 1 and self.shortcuts.head:
+        if hidden and len(mixture) == 1 and self._hidden_width is not None:
             states = np.empty((*shape[:2], self.hidden_size), np.float32)
         with torch.no_grad(), evaluation(self.model):
             for rows, columns, part in pieces(batch, num_responses, self.max_sequences, self.shortcuts):

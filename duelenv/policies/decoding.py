@@ -101,8 +101,8 @@ def draw_responses(
         shortcuts: what the models allow.
         end_ids: tokens that end a response.
         pad_id: what follows the end.
-        hidden: whether to keep the mean of the last hidden layer, of one model whose head runs apart. The last token of
-            a response is then read as well.
+        hidden: whether to keep the mean of the last hidden layer, of one model. The last token of a response is read
+            then as well.
 
     Raises:
         UserError: logits that are not numbers.
@@ -155,7 +155,7 @@ def draw_responses(
                     reading.select(chosen)
                 place, alive, drawn = place[chosen], alive[chosen], drawn[chosen]
                 read = None if read is None else read[chosen]
-        steps = _read(mixture, readings, drawn, logits=not last, hidden=hidden)
+        steps = _read(mixture, readings, drawn, hidden=hidden)
         if read is not None:
             states = steps[0].hidden
             assert states is not None
@@ -172,20 +172,17 @@ def draw_responses(
     return Drawn(tokens.view(shape), mask.view(shape), log_prob.view(shape), totals)
 
 
-def _read(
-    mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tensor, *, logits: bool, hidden: bool
-) -> list[Step]:
+def _read(mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tensor, *, hidden: bool) -> list[Step]:
     """What each model of the mixture knows behind one more token."""
     steps = []
     for term, reading in zip(mixture, readings, strict=True):
         with term.playing() as model:
-            steps.append(reading.next(model, ids, logits=logits, hidden=hidden))
+            steps.append(reading.next(model, ids, hidden=hidden))
     return steps
 
 
-def _combined(mixture: Sequence[Term], logits: Sequence[torch.Tensor | None]) -> torch.Tensor:
+def _combined(mixture: Sequence[Term], logits: Sequence[torch.Tensor]) -> torch.Tensor:
     """sum_m coefficient_m * logits_m in float32, [rows, V]."""
-    given = [values.float() for values in logits if values is not None]
     if len(mixture) == 1 and mixture[0].coefficient == 1.0:
-        return given[0]
-    return torch.stack([term.coefficient * values for term, values in zip(mixture, given, strict=True)]).sum(0)
+        return logits[0].float()
+    return torch.stack([term.coefficient * values.float() for term, values in zip(mixture, logits, strict=True)]).sum(0)

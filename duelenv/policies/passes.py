@@ -116,17 +116,25 @@ def last_hidden(
     if body is not base and not is_sharded(model):
         hidden: torch.Tensor = run(model, ids, attention, shortcuts, places=places, cache=cache, head=False)[0]
         return hidden
-    # A sharded model's body cannot be run by itself; of one that is its own body, what goes into its head is asked for.
+    with watched(model) as seen:  # nor can the body of a sharded model be run by itself
+        run(model, ids, attention, shortcuts, places=places, cache=cache)
+    return seen[-1]
+
+
+@contextmanager
+def watched(model: Any) -> Iterator[list[torch.Tensor]]:
+    """Collects the last hidden layer of every pass, [rows, n, h]: what a body answers, or else what a head is given."""
+    base = base_model(model)
+    body = body_of(base)
     seen: list[torch.Tensor] = []
     if body is base:
         handle = base.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     else:
         handle = body.register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
     try:
-        run(model, ids, attention, shortcuts, places=places, cache=cache)
+        yield seen
     finally:
         handle.remove()
-    return seen[0]
 
 
 def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:

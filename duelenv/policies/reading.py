@@ -11,10 +11,9 @@ from duelenv.policies.passes import (
     Shortcuts,
     base_model,
     extended,
-    head_logits,
-    last_hidden,
     run,
     select_rows,
+    watched,
 )
 from duelenv.policies.shared_prompt import SharedPrompt, laid_out, windows_of
 
@@ -23,11 +22,11 @@ class Step(NamedTuple):
     """What is known behind one more token of each row.
 
     Attributes:
-        logits: Of the next token, [rows, V]; None where they were not asked for.
+        logits: Of the next token, [rows, V].
         hidden: The last hidden layer at this token, [rows, h]; None where it was not asked for.
     """
 
-    logits: torch.Tensor | None
+    logits: torch.Tensor
     hidden: torch.Tensor | None
 
 
@@ -44,14 +43,13 @@ class Reading(Protocol):
         """Go on with the given rows only, int64 in ascending order."""
         ...
 
-    def next(self, model: Any, ids: torch.Tensor, *, logits: bool = True, hidden: bool = False) -> Step:
+    def next(self, model: Any, ids: torch.Tensor, *, hidden: bool = False) -> Step:
         """Read one more token of each row, int64 [rows].
 
         Args:
             model: The same as ever.
             ids: The tokens.
-            logits: Whether to run the head.
-            hidden: Whether the last hidden layer is wanted, of models whose head runs apart.
+            hidden: Whether the last hidden layer is wanted.
         """
         ...
 
@@ -74,9 +72,9 @@ class _Whole:
     def select(self, rows: torch.Tensor) -> None:
         self._ids, self._attention = self._ids[rows], self._attention[rows]
 
-    def next(self, model: Any, ids: torch.Tensor, *, logits: bool = True, hidden: bool = False) -> Step:
+    def next(self, model: Any, ids: torch.Tensor, *, hidden: bool = False) -> Step:
         self._ids = torch.cat([self._ids, ids[:, None]], dim=-1)
-        return _step(model, self._ids, self._attention[:, : self._ids.shape[1]], self._shortcuts, logits, hidden)
+        return _step(model, self._ids, self._attention[:, : self._ids.shape[1]], self._shortcuts, hidden)
 
 
 class _Cached:
@@ -96,10 +94,10 @@ class _Cached:
         select_rows(self._cache, rows)
         self._attention = self._attention[rows]
 
-    def next(self, model: Any, ids: torch.Tensor, *, logits: bool = True, hidden: bool = False) -> Step:
+    def next(self, model: Any, ids: torch.Tensor, *, hidden: bool = False) -> Step:
         self._seen += 1
         attention = self._attention[:, : self._seen]
-        return _step(model, ids[:, None], attention, self._shortcuts, logits, hidden, cache=self._cache)
+        return _step(model, ids[:, None], attention, self._shortcuts, hidden, cache=self._cache)
 
 
 class _Shared:
@@ -113,10 +111,10 @@ class _Shared:
     def select(self, rows: torch.Tensor) -> None:
         self._cache.select(rows)
 
-    def next(self, model: Any, ids: torch.Tensor, *, logits: bool = True, hidden: bool = False) -> Step:
+    def next(self, model: Any, ids: torch.Tensor, *, hidden: bool = False) -> Step:
         places = self._cache.places()
         with laid_out(base_model(model), self._cache):
-            return _step(model, ids[:, None], None, self._shortcuts, logits, hidden, places=places, cache=self._cache)
+            return _step(model, ids[:, None], None, self._shortcuts, hidden, places=places, cache=self._cache)
 
 
 def _prefill(model: Any, prompts: Prompts, shortcuts: Shortcuts) -> tuple[torch.Tensor, Any]:
@@ -126,15 +124,10 @@ def _prefill(model: Any, prompts: Prompts, shortcuts: Shortcuts) -> tuple[torch.
 
 
 def _step(
-    model: Any,
-    ids: torch.Tensor,
-    attention: torch.Tensor | None,
-    shortcuts: Shortcuts,
-    logits: bool,
-    hidden: bool,
-    **context: Any,
+    model: Any, ids: torch.Tensor, attention: torch.Tensor | None, shortcuts: Shortcuts, hidden: bool, **context: Any
 ) -> Step:
-    if not hidden or not shortcuts.head:
+    if not hidden:
         return Step(run(model, ids, attention, shortcuts, keep=1, **context).logits[:, -1], None)
-    states = last_hidden(model, ids, attention, shortcuts, **context)[:, -1:]
-    return Step(head_logits(model, states)[:, -1] if logits else None, states[:, -1])
+    with watched(model) as seen:
+        logits = run(model, ids, attention, shortcuts, keep=1, **context).logits[:, -1]
+    return Step(logits, seen[-1][:, -1])

@@ -30,7 +30,7 @@ class Samples:
             distribution that drew the response (for PILAF's sources the mixture of two models).
         texts: object [B, K], the decoded strings without special tokens.
         hidden: float32 [B, K, h], the mean over the mask of the last hidden layer of the model that drew; None where it
-            was not asked for, where two models drew, or where the model's head cannot run apart.
+            was not asked for, where two models drew, or where it cannot be read.
     """
 
     tokens: NDArray[np.int64]

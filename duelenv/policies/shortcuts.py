@@ -208,9 +208,7 @@ class _Trial:
                     left = torch.arange(1, len(tokens), device=self.device)
                     reading.select(left)
                     tokens, truths = tokens[left], truths[left]
-                logits = reading.next(self.model, tokens[:, step], hidden=shortcuts.head).logits
-                assert logits is not None
-                yield logits, truths[:, step + 1]
+                yield reading.next(self.model, tokens[:, step]).logits, truths[:, step + 1]
 
     def _shared(self, shortcuts: Shortcuts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """A prompt once and two responses behind it: token by token, and all at once with gradients."""
