@@ -1,8 +1,8 @@
 """A sampler that asks a completions server: one request a prompt, token ids in and token ids out.
 
 Servers that speak OpenAI's `/v1/completions` and give token ids, such as vLLM (from 0.10.2: `return_token_ids`, and
-before that `return_tokens_as_token_ids` beside log-probs) and SGLang (from July 2026: `return_token_ids`). Text is never
-tokenised again unless the user says so: another split of the same text is another response.
+before that `return_tokens_as_token_ids` beside log-probs) and SGLang (from July 2026: `return_token_ids`). Text is
+never tokenised again unless the user says so: another split of the same text is another response.
 """
 
 from __future__ import annotations
