@@ -631,3 +631,27 @@ def test_settings_that_are_none(given, message, tmp_path):
 def test_a_sampler_draws_from_the_policy_alone():
     with pytest.raises(UserError, match="draws from the policy alone, not from 'pilaf_plus'"):
         make().sample(PROMPTS, 1, temperature=0, source="pilaf_plus", sampler=GenerateSampler())
+
+
+def test_a_sampler_of_ones_own_has_a_name():
+    class Backwards:
+        def __init__(self, step=1):
+            self.step = step
+
+        def draw(self, policy, asked):
+            drawn = GenerateSampler().draw(policy, asked)
+            return drawn._replace(version=policy.version - self.step, log_prob=None)
+
+    SAMPLERS.register("backwards", Backwards)
+    try:
+        policy = make(sampler={"name": "backwards", "step": 2})
+        policy.version = 5
+        drawn = draw_candidates(
+            policy, np.array(PROMPTS, object), numbers(4, 2), {"policy": 2}, None, sampler=policy.sampler
+        )
+    finally:
+        del SAMPLERS._parts["backwards"]
+    assert (drawn.policy_version == 3).all()
+    np.testing.assert_allclose(drawn.log_prob, policy.score(PROMPTS, drawn.tokens, drawn.mask), atol=1e-4)
+    figures = sampler_figures(drawn, 0)
+    assert figures["sampler_lag"] == 2 and np.isnan(figures["importance_mean"])
