@@ -95,7 +95,7 @@ class CausalLMPolicy:
         self.max_new_tokens = checks.integer("max_new_tokens", max_new_tokens, low=1)
         self.temperature = checks.number("temperature", temperature, low=0)
         self.max_sequences = None if max_sequences is None else checks.integer("max_sequences", max_sequences, low=1)
-        self.sampler = sampler_of(sampler)
+        self._sampler = sampler_of(sampler)
         self.version = 0
         self.reference_version = 0
         self.history = object()
@@ -179,6 +179,15 @@ class CausalLMPolicy:
         """The trainable transformers (or PEFT) model."""
         model: PreTrainedModel = self._roles.model
         return model
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """Who draws a world's candidates from the policy; None for its own loop. What the class takes may be set."""
+        return self._sampler
+
+    @sampler.setter
+    def sampler(self, given: Sampler | Mapping[str, Any] | str | None) -> None:
+        self._sampler = sampler_of(given)
 
     @property
     def tokenizer(self) -> Any:
@@ -321,6 +330,11 @@ class CausalLMPolicy:
         )
         with torch.no_grad(), evaluation(self.model):
             draws = (sampler or OwnLoop(mixture)).draw(self, asked)
+        if draws.tokens.shape != shape or draws.mask.shape != shape:
+            raise UserError(
+                f"{type(sampler).__name__} drew tokens of shape {list(draws.tokens.shape)} under a mask of shape "
+                f"{list(draws.mask.shape)}, expected [prompts, responses, max_new_tokens] = {list(shape)}"
+            )
         tokens, mask = draws.tokens.numpy(), draws.mask.numpy().astype(np.int8)
         if draws.log_prob is None:
             log_prob = np.full(shape[:2], np.nan, np.float32)

@@ -186,19 +186,19 @@ class CompletionsSampler:
         def answered(body: dict[str, Any]) -> list[_Response]:
             return read(self._ask(body, over), body)
 
+        pool = ThreadPoolExecutor(max_workers=min(self._concurrency, len(bodies)))
         futures: list[Future[list[_Response]]] = []
-        with ThreadPoolExecutor(max_workers=min(self._concurrency, len(bodies))) as pool:
-            try:
-                futures += [pool.submit(answered, body) for body in bodies]
-                wait(futures, return_when=FIRST_EXCEPTION)
-                for future in futures:
-                    if future.done():
-                        future.result()
-            except BaseException:
-                over.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        return [future.result() for future in futures]
+        try:
+            futures += [pool.submit(answered, body) for body in bodies]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            for future in futures:
+                if future.done():
+                    future.result()
+            return [future.result() for future in futures]
+        finally:
+            over.set()
+            # Where one failed nobody waits for the others, which may be minutes away.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, body: dict[str, Any], over: threading.Event) -> Any:
         """Send one request until it is answered or nothing more is to be hoped for; the answer, read as JSON."""

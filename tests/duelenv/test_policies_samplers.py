@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from worlds import make_vector
 
 import duelenv.agents
 from duelenv.ground.errors import UserError
-from duelenv.policies import completions
+from duelenv.policies import completions, loading
 from duelenv.policies.causal_lm import CausalLMPolicy
 from duelenv.policies.completions import CompletionsSampler
 from duelenv.policies.samplers import SAMPLERS, GenerateSampler, sampler_of, seed_of
@@ -106,6 +108,23 @@ def test_greedy_responses_are_equal_token_for_token(max_sequences, stub):
         np.testing.assert_array_equal(drawn[name].tokens, drawn["own"].tokens)
         np.testing.assert_array_equal(drawn[name].mask, drawn["own"].mask)
         assert drawn[name].texts.tolist() == drawn["own"].texts.tolist()
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "adapter", "no shared prompt", "no padding and no cache"])
+def test_generate_agrees_whatever_the_model_allows(kind):
+    model, tokenizer = tiny_model(kind if kind in ("llama", "gpt2") else "gpt_neox")
+    if kind == "adapter":
+        model = loading.add_lora(model, {"r": 4, "init_lora_weights": False, "seed": 0})
+    policy = CausalLMPolicy(model, tokenizer, max_new_tokens=LENGTH)
+    if kind == "no shared prompt":
+        policy.shortcuts = replace(policy.shortcuts, sharing=False)
+    if kind == "no padding and no cache":
+        policy.shortcuts = replace(policy.shortcuts, sharing=False, padding=False, cache=False)
+    own, other = (policy.sample(PROMPTS, 2, temperature=0, sampler=each) for each in (None, GenerateSampler()))
+    np.testing.assert_array_equal(other.tokens, own.tokens)
+    np.testing.assert_allclose(other.log_prob, own.log_prob, atol=1e-4)
+    drawn = policy.sample(PROMPTS, 2, uniforms=numbers(4, 2), sampler=GenerateSampler())
+    np.testing.assert_allclose(drawn.log_prob, policy.score(PROMPTS, drawn.tokens, drawn.mask), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -248,14 +267,16 @@ def test_slow_answers_in_another_order_find_their_prompts(stub):
 
 
 def test_no_more_requests_at_a_time_than_were_allowed(stub):
-    running, most = 0, 0
+    running, most, lock = 0, 0, threading.Lock()
 
     def counting(handler, number):
         nonlocal running, most
-        running += 1
-        most = max(most, running)
-        time.sleep(0.03)
-        running -= 1
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
         return False
 
     stub.before = counting
@@ -626,6 +647,39 @@ def test_samplers_by_name(stub, tmp_path):
 def test_settings_that_are_none(given, message, tmp_path):
     with pytest.raises(UserError, match=message):
         CausalLMPolicy.from_pretrained(tmp_path / "nothing", sampler=given)
+
+
+def test_a_sampler_may_be_set_later_in_every_form():
+    policy = make()
+    policy.sampler = {"name": "generate"}
+    assert isinstance(policy.sampler, GenerateSampler) and policy.clone().sampler is policy.sampler
+    policy.sampler = None
+    assert policy.sampler is None
+
+
+def test_a_sampler_that_draws_too_little():
+    class Lazy:
+        def draw(self, policy, asked):
+            drawn = GenerateSampler().draw(policy, asked)
+            return drawn._replace(tokens=drawn.tokens[..., :1])
+
+    with pytest.raises(UserError, match=r"Lazy drew tokens of shape \[4, 2, 1\]"):
+        make().sample(PROMPTS, 2, temperature=0, sampler=Lazy())
+
+
+def test_one_refusal_does_not_wait_for_the_other_answers(stub):
+    def some(handler, number):
+        if number > 1:
+            time.sleep(8)
+            return False
+        send(handler, 500, {"error": "broken"})
+        return True
+
+    stub.before = some
+    started = time.perf_counter()
+    with pytest.raises(UserError, match=r"answers 500 \(broken\)"):
+        make().sample(PROMPTS, 1, temperature=0, sampler=ask(stub))
+    assert time.perf_counter() - started < 6
 
 
 def test_a_sampler_draws_from_the_policy_alone():
