@@ -343,7 +343,8 @@ class CompletionsSampler:
             # Some servers leave the end out of what they return, and say which it was.
             named = choice.get("stop_reason", choice.get("matched_stop"))
             if _whole(named) is not None and named in asked.end_ids:
-                return [*ids, int(named)], None
+                whole = isinstance(log_probs, list) and len(log_probs) == len(ids) + 1
+                return [*ids, int(named)], log_probs if whole else None
         if len(ids) > length or (end is not None and end + 1 < len(ids)):
             raise self._no_answer(f"{len(ids)} tokens where a response ends after {length if end is None else end + 1}")
         if end is None and len(ids) < length and (exact or not ids):
@@ -386,11 +387,13 @@ def _address(url: object) -> str:
     try:
         parts = urlsplit(text)
         _ = parts.port  # raises where it is none
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        # A name and password in it would stand in every sentence about it.
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
     except ValueError:
         usable = False
     if not usable:
-        raise UserError(f"url is {url!r}, expected the address of a server, such as http://localhost:8000/v1")
+        shown = repr(url) if "@" not in text else "one with a name in it"
+        raise UserError(f"url is {shown}, expected the address of a server, such as http://localhost:8000/v1")
     return text if text.endswith("/completions") else f"{text}/completions"
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from completions_server import MODEL, reset, send, serving
 from scipy import stats
-from worlds import make_vector
+from worlds import make_scalar, make_vector
 
 import duelenv.agents
 from duelenv.ground.errors import UserError
-from duelenv.policies import completions, loading
+from duelenv.policies import completions, loading, sharding
 from duelenv.policies.causal_lm import CausalLMPolicy
 from duelenv.policies.completions import CompletionsSampler
 from duelenv.policies.samplers import SAMPLERS, GenerateSampler, sampler_of, seed_of
@@ -418,8 +418,13 @@ def test_an_end_that_a_server_leaves_out_is_put_back_where_it_is_named():
 
         stub.change = in_choices(token_ids=trimmed)
         drawn = policy.sample(PROMPTS, 30, uniforms=numbers(4, 30), sampler=ask(stub))
+        stub.change = lambda answer: without("logprobs")(in_choices(token_ids=trimmed)(answer))
+        silent = policy.sample(PROMPTS, 30, uniforms=numbers(4, 30), sampler=ask(stub))
     np.testing.assert_array_equal(drawn.tokens, expected.tokens)
     np.testing.assert_array_equal(drawn.mask, expected.mask)
+    np.testing.assert_array_equal(drawn.log_prob, expected.log_prob)
+    np.testing.assert_array_equal(silent.tokens, expected.tokens)
+    assert np.isnan(silent.log_prob).all()
 
 
 # A server that lags
@@ -602,6 +607,13 @@ def test_a_round_goes_on_from_a_checkpoint(name, stub):
     assert {name: theirs[-1][name] for name in SAMPLER_FIGURES} == {name: own[-1][name] for name in SAMPLER_FIGURES}
 
 
+def test_the_scalar_form_has_the_figures_as_numbers(stub):
+    env = make_scalar(WORLD, policy=make(sampler=ask(stub)))
+    env.reset(seed=0)
+    info = env.step(np.array([0, 1]))[-1]
+    assert {name: type(info[name]) for name in SAMPLER_FIGURES} == dict.fromkeys(SAMPLER_FIGURES, float)
+
+
 def test_the_own_loop_has_no_figures_of_a_sampler():
     env = make_vector(WORLD, 2, policy=make())
     env.reset(seed=0)
@@ -635,6 +647,7 @@ def test_samplers_by_name(stub, tmp_path):
         ({"name": "completions", "url": "http://a"}, "needs the setting 'model'"),
         ({"name": "completions", "url": "localhost:8000", "model": MODEL}, "url is 'localhost:8000'"),
         ({"name": "completions", "url": "http://a:x", "model": MODEL}, "url is 'http://a:x'"),
+        ({"name": "completions", "url": "http://me:secret@a", "model": MODEL}, "url is one with a name in it"),
         ({"name": "completions", "url": "http://a", "model": ""}, "model is ''"),
         ({"name": "completions", "url": "http://a", "model": "m", "publish": "x"}, "publish is 'x'"),
         ({"name": "completions", "url": "http://a", "model": "m", "publish_every": 0}, "publish_every is 0"),
@@ -709,3 +722,10 @@ def test_a_sampler_of_ones_own_has_a_name():
     np.testing.assert_allclose(drawn.log_prob, policy.score(PROMPTS, drawn.tokens, drawn.mask), atol=1e-4)
     figures = sampler_figures(drawn, 0)
     assert figures["sampler_lag"] == 2 and np.isnan(figures["importance_mean"])
+
+
+def test_several_processes_and_a_sampler_are_refused(monkeypatch):
+    monkeypatch.setattr(sharding, "others", lambda: True)
+    with pytest.raises(UserError, match="several processes train the policy"):
+        make().sample(PROMPTS, 1, temperature=0, sampler=GenerateSampler())
+    assert make().sample(PROMPTS, 1, temperature=0).tokens.shape == (4, 1, LENGTH)
