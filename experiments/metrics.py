@@ -12,6 +12,7 @@ from typing import Literal
 
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
+from duelenv.worlds.candidates import SAMPLER_FIGURES
 
 __all__ = [
     "ANY_REGRET",
@@ -38,7 +39,15 @@ ANY_REGRET = "regret"
 KEYS = ("agent", "seed", "step")
 
 #: What the runner counts and times in every world. It says what was spent, not what was reached.
-BOOKKEEPING = ("queries", "gradient_steps", "seconds", "evaluation_queries", "unanswered", "duel_certainty")
+BOOKKEEPING = (
+    "queries",
+    "gradient_steps",
+    "seconds",
+    "evaluation_queries",
+    "unanswered",
+    "duel_certainty",
+    *SAMPLER_FIGURES,
+)
 
 #: A name of this many bytes still fits a file's, with an ending.
 _LONGEST_NAME = 200
@@ -75,6 +84,10 @@ _KNOWN = {
     "seconds": _Metric("time", "lower", "s"),
     "response_tokens": _Metric("response length", unit="tokens"),
     "duel_certainty": _Metric("certainty of the last duels"),
+    "sampler_lag": _Metric("lag of the sampler", unit="updates"),
+    "importance_mean": _Metric("mean importance ratio of the candidates"),
+    "importance_max": _Metric("largest importance ratio of the candidates"),
+    "effective_sample_share": _Metric("effective share of the candidates"),
 }
 
 

@@ -29,6 +29,7 @@ from duelenv.experiments.warm import read_labels, warm_up
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
 from duelenv.labels.ledger_file import COPY, DATABASE
+from duelenv.worlds.candidates import SAMPLER_FIGURES
 
 __all__ = ["run_cell", "scout_cell", "start_policy", "threads_of"]
 
@@ -240,6 +241,9 @@ class _Run:
             self.regret[name] = self.regret.get(name, 0.0) + total
         self.figures.add(learnt, self.measured)
         self.figures.add_rows("duel_certainty", info["certainty"])
+        for name in SAMPLER_FIGURES:
+            if name in info:
+                self.figures.add_rows(name, info[name])
         self.over = bool(np.all(truncated))
         if self.over or self.step % self.config.evaluate_every == 0:
             self._evaluate()

@@ -10,13 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy
+    from duelenv.policies.completions import CompletionsSampler
+    from duelenv.policies.samplers import SAMPLERS, GenerateSampler
     from duelenv.policies.sampling import Samples
     from duelenv.policies.toy import tiny_model, toy_policy, toy_prompts
 
-__all__ = ["CausalLMPolicy", "Samples", "tiny_model", "toy_policy", "toy_prompts"]
+__all__ = [
+    "SAMPLERS",
+    "CausalLMPolicy",
+    "CompletionsSampler",
+    "GenerateSampler",
+    "Samples",
+    "tiny_model",
+    "toy_policy",
+    "toy_prompts",
+]
 
 _MODULES = {
+    "SAMPLERS": "samplers",
     "CausalLMPolicy": "causal_lm",
+    "CompletionsSampler": "completions",
+    "GenerateSampler": "samplers",
     "Samples": "sampling",
     "tiny_model": "toy",
     "toy_policy": "toy",

@@ -26,10 +26,11 @@ from duelenv.ground.devices import usable_device
 from duelenv.ground.errors import UserError
 from duelenv.policies import export, loading, scoring, sharding
 from duelenv.policies.codec import Codec, Prompts
-from duelenv.policies.decoding import Term, draw_responses, uniform_numbers
+from duelenv.policies.decoding import Term, uniform_numbers
 from duelenv.policies.passes import base_model as without_adapter
-from duelenv.policies.passes import evaluation, pieces
+from duelenv.policies.passes import evaluation
 from duelenv.policies.roles import Role, read_model, roles_of
+from duelenv.policies.samplers import Asked, OwnLoop, Sampler, sampler_of
 from duelenv.policies.sampling import Samples
 from duelenv.policies.scoring import Array, Responses
 from duelenv.policies.shortcuts import find_shortcuts, hidden_width
@@ -61,12 +62,17 @@ class CausalLMPolicy:
         chat_template_kwargs: what the template is told besides, such as {"enable_thinking": False}.
         max_sequences: most responses decoded at once, which bounds the memory of key-value caches; None for all.
         device: where to move the model; where it is if None.
+        sampler: who draws a world's candidates from the policy, see `duelenv.policies.samplers`: a sampler, its name,
+            or a mapping of its name and settings, such as {"name": "completions", "url": ..., "model": ...}; None for
+            the policy's own loop, which draws everything else whoever draws the candidates.
 
     Attributes:
         shortcuts: how the model may be run, as it was found out on the model itself when it was wrapped: which of
             padding, a cache and a shared prompt leave its log-probs (and gradients) as they are.
         version: int, how many updates the weights have had; a learner calls `updated()` after each optimizer step.
         reference_version: int, the version that the reference is a copy of; 0 while it is the start.
+        history: tells one course of updates from another, in which a version is of other weights; new after `clone`
+            and `load_state_dict`.
 
     Raises:
         UserError: for settings out of range, a chat template that the tokenizer lacks, or a model that gives one
@@ -84,12 +90,15 @@ class CausalLMPolicy:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         max_sequences: int | None = None,
         device: str | torch.device | None = None,
+        sampler: Sampler | Mapping[str, Any] | str | None = None,
     ) -> None:
         self.max_new_tokens = checks.integer("max_new_tokens", max_new_tokens, low=1)
         self.temperature = checks.number("temperature", temperature, low=0)
         self.max_sequences = None if max_sequences is None else checks.integer("max_sequences", max_sequences, low=1)
+        self._sampler = sampler_of(sampler)
         self.version = 0
         self.reference_version = 0
+        self.history = object()
         loading.check_adapter(model)
         context = context_of(without_adapter(model))
         self._codec = Codec(
@@ -119,6 +128,7 @@ class CausalLMPolicy:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
         lora: Mapping[str, Any] | None = None,
+        sampler: Sampler | Mapping[str, Any] | str | None = None,
     ) -> CausalLMPolicy:
         """Loads a model and its tokenizer from a folder or a hub name; code from the hub is never run.
 
@@ -133,11 +143,13 @@ class CausalLMPolicy:
             dtype: of the weights, such as "bfloat16"; "auto" takes the checkpoint's. A learner keeps weights of less
                 than 32 bits in float32 beside them.
             lora: settings of `peft.LoraConfig` for a new adapter, which alone is trained, such as {"r": 16}.
+            sampler: see there.
 
         Raises:
             UserError: nothing loadable at `path`, a checkpoint that lacks weights or is of another kind of model, or a
                 setting that is refused.
         """
+        sampler = sampler_of(sampler)  # loading takes longer than refusing
         with refused_as(
             lambda reason: (
                 f"no causal language model with a tokenizer could be loaded from {str(path)!r}; expected a folder "
@@ -157,6 +169,7 @@ class CausalLMPolicy:
             chat_template_kwargs=chat_template_kwargs,
             max_sequences=max_sequences,
             device=device,
+            sampler=sampler,
         )
 
     # What a caller asks about the model
@@ -166,6 +179,15 @@ class CausalLMPolicy:
         """The trainable transformers (or PEFT) model."""
         model: PreTrainedModel = self._roles.model
         return model
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """Who draws a world's candidates from the policy; None for its own loop. What the class takes may be set."""
+        return self._sampler
+
+    @sampler.setter
+    def sampler(self, given: Sampler | Mapping[str, Any] | str | None) -> None:
+        self._sampler = sampler_of(given)
 
     @property
     def tokenizer(self) -> Any:
@@ -265,6 +287,7 @@ class CausalLMPolicy:
         temperature: float | None = None,
         beta: float = 0.1,
         hidden: bool = False,
+        sampler: Sampler | None = None,
     ) -> Samples:
         """Draws K responses to each of B prompts.
 
@@ -282,10 +305,12 @@ class CausalLMPolicy:
             temperature: instead of the policy's own; 0 takes the most probable token.
             beta: of PILAF's two sources; the others ignore it.
             hidden: whether to keep the last hidden layer, see `Samples`.
+            sampler: who draws, from the source "policy" alone, such as `policy.sampler`; it may have the weights of an
+                earlier version, and of the uniform numbers perhaps only a seed. None for the own loop.
 
         Raises:
             UserError: no prompts, a prompt that is too long or without tokens, uniforms of the wrong shape or range,
-                an unknown source, no source of randomness or two.
+                an unknown source, no source of randomness or two, or a sampler that cannot draw.
         """
         checks.integer("num_responses", num_responses, low=1)
         temperature = checks.number("temperature", self.temperature if temperature is None else temperature, low=0)
@@ -293,31 +318,46 @@ class CausalLMPolicy:
         batch = self._codec.encode(prompts, self.max_new_tokens).to(self.device)
         shape = (len(batch), num_responses, self.max_new_tokens)
         numbers = uniform_numbers(uniforms, generator, shape, needed=temperature > 0)
-        tokens = np.empty(shape, np.int64)
-        mask = np.empty(shape, np.int8)
-        log_prob = np.empty(shape[:2], np.float32)
-        states = None
-        if hidden and len(mixture) == 1 and self._hidden_width is not None:
-            states = np.empty((*shape[:2], self.hidden_size), np.float32)
+        if sampler is not None:
+            self._check_sampler(source)
+        asked = Asked(
+            prompts=batch,
+            uniforms=numbers,
+            temperature=temperature,
+            end_ids=self._codec.end_ids,
+            pad_id=self._codec.pad_id,
+            hidden=hidden and len(mixture) == 1 and self._hidden_width is not None,
+        )
         with torch.no_grad(), evaluation(self.model):
-            for rows, columns, part in pieces(batch, num_responses, self.max_sequences, self.shortcuts):
-                drawn = draw_responses(
-                    mixture,
-                    part,
-                    numbers[rows, columns],
-                    temperature,
-                    self.shortcuts,
-                    end_ids=self._codec.end_ids,
-                    pad_id=self._codec.pad_id,
-                    hidden=states is not None,
-                )
-                piece = (rows.numpy(), columns)
-                tokens[piece], mask[piece] = drawn.tokens.cpu().numpy(), drawn.mask.cpu().numpy()
-                log_prob[piece] = drawn.log_prob.cpu().double().sum(-1).numpy()
-                if states is not None and drawn.hidden is not None:
-                    states[piece] = drawn.hidden.cpu().numpy()
-        texts = self._codec.decode(tokens, mask)
-        return Samples(tokens=tokens, mask=mask, log_prob=log_prob, texts=texts, hidden=states)
+            draws = (sampler or OwnLoop(mixture)).draw(self, asked)
+        if draws.tokens.shape != shape or draws.mask.shape != shape:
+            raise UserError(
+                f"{type(sampler).__name__} drew tokens of shape {list(draws.tokens.shape)} under a mask of shape "
+                f"{list(draws.mask.shape)}, expected [prompts, responses, max_new_tokens] = {list(shape)}"
+            )
+        tokens, mask = draws.tokens.numpy(), draws.mask.numpy().astype(np.int8)
+        if draws.log_prob is None:
+            log_prob = np.full(shape[:2], np.nan, np.float32)
+        else:
+            log_prob = draws.log_prob.double().sum(-1).numpy().astype(np.float32)
+        return Samples(
+            tokens=tokens,
+            mask=mask,
+            log_prob=log_prob,
+            texts=self._codec.decode(tokens, mask),
+            hidden=None if draws.hidden is None else draws.hidden.numpy(),
+            version=draws.version if source == "policy" else None,
+        )
+
+    def _check_sampler(self, source: str) -> None:
+        """Raise `UserError` where a sampler would draw what it cannot."""
+        if source != "policy":
+            raise UserError(f"a sampler draws from the policy alone, not from {source!r}; leave it to the own loop")
+        if self.sharded or sharding.others():
+            raise UserError(
+                "several processes train the policy and each would ask the sampler, which need not answer them alike; "
+                "leave sampler out"
+            )
 
     # Scoring
 
@@ -450,9 +490,10 @@ class CausalLMPolicy:
         self.shortcuts = replace(self.shortcuts, sharing=False, head=False)
 
     def clone(self) -> CausalLMPolicy:
-        """An independent policy with the same weights, reference and version; frozen models are shared."""
+        """An independent policy with the same weights, reference and version; frozen models and sampler are shared."""
         twin = copy.copy(self)
         twin._roles = self._roles.clone()
+        twin.history = object()
         return twin
 
     def state_dict(self) -> dict[str, Any]:
@@ -474,6 +515,7 @@ class CausalLMPolicy:
             )
         self._roles.load_weights({"model": state["model"], "reference": state["reference"]})
         self.version, self.reference_version = int(state["version"]), int(state["reference_version"])
+        self.history = object()
 
     def export(self, path: str | Path, *, facts: Mapping[str, Any] | None = None, merge: bool = False) -> None:
         """Writes the policy's model for others: plain `AutoModelForCausalLM.from_pretrained(path)` loads the folder.

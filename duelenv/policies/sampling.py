@@ -27,10 +27,12 @@ class Samples:
         tokens: int64 [B, K, L], token ids; after a response's end the padding token.
         mask: int8 [B, K, L], 1 on the response's tokens, its end-of-sequence token included.
         log_prob: float32 [B, K], nats, summed over the mask, at temperature 1 over the full vocabulary, under the
-            distribution that drew the response (for PILAF's sources the mixture of two models).
+            distribution that drew the response (for PILAF's sources the mixture of two models); NaN where a sampler
+            drew that does not say.
         texts: object [B, K], the decoded strings without special tokens.
         hidden: float32 [B, K, h], the mean over the mask of the last hidden layer of the model that drew; None where it
             was not asked for, where two models drew, or where it cannot be read.
+        version: of the weights of the source "policy" that drew; None of other sources.
     """
 
     tokens: NDArray[np.int64]
@@ -38,6 +40,7 @@ class Samples:
     log_prob: NDArray[np.float32]
     texts: NDArray[np.object_]
     hidden: NDArray[np.float32] | None = None
+    version: int | None = None
 
 
 def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -54,6 +54,11 @@ def is_sharded(model: torch.nn.Module) -> bool:
     return any(_is_share(parameter) for parameter in model.parameters()) or bool(_units(model))
 
 
+def others() -> bool:
+    """Whether torch has been told of other processes."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
 def gathered_apart(model: torch.nn.Module) -> None:
     """Let every weight be its share again: between passes some are kept whole, as other objects."""
     for unit in _units(model):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.core import AgentView, Recommender, StageLike
+from duelenv.core import AgentView, Labels, Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.dialogue import prompt_of
 from duelenv.ground.errors import UserError
@@ -33,6 +33,7 @@ from duelenv.worlds.candidates import (
     check_sources,
     observation_spaces,
     observe,
+    sampler_figures,
 )
 from duelenv.worlds.comparator import Comparator
 from duelenv.worlds.text_duel import TextDuelVectorEnv
@@ -63,8 +64,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     `source` int8 [K], an index into the view's `sources`; `policy_version` int64 [K], the version of the
     weights that drew it, for a reference that moved the one that it is a copy of.
 
-    Values are made when first read. `log_prob` is that of the policy at the time of drawing; `reference_log_prob` and
-    `features` come from models that stand still between rounds.
+    Values are made when first read. `log_prob` is that of the policy at the time of drawing, whoever draws;
+    `reference_log_prob` and `features` come from models that stand still between rounds.
 
     ## Rewards
     The label: 1 where the first response was preferred, 0 where the second was, 0.5 a declared tie, NaN not asked.
@@ -74,6 +75,12 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     response where it is known, and otherwise against the best of 64 responses of the start policy, drawn once. Neither
     depends on the policy; against a best of 64, regret can turn negative. `within_set=True` adds the utility regret
     against the round's own best candidate, a diagnostic that a policy lowers by collapsing.
+
+    ## Samplers
+    A `policy.sampler` draws the candidates of the source "policy", perhaps with the weights of an earlier version,
+    which `policy_version` says. The info of `step` then has `sampler_lag`, `importance_mean`, `importance_max` and
+    `effective_sample_share` of the round's candidates, see `duelenv.worlds.candidates.sampler_figures`. All other
+    responses, those of `evaluate` among them, are drawn by the policy's own loop.
 
     ## Episode End
     Truncated after `horizon` rounds; never terminated.
@@ -210,6 +217,16 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         )
         if self._sampling == "ahead":
             self._current.candidates()
+
+    def step(self, actions: Any) -> tuple[Any, Labels, Any, Any, dict[str, Any]]:
+        """See `DuelVectorEnv.step`, and the class for what info has besides where a sampler draws."""
+        played = getattr(self, "_current", None)
+        *told, info = super().step(actions)
+        drawn = None if played is None else played.drawn  # nobody need have looked
+        if drawn is not None and "policy" in self._sources:
+            info |= sampler_figures(drawn, list(self._sources).index("policy"))
+        observation, labels, terminated, truncated = told
+        return observation, labels, terminated, truncated, info
 
     def _observe(self) -> LazyObservation:
         return observe(self._current, self._policy, self._features)

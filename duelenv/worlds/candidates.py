@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,7 @@ from duelenv.spaces import Unicode, UnicodeArray
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy, Source
+    from duelenv.policies.samplers import Sampler
 
 Strings = NDArray[np.object_]
 Encoder = Callable[[Sequence[str], Sequence[str]], NDArray[Any]]
@@ -66,6 +68,9 @@ class Candidates:
     source: NDArray[np.int8]  # [N, K]
     policy_version: NDArray[np.int64]  # [N, K]
     hidden: NDArray[np.float32] | None = None  # [N, K, h], of the start model where it drew, else not a number
+    # Where a sampler drew: log-probs under the weights that drew, NaN where not known, and the version that scored.
+    drawn_log_prob: NDArray[np.float32] | None = None  # [N, K]
+    scored_version: NDArray[np.int64] | None = None  # [N, K]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the prompts, in arrays of numbers and lists of strings."""
@@ -122,7 +127,13 @@ class Context:
         if self.drawn is None:
             assert self._policy is not None
             self.drawn = draw_candidates(
-                self._policy, self.prompts, self._uniforms, self._sources, self._temperature, hidden=self._hidden
+                self._policy,
+                self.prompts,
+                self._uniforms,
+                self._sources,
+                self._temperature,
+                hidden=self._hidden,
+                sampler=self._policy.sampler,
             )
         return self.drawn
 
@@ -135,6 +146,7 @@ def draw_candidates(
     temperature: float | None,
     *,
     hidden: bool = False,
+    sampler: Sampler | None = None,
 ) -> Candidates:
     """Sample responses to N prompts.
 
@@ -145,11 +157,14 @@ def draw_candidates(
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
         hidden: Whether to keep the hidden layer of what the start model draws.
+        sampler: Draws from the source "policy", perhaps with the weights of an earlier version; None for the policy's
+            own loop.
     """
-    parts, states = [], []
+    parts, states, drawn_with = [], [], []
     start = 0
     for number, (source, count) in enumerate(sources.items()):
         drawer = cast("Source", source)
+        by = sampler if source == "policy" else None
         samples = policy.sample(
             list(prompts),
             count,
@@ -157,18 +172,64 @@ def draw_candidates(
             source=drawer,
             temperature=temperature,
             hidden=hidden and policy.is_start(drawer),
+            sampler=by,
         )
         start += count
         states.append(samples.hidden)
         log_prob = samples.log_prob  # (N, count)
         of_policy = source == "policy" or (source == "reference" and policy.reference_version == policy.version)
-        if not of_policy:  # what was drawn elsewhere is still scored by the policy of this moment
+        if by is not None or not of_policy:  # what was drawn elsewhere is still scored by the policy of this moment
             log_prob = policy.score(list(prompts), samples.tokens, samples.mask)
         version = policy.reference_version if source == "reference" else policy.version
+        if by is not None:
+            assert samples.version is not None
+            version = samples.version
+        drawn_with.append(np.full_like(log_prob, np.nan) if by is None else samples.log_prob)
         numbers, versions = np.full(log_prob.shape, number, np.int8), np.full(log_prob.shape, version, np.int64)
         parts.append((samples.texts, samples.tokens, samples.mask, log_prob, numbers, versions))
     columns = [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
-    return replace(Candidates(prompts, *columns), hidden=_joined(states, list(sources.values())))
+    return replace(
+        Candidates(prompts, *columns),
+        hidden=_joined(states, list(sources.values())),
+        drawn_log_prob=None if sampler is None else np.concatenate(drawn_with, axis=1),
+        scored_version=None if sampler is None else np.full(uniforms.shape[:2], policy.version, np.int64),
+    )
+
+
+SAMPLER_FIGURES = ("sampler_lag", "importance_mean", "importance_max", "effective_sample_share")
+"""Names of what `sampler_figures` gives."""
+
+
+def sampler_figures(drawn: Candidates, policy_source: int) -> dict[str, NDArray[np.float64]]:
+    """Return how far a round's candidates are from the policy that learns from them, where a sampler drew them.
+
+    The importance ratio of a response is w = pi_now / pi_drew, over the whole response and at temperature 1. With a
+    sampler that has the policy's weights it is 1, up to what two programs make of the same weights.
+
+    Args:
+        drawn: The candidates, scored by the policy as it was when they were drawn.
+        policy_source: Which source is the policy, as an index.
+
+    Returns:
+        float64 [1] each: `sampler_lag`, by how many updates the sampler was behind; `importance_mean` and
+        `importance_max`, the mean and the largest w; `effective_sample_share`, (sum w)^2 / (n sum w^2), from 1/n to 1.
+        NaN where the sampler does not say how probable its responses were. Empty where the own loop drew.
+    """
+    if drawn.drawn_log_prob is None or drawn.scored_version is None:
+        return {}
+    by_policy = drawn.source == policy_source
+    values = dict.fromkeys(SAMPLER_FIGURES, math.nan)
+    if by_policy.any():
+        values["sampler_lag"] = float((drawn.scored_version - drawn.policy_version)[by_policy].max())
+        ratios = drawn.log_prob[by_policy].astype(np.float64) - drawn.drawn_log_prob[by_policy]
+        if not np.isnan(ratios).any():
+            largest = ratios.max()
+            relative = np.exp(ratios - largest)  # of the largest, so that its square is no overflow
+            with np.errstate(over="ignore"):  # a ratio beyond every number is infinite
+                values["importance_mean"] = float(np.exp(largest) * relative.mean())
+                values["importance_max"] = float(np.exp(largest))
+            values["effective_sample_share"] = float(relative.sum() ** 2 / (len(ratios) * (relative**2).sum()))
+    return {name: np.array([value]) for name, value in values.items()}
 
 
 def _joined(states: Sequence[NDArray[np.float32] | None], counts: Sequence[int]) -> NDArray[np.float32] | None:
