@@ -164,7 +164,7 @@ class GenerateSampler:
                     ),
                 )
                 new = answer.sequences[:, part.ids.shape[1] :]  # [b * k, n]
-                steps = [token_log_prob(step, new[:, [t]]) for t, step in enumerate(answer.logits)]
+                steps = [token_log_prob(step, new[:, t])[:, None] for t, step in enumerate(answer.logits)]
                 there = torch.ones_like(new, dtype=torch.bool)
                 if asked.end_ids:
                     ended = torch.isin(new, torch.tensor(asked.end_ids, device=new.device))
