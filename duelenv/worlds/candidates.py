@@ -62,10 +62,12 @@ class Candidates:
     responses: Strings  # [N, K]
     tokens: NDArray[np.int64]  # [N, K, L]
     mask: NDArray[np.int8]  # [N, K, L]
-    log_prob: NDArray[np.float32]  # [N, K]
+    log_prob: NDArray[np.float32]  # [N, K], not a number where nobody has asked yet
     source: NDArray[np.int8]  # [N, K]
     policy_version: NDArray[np.int64]  # [N, K]
     hidden: NDArray[np.float32] | None = None  # [N, K, h], of the start model where it drew, else not a number
+    scored: NDArray[np.bool_] | None = None  # [K], whose log-prob is there; None where all are
+    version: int = 0  # of the policy when they were drawn, whoever drew them
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the prompts, in arrays of numbers and lists of strings."""
@@ -76,8 +78,10 @@ class Candidates:
     @classmethod
     def from_state_dict(cls, prompts: Strings, state: Mapping[str, Any]) -> Candidates:
         """Return the candidates for `prompts` that `state_dict` described."""
-        arrays = {name: np.asarray(value) for name, value in state.items() if name != "responses"}
-        return cls(prompts, np.array(state["responses"], dtype=object), **arrays)
+        numeric = (name for name in state if name not in ("responses", "version"))
+        arrays: dict[str, Any] = {name: np.asarray(state[name]) for name in numeric}
+        responses = np.array(state["responses"], dtype=object)
+        return cls(prompts, responses, **arrays, version=int(state.get("version", 0)))
 
 
 class Context:
@@ -90,6 +94,8 @@ class Context:
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
         hidden: Whether the start model's hidden layer will be wanted.
+        score_at_once: Whether all log-probs are made with the candidates, for whoever reads them when the policy has
+            moved on.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class Context:
         temperature: float | None,
         *,
         hidden: bool = False,
+        score_at_once: bool = False,
     ) -> None:
         self.prompts = prompts
         self.drawn: Candidates | None = None
@@ -109,11 +116,12 @@ class Context:
         self._sources = sources
         self._temperature = temperature
         self._hidden = hidden
+        self._score_at_once = score_at_once
 
     @classmethod
-    def of(cls, drawn: Candidates) -> Context:
-        """Return the context of candidates that are there already."""
-        context = cls(None, drawn.prompts, np.zeros(0), {}, None)
+    def of(cls, drawn: Candidates, policy: CausalLMPolicy | None = None) -> Context:
+        """Return the context of candidates that are there already; the policy scores those of them that are not yet."""
+        context = cls(policy, drawn.prompts, np.zeros(0), {}, None)
         context.drawn = drawn
         return context
 
@@ -124,7 +132,31 @@ class Context:
             self.drawn = draw_candidates(
                 self._policy, self.prompts, self._uniforms, self._sources, self._temperature, hidden=self._hidden
             )
+            if self._score_at_once:
+                self.log_prob()
         return self.drawn
+
+    def log_prob(self) -> NDArray[np.float32]:
+        """Return log-probs [N, K] under the policy that stood when the candidates were drawn, making what is missing.
+
+        Raises:
+            UserError: Some are missing, and the policy is another by now.
+        """
+        drawn = self.candidates()
+        if drawn.scored is None:
+            return drawn.log_prob
+        assert self._policy is not None
+        if self._policy.version != drawn.version:
+            raise UserError(
+                f"log_prob is that of the policy when the candidates were drawn, version {drawn.version}, and that is "
+                f"now {self._policy.version}: too late to ask it about what the reference or a mixture drew; read "
+                "log_prob before agent.update"
+            )
+        left = ~drawn.scored
+        log_prob = drawn.log_prob.copy()
+        log_prob[:, left] = self._policy.score(list(drawn.prompts), drawn.tokens[:, left], drawn.mask[:, left])
+        self.drawn = replace(drawn, log_prob=log_prob, scored=None)
+        return log_prob
 
 
 def draw_candidates(
@@ -136,20 +168,20 @@ def draw_candidates(
     *,
     hidden: bool = False,
 ) -> Candidates:
-    """Sample responses to N prompts.
+    """Sample responses to N prompts; what the policy has not drawn itself is left without its log-prob.
 
     Args:
-        policy: Draws from every source, and scores all of them as it stands now.
+        policy: Draws from every source.
         prompts: [N].
         uniforms: [N, K, L], which decide every token.
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
         hidden: Whether to keep the hidden layer of what the start model draws.
     """
-    parts, states = [], []
+    parts, states, scored = [], [], []
     start = 0
-    for number, (source, count) in enumerate(sources.items()):
-        drawer = cast("Source", source)
+    for number, (name, count) in enumerate(sources.items()):
+        drawer = cast("Source", name)
         samples = policy.sample(
             list(prompts),
             count,
@@ -160,15 +192,27 @@ def draw_candidates(
         )
         start += count
         states.append(samples.hidden)
-        log_prob = samples.log_prob  # (N, count)
-        of_policy = source == "policy" or (source == "reference" and policy.reference_version == policy.version)
-        if not of_policy:  # what was drawn elsewhere is still scored by the policy of this moment
-            log_prob = policy.score(list(prompts), samples.tokens, samples.mask)
-        version = policy.reference_version if source == "reference" else policy.version
-        numbers, versions = np.full(log_prob.shape, number, np.int8), np.full(log_prob.shape, version, np.int64)
-        parts.append((samples.texts, samples.tokens, samples.mask, log_prob, numbers, versions))
-    columns = [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
-    return replace(Candidates(prompts, *columns), hidden=_joined(states, list(sources.values())))
+        of_policy = name == "policy" or (name == "reference" and policy.reference_version == policy.version)
+        scored += [of_policy] * count
+        own = samples.log_prob if of_policy else np.full_like(samples.log_prob, np.nan)  # (N, count)
+        drawer_version = policy.reference_version if name == "reference" else policy.version
+        numbers, versions = np.full(own.shape, number, np.int8), np.full(own.shape, drawer_version, np.int64)
+        parts.append((samples.texts, samples.tokens, samples.mask, own, numbers, versions))
+    responses, tokens, mask, log_prob, source, policy_version = (
+        np.concatenate(column, axis=1) for column in zip(*parts, strict=True)
+    )
+    return Candidates(
+        prompts,
+        responses,
+        tokens,
+        mask,
+        log_prob,
+        source,
+        policy_version,
+        hidden=_joined(states, list(sources.values())),
+        scored=None if all(scored) else np.array(scored),
+        version=policy.version,
+    )
 
 
 def _joined(states: Sequence[NDArray[np.float32] | None], counts: Sequence[int]) -> NDArray[np.float32] | None:
@@ -221,7 +265,7 @@ def observe(current: Context, policy: CausalLMPolicy, features: str | Encoder) -
             "features": encoded,
             "tokens": made("tokens"),
             "mask": made("mask"),
-            "log_prob": made("log_prob"),
+            "log_prob": current.log_prob,
             "reference_log_prob": reference_log_prob,
             "source": made("source"),
             "policy_version": made("policy_version"),
