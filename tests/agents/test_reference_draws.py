@@ -173,6 +173,24 @@ def test_the_duels_own_stands_for_a_draw_that_might_have_duelled_only(rounds):
     assert columns(asked=False).tolist() == [2, 2, 2, 2]
 
 
+def test_only_duels_of_the_ask_rule_are_taken_for_draws(rounds, monkeypatch):
+    _, agent, shown, _, _ = rounds
+    observation, pairs = shown[0]
+    told = []
+
+    def watched(observation, duels, *, asked):
+        told.append(asked)
+        raise KeyboardInterrupt  # before anything is learnt
+
+    monkeypatch.setattr(agent.learner._draws, "of", watched)
+    duels = Duels(np.arange(ROWS), pairs, np.ones(ROWS))
+    with pytest.raises(KeyboardInterrupt):
+        agent.learner.teach(observation, duels)
+    with pytest.raises(KeyboardInterrupt):
+        agent.learner.learn([Piece(observation, pairs, duels.labels, np.zeros(ROWS, int), np.full(ROWS, ROWS))])
+    assert told == [False, True]
+
+
 # Lessons with a bonus -------------------------------------------------------------------------------------------------
 
 
