@@ -61,11 +61,14 @@ class AskResources:
     Attributes:
         view: As given.
         streams: As given.
+        duel_is_draw: Set by a rule whose every duel sets a candidate against one of the reference, drawn uniformly from
+            those with another text where there are any: see `duelenv.agents.reference_draws`.
     """
 
     def __init__(self, view: AgentView, streams: RowStreams, make_belief: Callable[[], Belief]) -> None:
         self.view = view
         self.streams = streams
+        self.duel_is_draw = False
         self._make_belief = make_belief
 
     @cached_property
@@ -245,6 +248,7 @@ def against_reference(resources: AskResources, settings: SettingsReader) -> Sele
                 "sources={'policy': ..., 'reference': ...}"
             )
     policy, reference = view.sources.index("policy"), view.sources.index("reference")
+    resources.duel_is_draw = True
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
         source = observation["source"]

@@ -64,16 +64,19 @@ class PreferenceLearner:
         self._waiting = WaitingLessons()
 
     @classmethod
-    def of(cls, view: AgentView, seed: int, settings: SettingsReader) -> PreferenceLearner:
+    def of(
+        cls, view: AgentView, seed: int, settings: SettingsReader, *, duel_is_draw: bool = False
+    ) -> PreferenceLearner:
         """Make the learner of a view's policy.
 
         Args:
             view: Of a world with a policy.
             seed: Root of its streams.
             settings: Read for `ObjectiveSettings`, `TrainerSettings` and `ReplaySettings`.
+            duel_is_draw: What is known of the duels that are asked, see `ReferenceDraws`.
 
         Raises:
-            UserError: A setting out of range, or a bonus in a world without candidates of the reference.
+            UserError: A setting out of range, or a bonus in a world without as many candidates of the reference.
         """
         assert view.policy is not None
         # The widths of the contextual rules have a beta too; the loss's is then one of its `loss_settings`.
@@ -81,12 +84,15 @@ class PreferenceLearner:
         trainer = Trainer(view.policy, settings.take(TrainerSettings))
         loss = objective.make_loss()
         bonus = objective.make_bonus(loss)
+        draws = None
+        if bonus is not None:
+            draws = ReferenceDraws(view, seed, objective.bonus_draws, duel_is_draw=duel_is_draw)
         replay = settings.take(ReplaySettings).replay
         return cls(
             trainer,
             loss,
             bonus,
-            None if bonus is None else ReferenceDraws(view, seed),
+            draws,
             OldLessons(replay, seed) if replay else None,
         )
 
@@ -118,7 +124,8 @@ class PreferenceLearner:
             rows = np.flatnonzero(~np.isnan(piece.labels))
             if not len(rows):
                 continue
-            lesson = self._lesson(piece.observation, Duels(rows, piece.actions[rows, :2], piece.labels[rows]))
+            duels = Duels(rows, piece.actions[rows, :2], piece.labels[rows])
+            lesson = self._lesson(piece.observation, duels, asked=True)
             shares = [Fraction(self.settings.gradient_steps, asked) for asked in piece.asked[rows].tolist()]
             self._waiting.add(lesson, piece.rounds[rows], rows, shares)
         taught = [
@@ -143,7 +150,7 @@ class PreferenceLearner:
         duels = duels.labelled()
         if len(duels) == 0:
             return {}
-        return self._train(self._lesson(observation, duels), self.settings.gradient_steps)
+        return self._train(self._lesson(observation, duels, asked=False), self.settings.gradient_steps)
 
     def teach_sets(self, observation: Observation, sets: Sets) -> Metrics:
         """Take `gradient_steps` steps on sets of candidates by the loss that they bring; see `train_on_sets`."""
@@ -176,14 +183,13 @@ class PreferenceLearner:
 
     # From duels to terms ---------------------------------------------------------------------------------------------
 
-    def _lesson(self, observation: Observation, duels: Duels) -> Lesson:
-        """Return duels in the tokens that were shown, with what the bonus looks at in their rows behind them."""
-        columns = duels.rows[:, np.newaxis]
-        tokens, mask = observation["tokens"][columns, duels.pairs], observation["mask"][columns, duels.pairs]
-        if self._draws is not None:
-            rival_tokens, rival_mask = self._draws.of(observation, duels.rows)
-            tokens, mask = np.concatenate([tokens, rival_tokens], axis=1), np.concatenate([mask, rival_mask], axis=1)
-        return Lesson(prompts=observation["prompt"][duels.rows], tokens=tokens, mask=mask, labels=duels.labels)
+    def _lesson(self, observation: Observation, duels: Duels, *, asked: bool) -> Lesson:
+        """Return duels in the tokens that were shown, with what the bonus looks at in their rows."""
+        places = duels.rows[:, np.newaxis], duels.pairs
+        prompts, pairs = observation["prompt"][duels.rows], (observation["tokens"][places], observation["mask"][places])
+        if self._draws is None:
+            return Lesson(prompts, *pairs, duels.labels)
+        return Lesson.with_draws(prompts, pairs, duels.labels, self._draws.of(observation, duels, asked=asked))
 
     def _train(self, lesson: Lesson, steps: int) -> Metrics:
         """Take some steps on the same lesson."""
@@ -213,23 +219,26 @@ class PreferenceLearner:
         mismatched = None if shown.others is None else shown.mismatched_log_ratio(self.trainer)
         for part in self.trainer.pieces(len(shown)):
             log_prob = shown.log_prob(self.policy, part)
-            log_prob.retain_grad()
-            batch = shown.batch(log_prob, part, mismatched)
+            # Two reads of what may be the same response, so that each knows its own pull.
+            pairs, drawn = log_prob[:, :2], shown.drawn(log_prob, part)
+            pairs.retain_grad()
+            batch = shown.batch(pairs, part, mismatched)
             share = self.trainer.weight * len(batch) / len(shown)
             loss = self.loss(batch)
             term = loss * share
-            if self._bonus is not None:
-                reference = None if shown.reference is None else shown.reference[part, 2:]
-                bonus = self._bonus(log_prob[:, 2:], reference)
+            if self._bonus is not None and drawn is not None:
+                drawn.retain_grad()
+                reference = None if shown.reference is None else shown.drawn(shown.reference[part], part)
+                bonus = self._bonus(drawn, reference)
                 term = term + bonus * share
                 figures.bonus += float(bonus.detach()) * share
             figures.loss += float(loss.detach()) * share
             figures.accuracy += _agreement(self.loss, batch) * share
             yield term
-            assert log_prob.grad is not None
-            pull = log_prob.grad.abs()
-            figures.loss_pull += float(pull[:, :2].sum())
-            figures.bonus_pull += float(pull[:, 2:].sum())
+            assert pairs.grad is not None
+            figures.loss_pull += float(pairs.grad.abs().sum())
+            if drawn is not None and drawn.grad is not None:
+                figures.bonus_pull += float(drawn.grad.abs().sum())
 
 
 @dataclass

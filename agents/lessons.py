@@ -26,30 +26,82 @@ class Lesson:
 
     Attributes:
         prompts: object [M].
-        tokens: int64 [M, J, L]: first and second response of the pair, and behind them what a bonus looks at.
+        tokens: int64 [M, J, L]: first and second response of the pair, and behind them what a bonus looks at besides.
         mask: int8 [M, J, L].
         labels: float64 [M].
+        bonus: int64 [M, B], which of the J responses a bonus is taken over, one as often as it was drawn; None without
+            a bonus. Columns of a row beyond the pair that are not named here fill up its length, and mean nothing.
     """
 
     prompts: NDArray[np.object_]
     tokens: NDArray[np.int64]
     mask: NDArray[np.int8]
     labels: NDArray[np.float64]
+    bonus: NDArray[np.int64] | None = None
+
+    @classmethod
+    def with_draws(
+        cls,
+        prompts: NDArray[np.object_],
+        pairs: tuple[NDArray[np.int64], NDArray[np.int8]],
+        labels: NDArray[np.float64],
+        draws: tuple[NDArray[np.int64], NDArray[np.int8]],
+    ) -> Lesson:
+        """Put pairs and what a bonus is taken over together, so that no response has to be run twice.
+
+        What counts as the same is the same tokens: then one log-prob is that of both. Equal texts of different tokens
+        stay apart, and every draw keeps its weight in the mean.
+
+        Args:
+            prompts: object [M].
+            pairs: Tokens and mask [M, 2, L].
+            labels: [M].
+            draws: Tokens and mask [M, B, L].
+        """
+        tokens = np.concatenate([pairs[0], draws[0]], axis=1)
+        mask = np.concatenate([pairs[1], draws[1]], axis=1)
+        rows, count, length = tokens.shape
+        said = np.where(mask == 1, tokens, -1).reshape(-1, length)
+        number = np.unique(said, axis=0, return_inverse=True)[1].reshape(rows, count)
+        first = (number[:, :, np.newaxis] == number[:, np.newaxis]).argmax(2)  # the first column of these tokens
+        first[:, :2] = 0, 1  # the pair stays one of two, whatever it says
+        kept = first == np.arange(count)
+        columns = np.argsort(~kept, axis=1, kind="stable")[:, : kept.sum(1).max()]
+        place = kept.cumsum(1) - 1
+        each = np.arange(rows)[:, np.newaxis]
+        return cls(prompts, tokens[each, columns], mask[each, columns], labels, place[each, first[:, 2:]])
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, which: Any) -> Lesson:
         """Return the pairs that a slice or an index array names."""
-        return Lesson(*(value[which] for value in self._values()))
+        prompts, tokens, mask, labels = (value[which] for value in self._values())
+        if self.bonus is None:
+            return Lesson(prompts, tokens, mask, labels)
+        bonus = self.bonus[which]
+        width = max(2, int(bonus.max(initial=0)) + 1)
+        return Lesson(prompts, tokens[:, :width], mask[:, :width], labels, bonus)
 
     def then(self, other: Lesson) -> Lesson:
         """Return these pairs followed by others."""
-        columns = zip(self._values(), other._values(), strict=True)
-        return Lesson(*(np.concatenate(pair) for pair in columns))
+        width = max(self.tokens.shape[1], other.tokens.shape[1])
+        columns = zip(self._values(width), other._values(width), strict=True)
+        prompts, tokens, mask, labels = (np.concatenate(pair) for pair in columns)
+        if self.bonus is None or other.bonus is None:
+            return Lesson(prompts, tokens, mask, labels)
+        return Lesson(prompts, tokens, mask, labels, np.concatenate([self.bonus, other.bonus]))
 
-    def _values(self) -> tuple[NDArray[Any], ...]:
-        return (self.prompts, self.tokens, self.mask, self.labels)
+    def _values(self, width: int | None = None) -> tuple[NDArray[Any], ...]:
+        """All but the bonus, with rows of so many responses, the first one again where there are fewer."""
+        columns = np.arange(self.tokens.shape[1] if width is None else width)
+        columns[self.tokens.shape[1] :] = 0
+        return (self.prompts, self.tokens[:, columns], self.mask[:, columns], self.labels)
+
+
+def _saved(values: Mapping[str, Any]) -> Lesson:
+    arrays: dict[str, Any] = {name: None if value is None else np.array(value) for name, value in values.items()}
+    return Lesson(**arrays)
 
 
 @dataclass(frozen=True)
@@ -103,7 +155,7 @@ class OldLessons:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         saved = state["lessons"]
-        self._lessons = [Lesson(**{name: np.array(value) for name, value in one.items()}) for one in saved]
+        self._lessons = [_saved(one) for one in saved]
         self._ends = np.cumsum([len(lesson) for lesson in self._lessons]).tolist()
         self._generator.bit_generator.state = copy.deepcopy(state["generator"])
 
@@ -174,7 +226,7 @@ class WaitingLessons:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         saved = state["lesson"]
-        self._lesson = None if saved is None else Lesson(**{name: np.array(value) for name, value in saved.items()})
+        self._lesson = None if saved is None else _saved(saved)
         self._places = np.array(state["places"], np.int64).reshape(-1, 2)
         self._shares = [Fraction(*pair) for pair in state["shares"]]
         self._surplus = Fraction(*state["surplus"])

@@ -22,6 +22,8 @@ class ObjectiveSettings:
         loss_settings: Further settings of the loss by name.
         bonus: Name of an optimist's term beside the loss, one of `duelenv.agents.bonuses.BONUSES`; None for none.
         bonus_settings: Its settings by name; its beta is the loss's.
+        bonus_draws: Draws of the reference beside each duel that it is a mean over; None for all candidates of the
+            reference. Its expectation is the same for any number, see `duelenv.agents.reference_draws`.
     """
 
     loss: str = "dpo"
@@ -29,10 +31,15 @@ class ObjectiveSettings:
     loss_settings: Mapping[str, Any] = field(default_factory=dict)
     bonus: str | None = None
     bonus_settings: Mapping[str, Any] = field(default_factory=dict)
+    bonus_draws: int | None = 1
 
     def __post_init__(self) -> None:
         for name in ("loss_settings", "bonus_settings"):
             checks.mapping(name, getattr(self, name))
+        if self.bonus_draws is not None:
+            checks.integer("bonus_draws", self.bonus_draws, low=1)
+        if self.bonus is None and self.bonus_draws != type(self).bonus_draws:
+            raise UserError(f"bonus_draws is {self.bonus_draws!r} without a bonus; name one, or leave it out")
         if self.bonus is None and self.bonus_settings:
             raise UserError(
                 f"bonus_settings is {dict(self.bonus_settings)!r} without a bonus; name one, or leave it out"

@@ -137,6 +137,7 @@ def compose(
         teach=teach,
         learner=learner,
         labels_unasked=ask_share is not None or resources.holds_belief,
+        duel_is_draw=resources.duel_is_draw,
     )
     return ComposedAgent(
         view,
@@ -158,6 +159,7 @@ def make_schooling(
     teach: str = NOTHING_ELSE,
     learner: Learner | None = None,
     labels_unasked: bool = False,
+    duel_is_draw: bool = False,
 ) -> Schooling | None:
     """Make what moves the view's policy; None, and no settings read, in a world without one and without a learner.
 
@@ -170,6 +172,7 @@ def make_schooling(
         teach: The agent's own default, one of `duelenv.agents.teaching.TEACHING`.
         learner: The agent's own; None makes the preference learner.
         labels_unasked: Whether the belief labels the rows of a selective world that were not asked.
+        duel_is_draw: What is known of the duels that are asked, see `duelenv.agents.asking.AskResources`.
 
     Raises:
         UserError: A name that nobody registered, a setting that one of the parts refuses, or nothing to teach.
@@ -179,7 +182,7 @@ def make_schooling(
             return None
         from duelenv.agents.learners import PreferenceLearner
 
-        learner = PreferenceLearner.of(view, seed, settings)
+        learner = PreferenceLearner.of(view, seed, settings, duel_is_draw=duel_is_draw)
     choice = settings.take(TeachingChoice)
     rule = choice.teach or teach
     taught = None

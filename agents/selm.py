@@ -7,6 +7,9 @@ duel sets a response of the policy against one of the reference.
 The bonus pulls with 2 alpha of the loss's strength at the start: 0.2 % at the published alpha of 1e-3. The figure
 `bonus_gradient_ratio` in the metrics says how strong it is.
 
+The bonus is taken over one draw of the reference beside each duel, the duel's own wherever that is without bias, so
+that it needs no pass of its own: see `duelenv.agents.reference_draws` and the setting `bonus_draws`.
+
 In worlds of features the policy is a softmax over the candidates shown, and the reference is uniform over them.
 """
 

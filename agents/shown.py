@@ -21,7 +21,7 @@ class ShownLesson:
     """M labelled duels, with what does not change from one gradient step to the next."""
 
     lesson: Lesson
-    reference: Tensor | None  # [M, J], log ref of the pair and of what the bonus looks at
+    reference: Tensor | None  # [M, J], log ref of the lesson's responses
     others: NDArray[np.int64] | None  # [M], rows whose prompts are others
     mismatched_reference: Tensor | None  # [M, 2], log ref of the pair given those prompts
 
@@ -48,16 +48,22 @@ class ShownLesson:
         return len(self.lesson)
 
     def log_prob(self, policy: CausalLMPolicy, part: slice) -> Tensor:
-        """log pi of a piece's pairs and of what the bonus looks at, [m, J]; a prompt is run once for all of them."""
+        """log pi of a piece's responses, [m, J]; a prompt is run once for all of them."""
         lesson = self.lesson
         return policy.log_prob(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part])
 
-    def batch(self, log_prob: Tensor, part: slice, mismatched: Tensor | None) -> PreferenceBatch:
-        """What the loss sees of a piece."""
+    def drawn(self, values: Tensor, part: slice) -> Tensor | None:
+        """Those of a piece's values [m, J] that the bonus looks at, [m, B]; None without a bonus."""
+        if self.lesson.bonus is None:
+            return None
+        return values.gather(1, torch.as_tensor(self.lesson.bonus[part], device=values.device))
+
+    def batch(self, pairs: Tensor, part: slice, mismatched: Tensor | None) -> PreferenceBatch:
+        """What the loss sees of a piece whose pairs have the log-probs [m, 2]."""
         return PreferenceBatch(
-            log_prob=log_prob[:, :2],
-            label=torch.as_tensor(self.lesson.labels[part]).to(log_prob),
-            length=torch.as_tensor(self.lesson.mask[part, :2].sum(-1), device=log_prob.device),
+            log_prob=pairs,
+            label=torch.as_tensor(self.lesson.labels[part]).to(pairs),
+            length=torch.as_tensor(self.lesson.mask[part, :2].sum(-1), device=pairs.device),
             reference_log_prob=None if self.reference is None else self.reference[part, :2],
             mismatched_log_ratio=mismatched,
         )

@@ -64,7 +64,9 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     `source` int8 [K], an index into the view's `sources`; `policy_version` int64 [K], the version of the
     weights that drew it, for a reference that moved the one that it is a copy of.
 
-    Values are made when first read. `log_prob` is that of the policy at the time of drawing, whoever draws;
+    Values are made when first read. `log_prob` is that of the policy at the time of drawing, whoever draws. Of what
+    another source drew it costs a pass, and only that policy can make it: to read it first when the weights have
+    changed is a `UserError`. With `sampling="ahead"`, and where labels may come late, it is made with the candidates.
     `reference_log_prob` and `features` come from models that stand still between rounds.
 
     ## Rewards
@@ -214,6 +216,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             self._sources,
             self._temperature,
             hidden=not callable(self._features),
+            # What is drawn before an update, or kept for labels after one, is read when the policy is another.
+            score_at_once=self._sampling == "ahead" or self._labels.late,
         )
         if self._sampling == "ahead":
             self._current.candidates()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -217,7 +218,8 @@ class AlignmentEvaluation:
         probability = link(comparator.truth.link)
         own, off = BeliefCheck(agent, probability), BeliefCheck(agent, probability)
         if own.add(shown, utilities):
-            start = observe(Context.of(self._start[split]), self._policy, self._features)
+            kept = replace(self._start[split], version=self._policy.version)  # whoever asks means the policy of now
+            start = observe(Context.of(kept, self._policy), self._policy, self._features)
             off.add(start, self._start_utility(split, comparator))
         return own.metrics() | off.metrics("_off")
 

@@ -64,13 +64,14 @@ class Candidates:
     responses: Strings  # [N, K]
     tokens: NDArray[np.int64]  # [N, K, L]
     mask: NDArray[np.int8]  # [N, K, L]
-    log_prob: NDArray[np.float32]  # [N, K]
+    log_prob: NDArray[np.float32]  # [N, K], not a number where nobody has asked yet
     source: NDArray[np.int8]  # [N, K]
     policy_version: NDArray[np.int64]  # [N, K]
     hidden: NDArray[np.float32] | None = None  # [N, K, h], of the start model where it drew, else not a number
-    # Where a sampler drew: log-probs under the weights that drew, NaN where not known, and the version that scored.
+    scored: NDArray[np.bool_] | None = None  # [K], whose log-prob is there; None where all are
+    version: int = 0  # of the policy when they were drawn, whoever drew them
+    # Where a sampler drew: log-probs under the weights that drew, NaN where not known.
     drawn_log_prob: NDArray[np.float32] | None = None  # [N, K]
-    scored_version: NDArray[np.int64] | None = None  # [N, K]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the prompts, in arrays of numbers and lists of strings."""
@@ -81,8 +82,10 @@ class Candidates:
     @classmethod
     def from_state_dict(cls, prompts: Strings, state: Mapping[str, Any]) -> Candidates:
         """Return the candidates for `prompts` that `state_dict` described."""
-        arrays = {name: np.asarray(value) for name, value in state.items() if name != "responses"}
-        return cls(prompts, np.array(state["responses"], dtype=object), **arrays)
+        numeric = (name for name in state if name not in ("responses", "version"))
+        arrays: dict[str, Any] = {name: np.asarray(state[name]) for name in numeric}
+        responses = np.array(state["responses"], dtype=object)
+        return cls(prompts, responses, **arrays, version=int(state.get("version", 0)))
 
 
 class Context:
@@ -95,6 +98,8 @@ class Context:
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
         hidden: Whether the start model's hidden layer will be wanted.
+        score_at_once: Whether all log-probs are made with the candidates, for whoever reads them when the policy has
+            moved on.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class Context:
         temperature: float | None,
         *,
         hidden: bool = False,
+        score_at_once: bool = False,
     ) -> None:
         self.prompts = prompts
         self.drawn: Candidates | None = None
@@ -114,11 +120,12 @@ class Context:
         self._sources = sources
         self._temperature = temperature
         self._hidden = hidden
+        self._score_at_once = score_at_once
 
     @classmethod
-    def of(cls, drawn: Candidates) -> Context:
-        """Return the context of candidates that are there already."""
-        context = cls(None, drawn.prompts, np.zeros(0), {}, None)
+    def of(cls, drawn: Candidates, policy: CausalLMPolicy | None = None) -> Context:
+        """Return the context of candidates that are there already; the policy scores those of them that are not yet."""
+        context = cls(policy, drawn.prompts, np.zeros(0), {}, None)
         context.drawn = drawn
         return context
 
@@ -135,7 +142,31 @@ class Context:
                 hidden=self._hidden,
                 sampler=self._policy.sampler,
             )
+            if self._score_at_once:
+                self.log_prob()
         return self.drawn
+
+    def log_prob(self) -> NDArray[np.float32]:
+        """Return log-probs [N, K] under the policy that stood when the candidates were drawn, making what is missing.
+
+        Raises:
+            UserError: Some are missing, and the policy is another by now.
+        """
+        drawn = self.candidates()
+        if drawn.scored is None:
+            return drawn.log_prob
+        assert self._policy is not None
+        if self._policy.version != drawn.version:
+            raise UserError(
+                f"log_prob is that of the policy when the candidates were drawn, version {drawn.version}, and that is "
+                f"now {self._policy.version}: too late to ask it about what the reference or a mixture drew; read "
+                "log_prob before agent.update"
+            )
+        left = ~drawn.scored
+        log_prob = drawn.log_prob.copy()
+        log_prob[:, left] = self._policy.score(list(drawn.prompts), drawn.tokens[:, left], drawn.mask[:, left])
+        self.drawn = replace(drawn, log_prob=log_prob, scored=None)
+        return log_prob
 
 
 def draw_candidates(
@@ -148,10 +179,10 @@ def draw_candidates(
     hidden: bool = False,
     sampler: Sampler | None = None,
 ) -> Candidates:
-    """Sample responses to N prompts.
+    """Sample responses to N prompts; what the policy has not drawn itself is left without its log-prob.
 
     Args:
-        policy: Draws from every source, and scores all of them as it stands now.
+        policy: Draws from every source.
         prompts: [N].
         uniforms: [N, K, L], which decide every token.
         sources: How many of the K come from where.
@@ -160,11 +191,11 @@ def draw_candidates(
         sampler: Draws from the source "policy", perhaps with the weights of an earlier version; None for the policy's
             own loop.
     """
-    parts, states, drawn_with = [], [], []
+    parts, states, scored, drawn_with = [], [], [], []
     start = 0
-    for number, (source, count) in enumerate(sources.items()):
-        drawer = cast("Source", source)
-        by = sampler if source == "policy" else None
+    for number, (name, count) in enumerate(sources.items()):
+        drawer = cast("Source", name)
+        by = sampler if name == "policy" else None
         samples = policy.sample(
             list(prompts),
             count,
@@ -176,23 +207,31 @@ def draw_candidates(
         )
         start += count
         states.append(samples.hidden)
-        log_prob = samples.log_prob  # (N, count)
-        of_policy = source == "policy" or (source == "reference" and policy.reference_version == policy.version)
-        if by is not None or not of_policy:  # what was drawn elsewhere is still scored by the policy of this moment
-            log_prob = policy.score(list(prompts), samples.tokens, samples.mask)
-        version = policy.reference_version if source == "reference" else policy.version
-        if by is not None:
+        of_policy = name == "policy" or (name == "reference" and policy.reference_version == policy.version)
+        drawer_version = policy.reference_version if name == "reference" else policy.version
+        own = samples.log_prob if of_policy else np.full_like(samples.log_prob, np.nan)  # (N, count)
+        if by is not None:  # its weights may be older, and how far they are from the policy's is a figure of the round
             assert samples.version is not None
-            version = samples.version
-        drawn_with.append(np.full_like(log_prob, np.nan) if by is None else samples.log_prob)
-        numbers, versions = np.full(log_prob.shape, number, np.int8), np.full(log_prob.shape, version, np.int64)
-        parts.append((samples.texts, samples.tokens, samples.mask, log_prob, numbers, versions))
-    columns = [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
-    return replace(
-        Candidates(prompts, *columns),
+            own, drawer_version = policy.score(list(prompts), samples.tokens, samples.mask), samples.version
+        drawn_with.append(np.full_like(own, np.nan) if by is None else samples.log_prob)
+        scored += [of_policy] * count
+        numbers, versions = np.full(own.shape, number, np.int8), np.full(own.shape, drawer_version, np.int64)
+        parts.append((samples.texts, samples.tokens, samples.mask, own, numbers, versions))
+    responses, tokens, mask, log_prob, source, policy_version = (
+        np.concatenate(column, axis=1) for column in zip(*parts, strict=True)
+    )
+    return Candidates(
+        prompts,
+        responses,
+        tokens,
+        mask,
+        log_prob,
+        source,
+        policy_version,
         hidden=_joined(states, list(sources.values())),
+        scored=None if all(scored) else np.array(scored),
+        version=policy.version,
         drawn_log_prob=None if sampler is None else np.concatenate(drawn_with, axis=1),
-        scored_version=None if sampler is None else np.full(uniforms.shape[:2], policy.version, np.int64),
     )
 
 
@@ -215,12 +254,12 @@ def sampler_figures(drawn: Candidates, policy_source: int) -> dict[str, NDArray[
         `importance_max`, the mean and the largest w; `effective_sample_share`, (sum w)^2 / (n sum w^2), from 1/n to 1.
         NaN where the sampler does not say how probable its responses were. Empty where the own loop drew.
     """
-    if drawn.drawn_log_prob is None or drawn.scored_version is None:
+    if drawn.drawn_log_prob is None:
         return {}
     by_policy = drawn.source == policy_source
     values = dict.fromkeys(SAMPLER_FIGURES, math.nan)
     if by_policy.any():
-        values["sampler_lag"] = float((drawn.scored_version - drawn.policy_version)[by_policy].max())
+        values["sampler_lag"] = float((drawn.version - drawn.policy_version)[by_policy].max())
         ratios = drawn.log_prob[by_policy].astype(np.float64) - drawn.drawn_log_prob[by_policy]
         if not np.isnan(ratios).any():
             largest = ratios.max()
@@ -282,7 +321,7 @@ def observe(current: Context, policy: CausalLMPolicy, features: str | Encoder) -
             "features": encoded,
             "tokens": made("tokens"),
             "mask": made("mask"),
-            "log_prob": made("log_prob"),
+            "log_prob": current.log_prob,
             "reference_log_prob": reference_log_prob,
             "source": made("source"),
             "policy_version": made("policy_version"),

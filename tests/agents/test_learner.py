@@ -67,7 +67,7 @@ def scored(policy, observation, row, column, role, prompt=None):
     return policy.log_prob([prompt], tokens, mask)[0, 0]
 
 
-def slow_objective(policy, observation, duels, name, beta, alpha=0.0, z0=None):
+def slow_objective(policy, observation, duels, name, beta, alpha=0.0, z0=None, rivals=(2, 3, 4)):
     """The mean loss over duels plus SELM's bonus, from the papers' formulas, one response at a time."""
     total = torch.zeros(())
     for row, (first, second), label in zip(duels.rows, duels.pairs, duels.labels, strict=True):
@@ -91,10 +91,10 @@ def slow_objective(policy, observation, duels, name, beta, alpha=0.0, z0=None):
                 won = 1 - torch.sigmoid(beta * (both[winner] - z0))
                 loss = (won + 1 - torch.sigmoid(beta * (z0 - both[loser]))) / 2
             total = total + weight * loss / len(duels)
-        for rival in (2, 3, 4):  # candidates of the reference
+        for rival in rivals:  # candidates of the reference
             ratio = scored(policy, observation, row, rival, "policy")
             ratio = ratio - scored(policy, observation, row, rival, "reference")
-            total = total + alpha * beta * ratio / (3 * len(duels))
+            total = total + alpha * beta * ratio / (len(rivals) * len(duels))
     return total
 
 
@@ -132,16 +132,24 @@ def away_from_the_start(policy):
 
 @pytest.mark.parametrize("micro_batch", [None, 1, 3])
 @pytest.mark.parametrize(
-    ("name", "beta", "alpha"), [("dpo", 0.3, 0.0), ("dpo", 0.3, 0.7), ("ipo", 0.5, 0.2), ("simpo", 2.0, 0.0)]
+    ("name", "beta", "alpha", "draws"),
+    [
+        ("dpo", 0.3, 0.0, None),
+        ("dpo", 0.3, 0.7, 1),
+        ("dpo", 0.3, 0.7, 2),
+        ("dpo", 0.3, 0.7, None),
+        ("ipo", 0.5, 0.2, None),
+        ("simpo", 2.0, 0.0, None),
+    ],
 )
-def test_a_step_follows_the_gradient_of_loss_and_bonus(monkeypatch, micro_batch, name, beta, alpha):
+def test_a_step_follows_the_gradient_of_loss_and_bonus(monkeypatch, micro_batch, name, beta, alpha, draws):
     env, observation = world()
-    bonus = {"bonus": "selm", "bonus_settings": {"alpha": alpha}} if alpha else {}
+    bonus = {"bonus": "selm", "bonus_settings": {"alpha": alpha}, "bonus_draws": draws} if alpha else {}
     learner = learner_of(env, loss=name, beta=beta, micro_batch=micro_batch, **bonus)
     observation = {name: observation[name] for name in ("prompt", "tokens", "mask", "source")}
     away_from_the_start(learner.policy)
     duels = some_duels()
-    expected = slow_gradient(learner.policy, observation, duels, name, beta, alpha)
+    expected = slow_gradient(learner.policy, observation, duels, name, beta, alpha, rivals=(2, 3, 4)[:draws])
     before, _ = gradients_of_steps(learner, monkeypatch)
     figures = learner.teach(observation, duels)
     torch.testing.assert_close(before[0], expected, rtol=1e-3, atol=1e-6)
@@ -220,10 +228,11 @@ def test_accuracy_is_that_before_the_steps_were_taken():
     assert learner.teach(observation, Duels(duels.rows, duels.pairs, labels))["accuracy"] == 0.875
 
 
-def test_the_bonus_is_spread_over_the_pieces(monkeypatch):
-    """No pass with gradients holds more prompts than a piece, nor runs a prompt twice."""
+@pytest.mark.parametrize(("draws", "responses"), [(None, 4), (3, 4), (2, 4), (1, 3)])
+def test_the_bonus_is_spread_over_the_pieces(monkeypatch, draws, responses):
+    """No pass with gradients holds more prompts than a piece, nor runs a prompt or a response twice."""
     env, observation = world()
-    learner = learner_of(env, micro_batch=1, bonus="selm")
+    learner = learner_of(env, micro_batch=1, bonus="selm", bonus_draws=draws)
     passes = []
     log_prob = learner.policy.log_prob
     monkeypatch.setattr(
@@ -232,14 +241,14 @@ def test_the_bonus_is_spread_over_the_pieces(monkeypatch):
         lambda prompts, tokens, mask: (passes.append(tokens.shape[:2]), log_prob(prompts, tokens, mask))[1],
     )
     figures = learner.teach(observation, some_duels())
-    assert passes == [(1, 5)] * ROWS
+    assert passes == [(1, responses)] * ROWS
     assert figures["bonus"] == pytest.approx(0.0, abs=1e-6)  # at the reference
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.5])
 def test_the_bonus_pulls_with_two_alpha_of_the_loss_at_the_start(alpha):
     env, observation = world()
-    learner = learner_of(env, micro_batch=3, bonus="selm", bonus_settings={"alpha": alpha}, beta=0.2)
+    learner = learner_of(env, micro_batch=3, bonus="selm", bonus_settings={"alpha": alpha}, beta=0.2, bonus_draws=2)
     figures = learner.teach(observation, some_duels([1.0, 0.0, 1.0, 0.0]))
     # Candidates that are in a pair too pull there and as what the bonus looks at.
     assert figures["bonus_gradient_ratio"] == pytest.approx(2 * alpha, rel=1e-4)
@@ -247,7 +256,7 @@ def test_the_bonus_pulls_with_two_alpha_of_the_loss_at_the_start(alpha):
 
 def test_the_reference_speaks_at_temperature_one(monkeypatch):
     env, observation = world(temperature=0.4)
-    learner = learner_of(env, bonus="selm")
+    learner = learner_of(env, bonus="selm", bonus_draws=2)
     assert observation["tokens"].shape[1] == 5  # the candidates are there by now
     drawn = []
     sample = learner.policy.sample
@@ -258,21 +267,22 @@ def test_the_reference_speaks_at_temperature_one(monkeypatch):
         return found
 
     monkeypatch.setattr(learner.policy, "sample", watched)
-    lesson = learner._lesson(observation, some_duels())
+    lesson = learner._lesson(observation, some_duels(), asked=True)
     ((source, temperature, tokens),) = drawn
     assert (source, temperature) == ("reference", 1.0)
     np.testing.assert_array_equal(lesson.tokens[:, 2:], tokens)
-    assert lesson.tokens.shape[1] == 2 + 3
-    again = learner._lesson(observation, some_duels())
+    assert lesson.tokens.shape[1] == 2 + 2
+    again = learner._lesson(observation, some_duels(), asked=True)
     assert (again.tokens[:, 2:] != lesson.tokens[:, 2:]).any()  # new ones every time
 
     env, observation = world(temperature=1.0)
-    learner = learner_of(env, bonus="selm")
+    learner = learner_of(env, bonus="selm", bonus_draws=2)
     assert observation["tokens"].shape[1] == 5
     monkeypatch.setattr(learner.policy, "sample", None)
-    lesson = learner._lesson(observation, some_duels())
-    np.testing.assert_array_equal(lesson.tokens[:, 2:], observation["tokens"][:, 2:])
-    np.testing.assert_array_equal(lesson.mask[:, 2:], observation["mask"][:, 2:])
+    lesson = learner._lesson(observation, some_duels(), asked=True)
+    each = np.arange(ROWS)[:, np.newaxis]
+    np.testing.assert_array_equal(lesson.tokens[each, lesson.bonus], observation["tokens"][:, 2:4])
+    np.testing.assert_array_equal(lesson.mask[each, lesson.bonus], observation["mask"][:, 2:4])
 
 
 def test_a_loss_without_a_reference_makes_no_pass_of_it(monkeypatch):
@@ -342,7 +352,8 @@ def test_a_learner_goes_on_where_its_state_was_taken():
         made.append((learner_of(env, bonus="selm", gradient_steps=1), observation))
     (one, observation), (other, _) = made
     one.teach(observation, some_duels())
-    one._waiting.add(one._lesson(observation, some_duels()), np.zeros(4, int), np.arange(4), [Fraction(1, 8)] * 4)
+    waiting = one._lesson(observation, some_duels(), asked=True)
+    one._waiting.add(waiting, np.zeros(4, int), np.arange(4), [Fraction(1, 8)] * 4)
     state = one.state_dict()
     one.teach(observation, some_duels())
     other.load_state_dict(state)
@@ -356,7 +367,7 @@ def test_texts_from_elsewhere_have_draws_of_the_reference_too():
     env, observation = world()
     learner = learner_of(env, bonus="selm")
     shown = env.unwrapped.show(observation["prompt"], observation["responses"])
-    assert learner._lesson(shown, some_duels()).tokens.shape[1] == 2 + 3
+    assert learner._lesson(shown, some_duels(), asked=True).tokens.shape[1] == 2 + 1
 
 
 def test_lower_precision_computes_nearly_the_same(monkeypatch):
@@ -422,6 +433,9 @@ def test_every_loss_has_its_own_beta():
         ({"precision": "float16"}, "precision='float16' is unknown; choose one of float32, bfloat16"),
         ({"bonus": "slem"}, "bonus 'slem' is unknown: did you mean 'selm'"),
         ({"bonus_settings": {"alpha": 1.0}}, "without a bonus"),
+        ({"bonus_draws": 2}, "bonus_draws is 2 without a bonus"),
+        ({"bonus_draws": 0, "bonus": "selm"}, "bonus_draws is 0, expected"),
+        ({"bonus_draws": 4, "bonus": "selm"}, "bonus_draws=4 is more than the 3 candidates that come from the ref"),
         ({"bonus": "xpo", "bonus_settings": {"beta": 1.0}}, "bonus 'xpo' has no setting 'beta'"),
         ({"reference_every": 3}, "reference_every=3 is read only with reference='moving'"),
     ],

@@ -6,6 +6,7 @@ import torch
 from worlds import PROMPTS, TEST_PROMPTS, make_scalar, make_vector, tiny_policy
 
 import duelenv
+from duelenv.disturbances import Delay
 from duelenv.oracles.base import UtilityOracle, make
 
 WORLD = "duelenv/AlignmentDuel-v0"
@@ -87,6 +88,99 @@ def test_every_source_draws_its_share_and_the_policy_scores_them_all():
     np.testing.assert_allclose(observation["log_prob"], scored, atol=1e-3)
     reference = tiny_policy().score(list(observation["prompt"]), observation["tokens"], observation["mask"])
     np.testing.assert_allclose(observation["reference_log_prob"], reference, atol=1e-3)
+
+
+MIXED = {"sources": {"policy": 1, "reference": 2, "pilaf_plus": 1}, "num_candidates": None}
+
+
+def test_what_another_source_drew_is_scored_when_it_is_read_and_once(monkeypatch):
+    policy = tiny_policy()
+    nudge(policy)
+    env = make_vector(WORLD, 2, policy=policy, **MIXED)
+    observation, _ = env.reset(seed=0)
+    passes, score = [], policy.score
+    monkeypatch.setattr(policy, "score", lambda *given: (passes.append(given[1].shape), score(*given))[1])
+    assert observation["tokens"].shape[1] == 4
+    env.step(first_pairs(env))
+    assert passes == []
+    expected = score(list(observation["prompt"]), *drawn(observation))
+    np.testing.assert_allclose(observation["log_prob"], expected, atol=1e-3)
+    assert passes == [(2, 3, 6)]  # nothing of its own draws
+
+
+def test_log_probs_of_a_policy_that_is_gone_are_refused_and_not_made_by_another():
+    policy = tiny_policy()
+    nudge(policy)
+    env = make_vector(WORLD, 2, policy=policy, **MIXED)
+    observation, _ = env.reset(seed=0)
+    texts = observation["responses"].tolist()
+    state = env.state_dict()
+    before, expected = policy.state_dict(), policy.score(list(observation["prompt"]), *drawn(observation))
+    nudge(policy)
+    with pytest.raises(duelenv.UserError, match=r"version 1, and that is now 2: too late .* read log_prob before"):
+        observation["log_prob"]
+    assert observation["responses"].tolist() == texts  # the rest is there
+    later = env.state_dict()
+    for saved in (state, later):
+        restored = make_vector(WORLD, 2, policy=policy, **MIXED)
+        shown = restored.load_state_dict(saved)
+        assert shown["responses"].tolist() == texts
+        with pytest.raises(duelenv.UserError, match="too late"):
+            shown["log_prob"]
+    policy.load_state_dict(before)  # the one that drew
+    np.testing.assert_allclose(restored._observe()["log_prob"], expected, atol=1e-3)
+    only_own = make_vector(WORLD, 2, policy=policy)
+    observation, _ = only_own.reset(seed=0)
+    expected = policy.score(list(observation["prompt"]), *drawn(observation))
+    nudge(policy)
+    np.testing.assert_allclose(observation["log_prob"], expected, atol=1e-3)  # told by the draws themselves
+
+
+@pytest.mark.parametrize("settings", [{"sampling": "ahead"}, {"stages": [Delay(2, "fixed")]}])
+def test_log_probs_are_made_with_the_candidates_where_they_outlive_their_policy(settings):
+    """Before an update that comes between drawing and reading, and for labels that come after one."""
+    policy = tiny_policy()
+    nudge(policy)
+    env = make_vector(WORLD, 2, policy=policy, **MIXED, **settings)
+    observation, _ = env.reset(seed=0)
+    expected = []
+    for _ in range(3):
+        expected.append(policy.score(list(observation["prompt"]), *drawn(observation)))
+        nudge(policy, 0.1)
+        following, *_, info = env.step(first_pairs(env))
+        np.testing.assert_allclose(observation["log_prob"], expected[-1], atol=1e-3)
+        observation = following
+    if "stages" in settings:
+        assert len(info["late"]) == 2
+        np.testing.assert_allclose(info["late"].observation["log_prob"], expected[0], atol=1e-3)
+
+
+def test_a_belief_may_read_log_probs_of_what_the_start_policy_said():
+    """Those of the policy of the moment, in every evaluation."""
+    policy = tiny_policy()
+    env = make_vector(WORLD, 2, policy=policy)
+    env.reset(seed=0)
+
+    class Reader:
+        def recommend(self, observation):
+            return np.zeros(len(observation["prompt"]), int)
+
+        def believed(self, observation, num_samples):
+            expected = policy.score(list(observation["prompt"]), *drawn(observation))
+            np.testing.assert_allclose(observation["log_prob"], expected, atol=1e-3)
+            self.heard += 1
+            return np.zeros((num_samples, *expected.shape))
+
+    reader = Reader()
+    for _ in range(2):
+        reader.heard = 0
+        env.evaluate(reader)
+        assert reader.heard == 2  # on and off
+        nudge(policy)
+
+
+def drawn(observation):
+    return observation["tokens"], observation["mask"]
 
 
 @pytest.mark.parametrize(

@@ -482,7 +482,7 @@ def test_ratios_that_are_not_known_or_beyond_every_number():
             zeros.astype(np.int8),
             zeros,
             drawn_log_prob=np.array([drew], np.float32),
-            scored_version=zeros + 3,
+            version=3,
         )
 
     unknown = sampler_figures(candidates([0, 0], [np.nan, 0]), 0)
