@@ -12,7 +12,7 @@ import torch
 from families import model_of, tokenizer
 from transformers import DynamicCache
 
-from duelenv.policies import CausalLMPolicy, reading, scoring, shared_prompt
+from duelenv.policies import CausalLMPolicy, decoding, reading, scoring, shared_prompt
 from duelenv.policies.codec import Prompts
 from duelenv.policies.shared_prompt import Packed, Scores, SharedPrompt
 
@@ -226,3 +226,369 @@ def test_half_precision_comes_close_to_the_loop():
         torch.testing.assert_close(
             packed[b, :, 4 + 3 * k + step].double(), expected[0][b, k, step], atol=0.05, rtol=0.05
         )
+
+
+# Models
+
+
+LENGTH = 12
+
+
+def policy_of(family, model=None, **changes):
+    model = model_of(family, **changes) if model is None else model
+    return CausalLMPolicy(model, tokenizer(), max_new_tokens=LENGTH)
+
+
+def texts(*lengths):
+    generator = np.random.default_rng(7)
+    return [" ".join(f"w{number}" for number in generator.integers(3, 96, length)) for length in lengths]
+
+
+def numbers(prompts, responses, seed=0):
+    return np.random.default_rng(seed).random((len(prompts), responses, LENGTH))
+
+
+def plain_passes(policy, prompts, tokens, mask):
+    """Log-probs with gradients [B, K], and mean hidden layers [B, K, h]: each sequence alone, from its beginning."""
+    said, means = [], []
+    for b, prompt in enumerate(prompts):
+        for k in range(tokens.shape[1]):
+            before = [int(word[1:]) for word in prompt.split()]
+            response = tokens[b, k, : int(mask[b, k].sum())].tolist()
+            output = policy.model(input_ids=torch.tensor([before + response]), output_hidden_states=True)
+            steps = output.logits[0].float().log_softmax(-1)[len(before) - 1 : -1]
+            said.append(steps[range(len(response)), response].sum())
+            means.append(output.hidden_states[-1][0, len(before) :].mean(0).detach())
+    shape = tokens.shape[:2]
+    return torch.stack(said).view(shape), torch.stack(means).view(*shape, -1)
+
+
+def gradients_of(policy, loss):
+    policy.model.zero_grad()
+    loss.backward()
+    return {name: each.grad.clone() for name, each in policy.model.named_parameters() if each.grad is not None}
+
+
+def check_round(policy, prompts, responses=3):
+    """What is drawn, scored, embedded and differentiated is what each sequence says alone."""
+    drawn = policy.sample(prompts, responses, uniforms=numbers(prompts, responses), hidden=True)
+    said, means = plain_passes(policy, prompts, drawn.tokens, drawn.mask)
+    np.testing.assert_allclose(drawn.log_prob, said.detach(), atol=1e-3)
+    np.testing.assert_allclose(policy.score(prompts, drawn.tokens, drawn.mask), said.detach(), atol=1e-3)
+    np.testing.assert_allclose(drawn.hidden, means, atol=1e-4)
+    np.testing.assert_allclose(policy.embed(prompts, drawn.tokens, drawn.mask), means, atol=1e-4)
+    expected = gradients_of(policy, said.mean())
+    found = gradients_of(policy, policy.log_prob(prompts, drawn.tokens, drawn.mask).mean())
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+    return drawn
+
+
+LONG = {"max_position_embeddings": 512}
+BOTH = {"layer_types": ["sliding_attention", "full_attention"]}
+WINDOWED = {
+    "llama": LONG,
+    "mistral": LONG | {"sliding_window": 192},
+    "starcoder2": LONG | {"sliding_window": 8},
+    "gemma2": LONG | BOTH | {"sliding_window": 192},
+    "gemma3_text": LONG | BOTH | {"sliding_window": 8},
+    "cohere2": LONG | BOTH | {"sliding_window": 128},
+    "qwen2": LONG | BOTH | {"sliding_window": 192, "use_sliding_window": True},
+    "modernbert-decoder": LONG | {"local_attention": 2 * 192},
+}
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+def test_long_prompts_and_windows_that_responses_cross(family):
+    policy = policy_of(family, **WINDOWED[family])
+    assert policy.shortcuts.sharing and policy.shortcuts.head
+    check_round(policy, texts(1, 6, 185, 200))
+
+
+def test_a_model_whose_masks_are_not_its_caches_windows_does_not_share():
+    """Moshi's cache forgets, and its mask does not: past the longest window that is tried only the mask tells."""
+    policy = policy_of("moshi", **LONG, sliding_window=192)
+    assert not policy.shortcuts.sharing
+    prompts = texts(1, 200)
+    tokens = np.random.default_rng(1).integers(3, 96, (2, 2, LENGTH))
+    mask = np.ones_like(tokens)
+    said, _ = plain_passes(policy, prompts, tokens, mask)
+    np.testing.assert_allclose(policy.score(prompts, tokens, mask), said.detach(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "reason"),
+    [
+        ("doge", {"keep_window_size": 2048}, "a mask of the model's own"),
+        ("gpt_oss", {}, "attention that takes s_aux"),
+        ("llama4_text", {}, "layers of the kind chunked_attention"),
+    ],
+)
+def test_attention_of_a_models_own_is_refused(family, changes, reason, caplog):
+    assert not policy_of(family, **changes).shortcuts.sharing
+    assert reason in caplog.text
+
+
+def test_windows_are_told_layer_by_layer():
+    def told(family, **changes):
+        return shared_prompt.windows_of(model_of(family, **changes))
+
+    assert told("gemma2", **BOTH, sliding_window=5) == [5, None]
+    assert told("mistral", sliding_window=5) == [5, 5]
+    assert told("llama") == [None, None]
+    model = model_of("llama")
+    model.config.attention_chunk_size = 200
+    with pytest.raises(ValueError, match="layers of the kind chunked_attention"):
+        shared_prompt.windows_of(model)
+
+
+def headed(family, **changes):
+    """A policy whose head has something of its own."""
+    if family != "an adapter on the head":
+        return policy_of(family, **changes)
+    peft = pytest.importorskip("peft")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        settings = peft.LoraConfig(r=2, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+        return policy_of("", peft.get_peft_model(model_of("llama", tie_word_embeddings=False), settings))
+
+
+HEADS = {
+    "llama": {"tie_word_embeddings": True},
+    "gemma2": {"final_logit_softcapping": 2.0},
+    "cohere": {"logit_scale": 0.3},
+    "granite": {"logits_scaling": 3.0},
+    "an adapter on the head": {},
+}
+
+
+@pytest.mark.parametrize("family", HEADS)
+def test_log_probs_in_pieces_are_those_of_the_whole(family, monkeypatch):
+    policy = headed(family, **HEADS[family])
+    assert policy.shortcuts.head and policy.shortcuts.sharing
+    prompts = texts(2, 5)
+    drawn = (
+        check_round(policy, prompts)
+        if family != "an adapter on the head"
+        else policy.sample(prompts, 3, uniforms=numbers(prompts, 3))
+    )
+    arguments = (prompts, drawn.tokens, drawn.mask)
+    whole = policy.log_prob(*arguments, per_token=True)
+    expected = gradients_of(policy, whole.square().sum())
+    rows = []
+    head = scoring.head_logits
+    monkeypatch.setattr(
+        scoring, "head_logits", lambda model, states: rows.append(states.shape[1]) or head(model, states)
+    )
+    for most in (1, 5, 7):
+        monkeypatch.setattr(scoring, "_LOGITS_BUDGET", most * 96 + 95)
+        rows.clear()
+        found = policy.log_prob(*arguments, per_token=True)
+        assert max(rows) == most and sum(rows) == drawn.mask.sum()
+        torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(gradients_of(policy, found.square().sum()), expected, atol=1e-4, rtol=1e-4)
+        assert sum(rows) == 2 * drawn.mask.sum()  # made again on the way back, not kept
+        np.testing.assert_allclose(policy.score(*arguments), whole.detach().sum(-1), atol=1e-4)
+        assert sum(rows) == 3 * drawn.mask.sum()
+
+
+def test_responses_without_a_token_have_no_log_prob():
+    policy = policy_of("llama")
+    tokens = np.zeros((2, 3, LENGTH), np.int64)
+    found = policy.log_prob(texts(1, 4), tokens, np.zeros_like(tokens))
+    assert (found == 0).all()
+    found.sum().backward()
+    assert (policy.embed(texts(1, 4), tokens, np.zeros_like(tokens)) == 0).all()
+
+
+# What a pass leaves behind
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_a_models_attention_is_put_back(implementation):
+    model = model_of("llama")
+    model.set_attn_implementation(implementation)
+    policy = policy_of("", model)
+    assert policy.shortcuts.sharing
+    check_round(policy, texts(1, 4))
+    assert model.config._attn_implementation == implementation
+    twin = copy.deepcopy(model)
+    ids = torch.arange(3, 9)[None]
+    torch.testing.assert_close(twin(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_each_part_of_a_model_gets_its_own_attention_back():
+    inner = SimpleNamespace(sub_configs={}, _attn_implementation="eager")
+
+    class Outer:
+        sub_configs = {"inner": None, "none": None}
+        none = None
+
+        def __init__(self):
+            self.inner, self.own = inner, "sdpa"
+
+        @property
+        def _attn_implementation(self):
+            return self.own
+
+        @_attn_implementation.setter
+        def _attn_implementation(self, value):
+            self.own = self.inner._attn_implementation = value
+
+    outer = Outer()
+    with shared_prompt.laid_out(SimpleNamespace(config=outer), Packed(torch.ones(1, 1), 1, 1, [None])):
+        assert outer.own == inner._attn_implementation == "duelenv_shared_prompt"
+    assert (outer.own, inner._attn_implementation) == ("sdpa", "eager")
+
+
+@pytest.mark.parametrize("way", ["drawing", "scoring", "embedding", "the head"])
+def test_an_exception_inside_a_pass_leaves_the_model_as_it_was(way):
+    policy = policy_of("llama")
+    model, prompts = policy.model, texts(1, 4)
+    before = policy.sample(prompts, 2, uniforms=numbers(prompts, 2), hidden=True)
+    arguments = (prompts, before.tokens, before.mask)
+
+    def fails(*_):
+        raise KeyboardInterrupt
+
+    passes = []
+    module = model.lm_head if way == "the head" else model.model.layers[1].self_attn.o_proj
+    # Prompts are read in a pass of their own before anything is drawn behind them.
+    hook = module.register_forward_hook(lambda *_: passes.append(1) or (len(passes) > (way == "drawing") and fails()))
+    with pytest.raises(KeyboardInterrupt):
+        if way == "drawing":
+            policy.sample(prompts, 2, uniforms=numbers(prompts, 2), hidden=True)
+        elif way == "embedding":
+            policy._roles._start = model
+            policy.embed(*arguments)
+        else:
+            policy.log_prob(*arguments)
+    hook.remove()
+    assert model.config._attn_implementation == "sdpa"
+    assert "forward" not in model.model.__dict__
+    assert shared_prompt._layout.get(None) is None
+    again = policy.sample(prompts, 2, uniforms=numbers(prompts, 2), hidden=True)
+    np.testing.assert_array_equal(again.tokens, before.tokens)
+    np.testing.assert_array_equal(again.hidden, before.hidden)
+
+
+def test_a_wrapped_body_keeps_its_wrapper():
+    policy = policy_of("llama")
+    body = policy.model.model
+    calls, own = [], body.forward
+    body.forward = wrapper = lambda *rest, **settings: calls.append(1) or own(*rest, **settings)
+    check_round(policy, texts(1, 4))
+    assert calls and body.__dict__["forward"] is wrapper
+
+
+def test_two_policies_may_have_one_model():
+    base = model_of("llama")
+    first, second, alone = policy_of("", base), policy_of("", base), policy_of("llama")
+    prompts = texts(1, 4)
+    expected = alone.sample(prompts, 3, uniforms=numbers(prompts, 3), hidden=True)
+    for each in (first, second, first):
+        found = each.sample(prompts, 3, uniforms=numbers(prompts, 3), hidden=True)
+        np.testing.assert_array_equal(found.tokens, expected.tokens)
+        np.testing.assert_array_equal(found.hidden, expected.hidden)
+
+
+def layouts_taken(monkeypatch):
+    taken = []
+    for kind in (Packed, SharedPrompt):
+        attend = kind.attend
+
+        def noted(self, *rest, kind=kind, attend=attend):
+            taken.append(kind.__name__)
+            return attend(self, *rest)
+
+        monkeypatch.setattr(kind, "attend", noted)
+    return taken
+
+
+def test_adapters_take_the_same_path_in_every_role(monkeypatch):
+    peft = pytest.importorskip("peft")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        settings = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        policy = policy_of("", peft.get_peft_model(model_of("llama"), settings))
+    prompts = texts(1, 4)
+    policy.move_reference()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.3
+    policy.updated()
+    taken = layouts_taken(monkeypatch)
+    for source in ("policy", "reference", "start"):
+        drawn = policy.sample(prompts, 3, uniforms=numbers(prompts, 3), source=source, hidden=True)
+        assert set(taken) == {"SharedPrompt"}
+        taken.clear()
+        with policy._roles.playing(source), torch.no_grad():
+            said, means = plain_passes(policy, prompts, drawn.tokens, drawn.mask)
+        np.testing.assert_allclose(drawn.log_prob, said, atol=1e-3)
+        np.testing.assert_allclose(drawn.hidden, means, atol=1e-4)
+        np.testing.assert_allclose(policy.score(prompts, drawn.tokens, drawn.mask, source=source), said, atol=1e-3)
+        assert set(taken) == {"Packed"}
+        taken.clear()
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_gradient_checkpointing_takes_the_plain_path(inner, monkeypatch):
+    policy = policy_of("llama")
+    prompts = texts(1, 4)
+    drawn = policy.sample(prompts, 3, uniforms=numbers(prompts, 3))
+    expected = gradients_of(policy, policy.log_prob(prompts, drawn.tokens, drawn.mask).sum())
+    policy.model.gradient_checkpointing_enable()
+    (policy.model.model if inner else policy.model).train()
+    taken = layouts_taken(monkeypatch)
+    found = gradients_of(policy, policy.log_prob(prompts, drawn.tokens, drawn.mask).sum())
+    assert not taken
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+    with torch.no_grad():
+        policy.log_prob(prompts, drawn.tokens, drawn.mask)
+    assert taken  # which runs nothing again
+
+
+def test_autocast_stays_close():
+    policy = policy_of("llama")
+    prompts = texts(1, 4)
+    drawn = policy.sample(prompts, 3, uniforms=numbers(prompts, 3), hidden=True)
+    arguments = (prompts, drawn.tokens, drawn.mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = policy.sample(prompts, 3, uniforms=numbers(prompts, 3), hidden=True)
+        scored, embedded = policy.log_prob(*arguments), policy.embed(*arguments)
+    np.testing.assert_allclose(scored.detach(), drawn.log_prob, atol=0.5)
+    np.testing.assert_allclose(embedded, drawn.hidden, atol=0.1)
+    assert cast.log_prob.dtype == cast.hidden.dtype == np.float32 and np.isfinite(cast.log_prob).all()
+    assert all(each.isfinite().all() for each in gradients_of(policy, scored.sum()).values())
+
+
+def test_double_precision_shares_prompts_too():
+    policy = policy_of("", model_of("llama").double())
+    assert policy.shortcuts.sharing
+    check_round(policy, texts(1, 4))
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
+def test_when_rows_are_dropped_changes_nothing(share, every, hidden, monkeypatch):
+    """Elsewhere than on a CPU nobody looks at every token."""
+    model = model_of("mistral", sliding_window=6)
+    model.generation_config.eos_token_id = list(range(2, 30))
+    policy = policy_of("", model)
+    prompts = texts(1, 9, 4)
+    expected = policy.sample(prompts, 6, uniforms=numbers(prompts, 6), hidden=hidden)
+    assert len(set(expected.mask.sum(-1).ravel())) > 3
+    widths = []
+    step = reading._step
+    monkeypatch.setattr(
+        reading, "_step", lambda model, ids, *rest, **more: widths.append(len(ids)) or step(model, ids, *rest, **more)
+    )
+    monkeypatch.setattr(decoding, "_DROP_AT", share)
+    monkeypatch.setattr(decoding, "_look_every", lambda device: every)
+    found = policy.sample(prompts, 6, uniforms=numbers(prompts, 6), hidden=hidden)
+    for name in ("tokens", "mask"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_allclose(found.log_prob, expected.log_prob, atol=1e-4)
+    if hidden:
+        np.testing.assert_allclose(found.hidden, expected.hidden, atol=1e-5)
+    assert (len(set(widths)) > 1) == (share > 0)
