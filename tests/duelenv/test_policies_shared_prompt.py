@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -153,7 +152,7 @@ DROPS = {
 
 def drawn_step_by_step(prompts, states, responses, length, windows, scores, drops, twice=False):
     """Outputs [H, d] by (prompt, response, step), from a cache as a model fills it, one layer or two."""
-    query, key, value = states
+    _, key, value = states
     width = prompts.ids.shape[1]
     read = DynamicCache()
     for number, window in enumerate(windows):
@@ -200,10 +199,10 @@ def test_drawing_behind_a_shared_prompt_equals_a_loop_over_queries(drop, window)
         assert len(found[0]) >= 3 * responses
         for step, at in enumerate(places):
             assert all(place == lengths[b] + step for (b, _), place in at)
-        chosen = [key for number, key in enumerate(found[1]) if number % 3 == 0 or key[2] == length - 1]
+        chosen = [key for number, key in enumerate(found[1]) if number % 4 == 0 or key[2] == length - 1]
         for number, seen in enumerate(windows):
             for b, k, step in chosen:
-                for head in (0, heads * groups - 1):
+                for head in range(heads * groups):
                     parts = [
                         in_one_sequence(prompts, states[i][number][b, at], b, k, responses, length)
                         for i, at in ((0, head), (1, head // groups), (2, head // groups))
@@ -328,6 +327,55 @@ def test_attention_of_a_models_own_is_refused(family, changes, reason, caplog):
     assert reason in caplog.text
 
 
+def attended(window, **said):
+    """What a layer of a model gets that says something besides queries, keys and values."""
+    states = [random(1, 2, 3, KEY, seed=seed) for seed in range(3)]
+    layout = Packed(torch.ones(1, 3, dtype=torch.long), 1, 0, [None, window])
+    told = {"attention_mask": None} | said
+    with shared_prompt.laid_out(model_of("llama"), layout):
+        found, weights = shared_prompt._attention(SimpleNamespace(layer_idx=1), *states, **told)
+    assert weights is None
+    return found.transpose(1, 2), layout.attend(*states, Scores(KEY**-0.5, None, window, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("window", "said", "reason"),
+    [
+        (5, {"sliding_window": 4}, "a window of 4 where the layer's is 5"),
+        (None, {"sliding_window": 4}, "a window of 4 where the layer's is None"),
+        (5, {"attention_mask": torch.full((1, 1, 1, 1), 0)}, "a window of 0 where the layer's is 5"),
+        (None, {"attention_mask": torch.full((1, 1, 1, 1), 5)}, "a window of 5 where the layer's is None"),
+        (None, {"attention_mask": torch.zeros(1, 1, 1, 1)}, "a mask of the model's own"),
+        (None, {"attention_mask": torch.zeros(1, 1, 3, 3, dtype=torch.int64)}, "a mask of the model's own"),
+        (None, {"is_causal": False}, "attention that takes no order of tokens"),
+        (None, {"s_aux": torch.zeros(2)}, "attention that takes s_aux"),
+        (None, {"cu_seq_lens_q": torch.zeros(2), "sinks": 1}, "attention that takes cu_seq_lens_q, sinks"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(window, said, reason):
+    with pytest.raises(ValueError, match=reason):
+        attended(window, **said)
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_what_says_nothing_is_taken(window):
+    mask = shared_prompt._window_as_mask(local_size=window, use_vmap=False, allow_is_causal_skip=True)
+    idle = {
+        "is_causal": True,
+        "position_ids": torch.arange(3),
+        "use_cache": True,
+        "s_aux": None,
+        "output_router": False,
+    }
+    found, expected = attended(window, attention_mask=mask, sliding_window=window, **idle)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_mask_that_adds_something_is_refused():
+    with pytest.raises(ValueError, match="a mask that adds something of the model's own"):
+        shared_prompt._window_as_mask(use_vmap=True)
+
+
 def test_windows_are_told_layer_by_layer():
     def told(family, **changes):
         return shared_prompt.windows_of(model_of(family, **changes))
@@ -420,10 +468,8 @@ def test_each_part_of_a_model_gets_its_own_attention_back():
     inner = SimpleNamespace(sub_configs={}, _attn_implementation="eager")
 
     class Outer:
-        sub_configs = {"inner": None, "none": None}
-        none = None
-
         def __init__(self):
+            self.sub_configs, self.none = ("inner", "none"), None
             self.inner, self.own = inner, "sdpa"
 
         @property
@@ -454,14 +500,14 @@ def test_an_exception_inside_a_pass_leaves_the_model_as_it_was(way):
     module = model.lm_head if way == "the head" else model.model.layers[1].self_attn.o_proj
     # Prompts are read in a pass of their own before anything is drawn behind them.
     hook = module.register_forward_hook(lambda *_: passes.append(1) or (len(passes) > (way == "drawing") and fails()))
+    if way == "embedding":
+        policy._roles._start = model
+    calls = {
+        "drawing": lambda: policy.sample(prompts, 2, uniforms=numbers(prompts, 2), hidden=True),
+        "embedding": lambda: policy.embed(*arguments),
+    }
     with pytest.raises(KeyboardInterrupt):
-        if way == "drawing":
-            policy.sample(prompts, 2, uniforms=numbers(prompts, 2), hidden=True)
-        elif way == "embedding":
-            policy._roles._start = model
-            policy.embed(*arguments)
-        else:
-            policy.log_prob(*arguments)
+        calls.get(way, lambda: policy.log_prob(*arguments))()
     hook.remove()
     assert model.config._attn_implementation == "sdpa"
     assert "forward" not in model.model.__dict__
