@@ -448,6 +448,32 @@ def test_responses_without_a_token_have_no_log_prob():
     assert (policy.embed(texts(1, 4), tokens, np.zeros_like(tokens)) == 0).all()
 
 
+def test_hidden_layers_come_in_the_order_of_responses_however_they_are_drawn():
+    policy = policy_of("llama")
+    prompts = texts(1, 4, 2)
+    whole = policy.sample(prompts, 5, uniforms=numbers(prompts, 5), hidden=True).hidden
+    for most in (1, 2, 5, 7, 10):
+        policy.max_sequences = most
+        found = policy.sample(prompts, 5, uniforms=numbers(prompts, 5), hidden=True).hidden
+        np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
+def test_without_a_head_apart_or_with_two_models_no_hidden_layers_are_kept():
+    prompts = texts(1, 4)
+    policy = policy_of("llama4_text")
+    assert not policy.shortcuts.head
+    assert policy.sample(prompts, 2, uniforms=numbers(prompts, 2), hidden=True).hidden is None
+    policy = policy_of("llama")
+    drawn = policy.sample(prompts, 2, uniforms=numbers(prompts, 2), source="pilaf_plus", hidden=True)
+    assert drawn.hidden is None
+
+
+def test_right_answers_with_wrong_gradients_are_not_enough(monkeypatch):
+    attend = Packed.attend
+    monkeypatch.setattr(Packed, "attend", lambda self, query, key, *rest: attend(self, query, key.detach(), *rest))
+    assert not policy_of("llama").shortcuts.sharing
+
+
 # What a pass leaves behind
 
 
