@@ -174,6 +174,4 @@ def states_of(
 
 def _checkpointing(model: Any) -> bool:
     """Whether layers will run again on the way back, when no layout is there any more."""
-    if not torch.is_grad_enabled():
-        return False
     return any(module.training and getattr(module, "gradient_checkpointing", False) for module in model.modules())

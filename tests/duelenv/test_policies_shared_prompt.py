@@ -305,6 +305,7 @@ def test_long_prompts_and_windows_that_responses_cross(family):
 
 def test_a_model_whose_masks_are_not_its_caches_windows_does_not_share():
     """Moshi's cache forgets, and its mask does not: past the longest window that is tried only the mask tells."""
+    assert not policy_of("moshi", **LONG, sliding_window=100).shortcuts.cache
     policy = policy_of("moshi", **LONG, sliding_window=192)
     assert not policy.shortcuts.sharing
     prompts = texts(1, 200)
@@ -617,6 +618,10 @@ def test_gradient_checkpointing_takes_the_plain_path(inner, monkeypatch):
     with torch.no_grad():
         policy.log_prob(prompts, drawn.tokens, drawn.mask)
     assert taken  # which runs nothing again
+    taken.clear()
+    policy.model.eval()
+    policy.log_prob(prompts, drawn.tokens, drawn.mask)
+    assert taken  # and neither does this
 
 
 def test_autocast_stays_close():
