@@ -164,6 +164,7 @@ def drawn_step_by_step(prompts, states, responses, length, windows, scores, drop
     rows = [(b, k) for b in range(len(prompts)) for k in range(responses)]
     outputs, places = [{} for _ in windows], []
     for step in range(length):
+        assert cache.get_seq_length() == width + step
         places.append([(row, int(place)) for row, place in zip(rows, cache.places()[:, 0], strict=True)])
         at = [(b, width + k * length + step) for b, k in rows]
         for number, window in enumerate(windows):
