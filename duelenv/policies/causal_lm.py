@@ -268,10 +268,15 @@ class CausalLMPolicy:
 
     def is_start(self, source: Source) -> bool:
         """Whether a source draws from the weights of the start: until the first update, or move of the reference."""
-        return {"policy": self.version, "reference": self.reference_version}.get(source) == 0
+        if source == "reference":  # files of version 0.1 do not say when it moved
+            return self.reference_version == 0 and not self._roles.moved
+        return source == "start" or (source == "policy" and self.version == 0)
 
     def updated(self) -> None:
-        """Counts one change of the weights; a learner calls it after each optimizer step."""
+        """Counts one change of the weights; a learner calls it after each optimizer step.
+
+        Until then what the policy draws counts as drawn by the version before, at 0 by the start.
+        """
         self.version += 1
 
     # Sampling

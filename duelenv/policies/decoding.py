@@ -126,7 +126,7 @@ def draw_responses(
             readings.append(begin(model, prompts, num_responses, length, shortcuts))
     logits = _combined(mixture, [reading.first for reading in readings])  # [B, V]
     numbers = uniforms[:, :, 0]  # the first draw: B distributions, K draws from each
-    look_every = 1 if device.type == "cpu" else _LOOK_EVERY
+    look_every = _look_every(device)
     for step in range(length):
         drawn, values = (each.reshape(-1) for each in draw(logits, numbers, temperature))
         look = step % look_every == 0
@@ -170,6 +170,11 @@ def draw_responses(
         totals = (totals / mask.sum(-1, keepdim=True)).view(num_prompts, num_responses, -1)
     shape = (num_prompts, num_responses, length)
     return Drawn(tokens.view(shape), mask.view(shape), log_prob.view(shape), totals)
+
+
+def _look_every(device: torch.device) -> int:
+    """At every how many tokens the host asks which rows still run."""
+    return 1 if device.type == "cpu" else _LOOK_EVERY
 
 
 def _read(mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tensor, *, hidden: bool) -> list[Step]:

@@ -174,6 +174,4 @@ def states_of(
 
 def _checkpointing(model: Any) -> bool:
     """Whether layers will run again on the way back, when no layout is there any more."""
-    if not (model.training and torch.is_grad_enabled()):
-        return False
-    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    return any(module.training and getattr(module, "gradient_checkpointing", False) for module in model.modules())

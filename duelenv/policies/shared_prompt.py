@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from duelenv.policies.codec import Prompts
@@ -67,14 +68,24 @@ _layout: ContextVar[Layout] = ContextVar("layout")
 @contextmanager
 def laid_out(base: Any, layout: Layout) -> Iterator[None]:
     """Run a transformers model in a layout; not with gradient checkpointing, which runs it again when this is over."""
-    before = base.config._attn_implementation
+    before = [(config, config._attn_implementation) for config in _parts_of(base.config)]
     token = _layout.set(layout)
-    base.config._attn_implementation = _NAME
+    base.config._attn_implementation = _NAME  # and that of its parts
     try:
         yield
     finally:
-        base.config._attn_implementation = before
+        for config, implementation in before:
+            config._attn_implementation = implementation
         _layout.reset(token)
+
+
+def _parts_of(config: Any) -> Iterator[Any]:
+    """A configuration, then those inside it."""
+    yield config
+    for name in config.sub_configs:
+        part = getattr(config, name, None)
+        if part is not None:
+            yield from _parts_of(part)
 
 
 def windows_of(base: Any) -> list[int | None]:
@@ -84,7 +95,10 @@ def windows_of(base: Any) -> list[int | None]:
         ValueError: Layers whose masks are not known here.
     """
     config = base.config.get_text_config()
-    unknown = set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None and getattr(config, "attention_chunk_size", None) is not None:
+        kinds = ["chunked_attention"]
+    unknown = set(kinds or ()) - _KNOWN_LAYERS
     if unknown:
         raise ValueError(f"layers of the kind {', '.join(sorted(unknown))}")
     layers: list[Any] = DynamicCache(config=config).layers
@@ -189,8 +203,9 @@ class SharedPrompt(Cache):
         self._slots: Tensor | None = None  # where rows stand in the grid, where they do not fill it
         self._bias: Tensor | None = None
         if bool((prompts.attention == 0).any()):
-            low = torch.finfo(read.layers[0].keys.dtype).min
-            self._bias = torch.where(prompts.attention.bool(), 0.0, low)[:, None, None]  # [B, 1, 1, T]
+            kind = read.layers[0].keys.dtype
+            none = torch.zeros(prompts.attention.shape, dtype=kind, device=prompts.ids.device)
+            self._bias = none.masked_fill(prompts.attention == 0, torch.finfo(kind).min)[:, None, None]  # [B, 1, 1, T]
 
     def places(self) -> Tensor:
         """Position ids from 0 of the token that comes next, int64 [rows, 1]."""
@@ -238,7 +253,7 @@ class SharedPrompt(Cache):
         if self._bias is not None:
             before = before + self._bias[..., self._bias.shape[-1] - before.shape[-1] :]
         joined = torch.cat([self._in_rows(before, groups), since], dim=-1)
-        weights = torch.softmax(joined, dim=-1, dtype=torch.float32).to(value.dtype)
+        weights = _softmax(joined).to(value.dtype)
         seen = joined.shape[-1] - since.shape[-1]
         out = self._in_rows(self._on_grid(weights[..., :seen]) @ shared.values[:, :, first_shared:], groups)
         out = out + weights[..., seen:] @ own.values[:, :, drawn]
@@ -320,8 +335,13 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scor
     products = scores.scaling * query @ key.transpose(-1, -2)
     products = scores.softcap * torch.tanh(products / scores.softcap)
     products = products.masked_fill(~mask, torch.finfo(products.dtype).min)
-    weights = torch.softmax(products, dim=-1, dtype=torch.float32).to(value.dtype)
+    weights = _softmax(products).to(value.dtype)
     return torch.nn.functional.dropout(weights, scores.dropout) @ value
+
+
+def _softmax(products: Tensor) -> Tensor:
+    """Weights in float32, or in float64 where the products are."""
+    return torch.softmax(products, dim=-1, dtype=torch.promote_types(products.dtype, torch.float32))
 
 
 def _attention(
@@ -340,11 +360,28 @@ def _attention(
     _refuse_what_is_not_read(others)
     layout = _layout.get()
     window = layout.windows[module.layer_idx]
-    if sliding_window is not None and sliding_window != window:
-        raise ValueError(f"a window of {sliding_window} where the layer's is {window}")
+    for said in (sliding_window, _window_in(attention_mask)):
+        if said is not None and said != (window or 0):
+            raise ValueError(f"a window of {said} where the layer's is {window}")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     out = layout.attend(query, key, value, Scores(scaling, softcap, window, dropout))
     return out.transpose(1, 2).contiguous(), None
+
+
+def _window_as_mask(*, local_size: int | None = None, use_vmap: bool = False, **_: Any) -> Tensor:
+    """What transformers calls for a mask: it holds only how far the model would see, int64 [1, 1, 1, 1], 0 for all."""
+    if use_vmap:
+        raise ValueError("a mask that adds something of the model's own")
+    return torch.full((1, 1, 1, 1), local_size or 0)
+
+
+def _window_in(mask: Tensor | None) -> int | None:
+    """What `_window_as_mask` has said; None where a model attends without a mask."""
+    if mask is None:
+        return None
+    if mask.dtype != torch.int64 or mask.numel() != 1:
+        raise ValueError("attention with a mask of the model's own")
+    return int(mask)
 
 
 def _refuse_what_is_not_read(others: Mapping[str, Any]) -> None:
@@ -354,3 +391,4 @@ def _refuse_what_is_not_read(others: Mapping[str, Any]) -> None:
 
 
 ALL_ATTENTION_FUNCTIONS.register(_NAME, _attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, _window_as_mask)

@@ -444,6 +444,109 @@ def test_a_checkpoint_keeps_candidates_that_were_already_drawn(sampling):
     np.testing.assert_array_equal(restored.load_state_dict(state)["responses"], responses)
 
 
+# Features -------------------------------------------------------------------------------------------------------------
+
+EVERY_SOURCE = {"pilaf_plus": 1, "policy": 2, "reference": 2, "pilaf_minus": 1}
+#: What has become of the weights, and whose features have to be computed behind the drawing.
+BECAME = {
+    "as they were": (lambda policy: None, ["pilaf_plus", "pilaf_minus"]),
+    "updated": (nudge, ["pilaf_plus", "policy", "pilaf_minus"]),
+    "updated, and the reference moved": (lambda policy: (nudge(policy), policy.move_reference()), [*EVERY_SOURCE]),
+    "updated and put back": (
+        lambda policy: (state := policy.state_dict(), nudge(policy), policy.load_state_dict(state)),
+        ["pilaf_plus", "pilaf_minus"],
+    ),
+    "moved and put back to an update": (
+        lambda policy: (
+            nudge(policy),
+            state := policy.state_dict(),
+            policy.move_reference(),
+            policy.load_state_dict(state),
+        ),
+        ["pilaf_plus", "policy", "pilaf_minus"],
+    ),
+}
+
+
+@pytest.mark.parametrize("became", BECAME)
+def test_features_are_the_starts_whoever_drew_and_free_where_the_start_did(became, monkeypatch):
+    policy = tiny_policy()
+    change, expected = BECAME[became]
+    change(policy)
+    env = make_vector(WORLD, 3, policy=policy, sources=EVERY_SOURCE, num_candidates=None)
+    embed, embedded = policy.embed, []
+    monkeypatch.setattr(policy, "embed", lambda *given: embedded.append(given[1]) or embed(*given))
+    for observation in (env.reset(seed=0)[0], env.step(first_pairs(env))[0]):
+        embedded.clear()
+        features = observation["features"]
+        slow = [
+            [embed([prompt], tokens[None, None], mask[None, None])[0, 0] for tokens, mask in zip(*of, strict=True)]
+            for prompt, *of in zip(*(observation[name] for name in ("prompt", "tokens", "mask")), strict=True)
+        ]
+        np.testing.assert_allclose(features, slow, atol=1e-5)
+        assert features.dtype == np.float32
+        columns = np.array([list(EVERY_SOURCE)[source] in expected for source in observation["source"][0]])
+        (tokens,) = embedded
+        np.testing.assert_array_equal(tokens, observation["tokens"][:, columns])
+
+
+def test_where_the_start_draws_all_no_response_is_embedded_again(monkeypatch):
+    policy = tiny_policy()
+    env = make_vector(WORLD, 3, policy=policy)
+    monkeypatch.delattr(type(policy), "embed")
+    observation, _ = env.reset(seed=0)
+    assert np.isfinite(observation["features"]).all()
+
+
+def test_an_encoders_features_need_no_hidden_layers(monkeypatch):
+    policy = tiny_policy()
+    asked, sample = [], policy.sample
+    monkeypatch.setattr(
+        policy, "sample", lambda *given, **named: asked.append(named["hidden"]) or sample(*given, **named)
+    )
+    env = make_vector(WORLD, 2, policy=policy, features=lambda prompts, responses: np.ones((len(prompts), 2)))
+    assert env.reset(seed=0)[0]["features"].shape == (2, 4, 2)
+    assert asked == [False]
+
+
+def test_sources_that_are_the_start():
+    policy = tiny_policy()
+    every = ("policy", "reference", "start", "pilaf_plus", "pilaf_minus")
+
+    def starts():
+        return [source for source in every if policy.is_start(source)]
+
+    assert starts() == ["policy", "reference", "start"]
+    nudge(policy)
+    assert starts() == ["reference", "start"]
+    policy.move_reference()
+    assert starts() == ["start"]
+    policy.reference_version = 0  # as files of version 0.1 leave it
+    assert starts() == ["start"]
+
+
+@pytest.mark.parametrize("updated", [False, True])
+def test_features_come_back_bit_for_bit_from_a_checkpoint(updated):
+    policy = tiny_policy()
+    if updated:
+        nudge(policy)
+    settings = {"sources": EVERY_SOURCE, "num_candidates": None}
+    env = make_vector(WORLD, 3, policy=policy, **settings)
+    env.reset(seed=0)
+    observation = env.step(first_pairs(env))[0]
+    observation["responses"]  # drawn, and nobody has asked for features
+    state, weights = env.state_dict(), policy.state_dict()
+    features = observation["features"]
+    following = env.step(first_pairs(env))[0]["features"]
+    other = tiny_policy()
+    nudge(other)
+    other.load_state_dict(weights)
+    restored = make_vector(WORLD, 3, policy=other, **settings)
+    restored.reset(seed=5)
+    np.testing.assert_array_equal(restored.load_state_dict(state)["features"], features)
+    np.testing.assert_array_equal(restored.step(first_pairs(env))[0]["features"], following)
+
+
 def test_the_scalar_form_plays_an_episode():
     env = make_scalar(WORLD, horizon=2)
     agent = duelenv.agents.make("passive", env)

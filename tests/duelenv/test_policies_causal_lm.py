@@ -161,6 +161,22 @@ def test_first_token_follows_the_softmax(temperature):
     assert stats.chisquare(observed, expected).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("way", ["every shortcut", "no cache"])
+def test_each_token_is_where_its_own_number_falls(way):
+    policy = run_as(make(), way)
+    uniforms = numbers(4, 3)
+    samples = policy.sample(PROMPTS, 3, uniforms=uniforms)
+    for b, k in np.ndindex(4, 3):
+        ids = policy.tokenizer(PROMPTS[b])["input_ids"]
+        said = samples.tokens[b, k, : samples.mask[b, k].sum()]
+        with torch.no_grad():
+            logits = policy.model(torch.tensor([ids + said.tolist()])).logits[0, len(ids) - 1 : -1]
+        below = np.pad(logits.double().softmax(-1).cumsum(-1).numpy(), ((0, 0), (1, 0)))
+        steps = np.arange(len(said))
+        assert (below[steps, said] - 1e-5 <= uniforms[b, k, steps]).all()
+        assert (below[steps, said + 1] + 1e-5 > uniforms[b, k, steps]).all()
+
+
 def test_same_uniforms_same_tokens_whatever_the_batch():
     policy = make()
     uniforms = numbers(4, 5)
