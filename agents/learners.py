@@ -211,7 +211,7 @@ class PreferenceLearner:
         figures = _Figures()
         taken.append(figures)
         mismatched = None if shown.others is None else shown.mismatched_log_ratio(self.trainer)
-        for part in self.trainer.pieces(len(shown)):
+        for part in self.trainer.pieces(shown.passes):
             log_prob = shown.log_prob(self.policy, part)
             log_prob.retain_grad()
             batch = shown.batch(log_prob, part, mismatched)

@@ -41,14 +41,15 @@ class Lesson:
 
     def take(self, which: Any) -> Lesson:
         """Return the pairs that a slice or an index array names."""
-        return Lesson(*(value[which] for value in self._values()))
+        return Lesson(*(value[which] for value in self.columns()))
 
     def then(self, other: Lesson) -> Lesson:
         """Return these pairs followed by others."""
-        columns = zip(self._values(), other._values(), strict=True)
+        columns = zip(self.columns(), other.columns(), strict=True)
         return Lesson(*(np.concatenate(pair) for pair in columns))
 
-    def _values(self) -> tuple[NDArray[Any], ...]:
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """Return prompts, tokens, mask and labels."""
         return (self.prompts, self.tokens, self.mask, self.labels)
 
 
@@ -70,6 +71,9 @@ class ReplaySettings:
 class OldLessons:
     """Everything that a learner was taught, drawn from uniformly; it grows with the labels.
 
+    A pair takes 5 bytes for each token of its responses, padding included, and 16 more; room is made for up to twice
+    as many.
+
     Args:
         count: Old pairs beside each new lesson, as far as there are so many.
         root: Root of the stream that draws them.
@@ -78,34 +82,49 @@ class OldLessons:
     def __init__(self, count: int, root: int) -> None:
         self._count = count
         self._generator = stream(root, "agents/replay")
-        self._lessons: list[Lesson] = []
-        self._ends: list[int] = []  # of each lesson, in pairs
+        self._held: Lesson | None = None  # of which the first `_known` pairs are there
+        self._known = 0
 
     def beside(self, lesson: Lesson) -> Lesson:
         """Return a new lesson followed by old pairs, each at most once; it is an old one from now on."""
-        known = self._ends[-1] if self._ends else 0
-        drawn = np.sort(self._generator.choice(known, min(self._count, known), replace=False))
-        both = lesson
-        for number, pair in zip(np.searchsorted(self._ends, drawn, side="right").tolist(), drawn.tolist(), strict=True):
-            place = pair - (self._ends[number] - len(self._lessons[number]))
-            both = both.then(self._lessons[number].take(slice(place, place + 1)))
-        self._lessons.append(lesson)
-        self._ends.append(known + len(lesson))
+        drawn = np.sort(self._generator.choice(self._known, min(self._count, self._known), replace=False))
+        both = lesson if self._held is None or not len(drawn) else lesson.then(self._held.take(drawn))
+        self._hold(lesson)
         return both
 
+    def _hold(self, lesson: Lesson) -> None:
+        first, self._known = self._known, self._known + len(lesson)
+        if self._held is None or len(self._held) < self._known:
+            self._held = _with_room(lesson if self._held is None else self._held, 2 * self._known)
+        for kept, new in zip(self._held.columns(), lesson.columns(), strict=True):
+            kept[first : self._known] = new
+
     def state_dict(self) -> dict[str, Any]:
-        """Return all lessons as arrays, and the stream."""
+        """Return all pairs as arrays, and the stream."""
+        held = None if self._held is None else self._held.take(slice(self._known))
         return {
-            "lessons": [dict(vars(lesson)) for lesson in self._lessons],
+            "lesson": None if held is None else {name: value.copy() for name, value in vars(held).items()},
             "generator": copy.deepcopy(self._generator.bit_generator.state),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        saved = state["lessons"]
-        self._lessons = [Lesson(**{name: np.array(value) for name, value in one.items()}) for one in saved]
-        self._ends = np.cumsum([len(lesson) for lesson in self._lessons]).tolist()
+        saved = state["lesson"]
+        self._held = None if saved is None else Lesson(**{name: np.array(value) for name, value in saved.items()})
+        self._known = 0 if self._held is None else len(self._held)
         self._generator.bit_generator.state = copy.deepcopy(state["generator"])
+
+
+def _with_room(lesson: Lesson, count: int) -> Lesson:
+    """Return pairs with empty places behind them, `count` in all; tokens in 32 bits, which hold any vocabulary."""
+
+    def longer(values: NDArray[Any]) -> NDArray[Any]:
+        kind = np.dtype(np.int32) if values.dtype == np.int64 else values.dtype
+        wide = np.zeros((count, *values.shape[1:]), kind)
+        wide[: len(values)] = values
+        return wide
+
+    return Lesson(*(longer(values) for values in lesson.columns()))
 
 
 class WaitingLessons:

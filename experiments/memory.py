@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from duelenv.ground.room import bytes_text
+
 __all__ = ["Footprint", "bytes_text", "footprint_of"]
 
 
@@ -92,12 +94,3 @@ def _cache_of_a_token(model: Any) -> int:
     groups = getattr(config, "num_key_value_heads", None) or heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return int(2 * layers * groups * width * next(model.parameters()).element_size())
-
-
-def bytes_text(count: float) -> str:
-    """A number of bytes as people write it."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
