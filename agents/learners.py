@@ -96,6 +96,16 @@ class PreferenceLearner:
         return self.trainer.policy
 
     @property
+    def draws_per_pair(self) -> int:
+        """Responses that the bonus looks at beside each pair."""
+        return 0 if self._draws is None else self._draws.count
+
+    @property
+    def replayed(self) -> int:
+        """Old pairs beside each lesson, at most."""
+        return 0 if self._old is None else self._old.count
+
+    @property
     def settings(self) -> TrainerSettings:
         """How it is trained."""
         return self.trainer.settings

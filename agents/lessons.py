@@ -77,17 +77,20 @@ class OldLessons:
     Args:
         count: Old pairs beside each new lesson, as far as there are so many.
         root: Root of the stream that draws them.
+
+    Attributes:
+        count: As given.
     """
 
     def __init__(self, count: int, root: int) -> None:
-        self._count = count
+        self.count = count
         self._generator = stream(root, "agents/replay")
         self._held: Lesson | None = None  # of which the first `_known` pairs are there
         self._known = 0
 
     def beside(self, lesson: Lesson) -> Lesson:
         """Return a new lesson followed by old pairs, each at most once; it is an old one from now on."""
-        drawn = np.sort(self._generator.choice(self._known, min(self._count, self._known), replace=False))
+        drawn = np.sort(self._generator.choice(self._known, min(self.count, self._known), replace=False))
         both = lesson if self._held is None or not len(drawn) else lesson.then(self._held.take(drawn))
         self._hold(lesson)
         return both

@@ -22,6 +22,9 @@ class ReferenceDraws:
         view: Of a world with candidates of the reference.
         seed: Root of the streams of own draws.
 
+    Attributes:
+        count: B, how many of a round's candidates come from the reference.
+
     Raises:
         UserError: No candidates come from the reference.
     """
@@ -35,23 +38,23 @@ class ReferenceDraws:
             )
         self._policy = view.policy
         self._source = view.sources.index(_PUSHED_AGAINST)
-        self._count = view.source_counts[self._source]
+        self.count = view.source_counts[self._source]
         self._shown_will_do = view.temperature == 1.0
         self._streams = RowStreams(seed, "agents/bonus", view.num_envs)
 
     def of(self, observation: Observation, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
         """Return tokens and mask [M, B, L] of B draws in each of M rows of a round.
 
-        B is how many of the round's candidates come from the reference.
+        B is `count`.
         """
         columns = np.flatnonzero(observation["source"][0] == self._source)  # the same in every row
-        if self._shown_will_do and len(columns) == self._count:  # texts from elsewhere come without any
+        if self._shown_will_do and len(columns) == self.count:  # texts from elsewhere come without any
             places = rows[:, np.newaxis], columns
             return observation["tokens"][places], observation["mask"][places]
-        uniforms = self._streams.uniform(self._count, self._policy.max_new_tokens)[rows]
+        uniforms = self._streams.uniform(self.count, self._policy.max_new_tokens)[rows]
         drawn = self._policy.sample(
             observation["prompt"][rows].tolist(),
-            self._count,
+            self.count,
             uniforms=uniforms,
             source=_PUSHED_AGAINST,
             temperature=1.0,

@@ -48,6 +48,7 @@ class Activations:
         inner: Width of the feed-forward layer.
         gated: Whether that layer has a gate beside it.
         written_out: Whether norms are made of plain products, which keep one more tensor, in float32.
+        parallel: Whether attention and feed-forward layer read the same tensor.
         fused: Whether queries, keys and values come out of one product, and stay as long as one of them.
         vocabulary: Logits of a token.
         heads: That ask.
@@ -67,6 +68,7 @@ class Activations:
     inner: int
     gated: bool
     written_out: bool
+    parallel: bool
     fused: bool
     vocabulary: int
     heads: int
@@ -113,6 +115,7 @@ class Activations:
             inner=inner,
             gated=any("gate" in path.rpartition(".")[2] for path, _ in base.named_modules()),
             written_out=not any(isinstance(module, torch.nn.LayerNorm) for module in base.modules()),
+            parallel=any(getattr(config, name, False) for name in ("use_parallel_residual", "parallel_attn")),
             fused=any(together in one.shape for name, one in base.named_parameters() if "att" in name),
             vocabulary=int(config.vocab_size),
             heads=heads,
@@ -127,40 +130,52 @@ class Activations:
 
     def bytes(self, size: PassSize) -> int:
         """Bytes that a pass with gradients takes at its peak, gradients of weights not counted."""
-        rows, prompt, responses, length = size
-        shared = self.sharing and responses > 1 and prompt > 0
-        tokens = size.tokens(shared)
-        answers = rows * responses * length
-        if shared:  # every response has a copy of the prompt's keys and values
-            copied = rows * responses * (prompt + length)
-            pairs = rows * (prompt**2 + responses * length * (prompt + length))
-        else:
-            copied = 0
-            pairs = rows * responses * (prompt + length) ** 2
-        layer = tokens * self._layer_token
-        layer += self.number * ((2 * copied * self.keys + answers * self.queries) if shared else 0)
-        layer += pairs * self.weight
-        back = self.number * max(
-            tokens * (2 * self.hidden + (3 if self.gated else 2) * self.inner),
-            tokens * (2 * self.hidden + 3 * self.queries + 2 * self.keys) + 4 * copied * self.keys,
-        )
-        back += 2 * pairs * max(0.0, self.weight - self.number)
+        tokens, answers, pairs = self._counts(size)
+        # The way back through a layer frees about what it makes: what is alive beside all that is kept is little.
+        back = tokens * ((4 if self.written_out else self.number) * self.hidden + self.number * self.inner)
+        back += pairs * (4 + 2 * max(0.0, self.weight - self.number))
         if self.again:
-            kept, back = self.layers * self.stream * tokens * self.hidden, back + layer
-        else:
-            kept = self.layers * layer
-        ends = self.stream * (2 * tokens + 3 * answers) * self.hidden
+            back += self._layer(size)
         logits, gradients = self.vocabulary * answers, 1
         if self.head and logits > max(LOGITS_BUDGET, self.vocabulary):
             logits, gradients = max(LOGITS_BUDGET, self.vocabulary), 2  # of the head's weights: a piece's, and the sum
         # Logits in float32, their gradient in two parts, and the sum of both.
         head = 4 * 4 * logits + gradients * self.number * self.vocabulary * self.hidden
-        return int(kept + ends + self.weights + max(back, head))
+        return int(self.kept(size) + max(back, head))
+
+    def kept(self, size: PassSize) -> int:
+        """Bytes of what the forward pass leaves for the way back, without logits."""
+        tokens, answers, _ = self._counts(size)
+        layer = self.stream * tokens * self.hidden if self.again else self._layer(size)
+        ends = self.stream * (2 * tokens + 3 * answers) * self.hidden
+        return int(self.layers * layer + ends + self.weights)
+
+    def _shared(self, size: PassSize) -> bool:
+        return self.sharing and size.responses > 1 and size.prompt > 0
+
+    def _counts(self, size: PassSize) -> tuple[int, int, int]:
+        """Tokens of a pass, those of responses, and pairs of tokens that attention weighs."""
+        rows, prompt, responses, length = size
+        if self._shared(size):
+            pairs = rows * (prompt**2 + responses * length * (prompt + length))
+        else:
+            pairs = rows * responses * (prompt + length) ** 2
+        return size.tokens(self._shared(size)), rows * responses * length, pairs
+
+    def _layer(self, size: PassSize) -> float:
+        """Bytes that a layer keeps."""
+        tokens, answers, pairs = self._counts(size)
+        layer = tokens * self._layer_token + pairs * self.weight
+        if self._shared(size):  # every response has a copy of the prompt's keys and values
+            copied = size.rows * size.responses * (size.prompt + size.length)
+            layer += self.number * (2 * copied * self.keys + answers * self.queries)
+        return layer
 
     @property
     def _layer_token(self) -> int:
         """Bytes that a layer keeps of a token, whatever its place."""
-        norms = 2 * (self.stream + self.number) * self.hidden + (2 * 4 * self.hidden if self.written_out else 0)
+        norms = ((1 if self.parallel else 2) * self.stream + 2 * self.number) * self.hidden
+        norms += 2 * 4 * self.hidden if self.written_out else 0
         attention = 3 * self.queries + 2 * self.keys + (self.queries + self.keys if self.fused else 0)
         inner = (4 if self.gated else 2) * self.inner
         return norms + self.number * (attention + inner)

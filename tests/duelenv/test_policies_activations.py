@@ -74,6 +74,13 @@ def test_it_holds_however_the_model_is_run(architecture, case):
     check(policy, size, torch.bfloat16 if case == "autocast" else None, padded=case == "padded")
 
 
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_long_prompts_of_low_precision_count_their_masks(architecture):
+    policy = policy_of(architecture, context=160)
+    policy.model.to(torch.bfloat16)
+    check(policy, PassSize(2, 128, 2, 16), padded=True)
+
+
 def test_logits_count_by_the_piece(monkeypatch):
     """With so wide a vocabulary they are most of it; in pieces they are not."""
     policy = policy_of("llama")
