@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
-
 import numpy as np
 import pytest
-import torch
+from growth import held
 from worlds import PROMPTS, make_vector
 
 import duelenv.agents
@@ -37,20 +35,6 @@ def game(agent, **settings):
         player.update(observation, actions, labels, info["late"])
         observation = following
         yield following
-
-
-def held():
-    """Objects, bytes of tensors, and bytes of arrays."""
-    gc.collect()
-    objects = gc.get_objects()
-    tensors = sum(one.numel() * one.element_size() for one in objects if isinstance(one, torch.Tensor))
-    arrays = {}
-    for one in objects:
-        for array in gc.get_referents(one):
-            if type(array) is np.ndarray:  # arrays are no objects to the collector
-                owner = array if array.base is None else array.base
-                arrays[id(owner)] = getattr(owner, "nbytes", 0)
-    return len(objects), tensors, sum(arrays.values())
 
 
 def grown(rounds):
