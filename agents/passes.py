@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,8 +19,14 @@ from duelenv.policies.activations import PassSize
 Cut: TypeAlias = Callable[[range], list[slice]]
 
 
-class Passes(NamedTuple):
-    """How items go through a model: how many there are, and what cuts them."""
+@dataclass(frozen=True)
+class Passes:
+    """How items go through a model.
+
+    Attributes:
+        count: How many there are.
+        cut: What cuts them.
+    """
 
     count: int
     cut: Cut

@@ -132,7 +132,7 @@ class Activations:
         """Bytes that a pass with gradients takes at its peak, gradients of weights not counted."""
         tokens, answers, pairs = self._counts(size)
         # The way back through a layer frees about what it makes: what is alive beside all that is kept is little.
-        back = tokens * ((4 if self.written_out else self.number) * self.hidden + self.number * self.inner)
+        back: float = tokens * ((4 if self.written_out else self.number) * self.hidden + self.number * self.inner)
         back += pairs * (4 + 2 * max(0.0, self.weight - self.number))
         if self.again:
             back += self._layer(size)
@@ -191,10 +191,10 @@ def _kept_of_weights(heads: int, groups: int, width: int, kind: torch.dtype, dev
     mask = torch.ones((1, 1, asking, seen), dtype=torch.bool, device=device)
     kept: dict[int, int] = {}
 
-    def weigh(tensor: Tensor) -> None:  # and keep nothing: what is kept would keep itself alive
+    def weigh(tensor: Tensor) -> Any:  # and keep nothing: what is kept would keep itself alive
         if tensor.shape[-2:] == (asking, seen):
             kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(weigh, lambda _: None):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(weigh, lambda found: found):
         scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=groups < heads)
     return sum(kept.values()) / (asking * seen)
