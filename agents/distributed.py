@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from duelenv.agents.passes import Cut
 from duelenv.ground.errors import UserError
 from duelenv.policies.causal_lm import CausalLMPolicy
 
@@ -25,15 +26,19 @@ PROCESSES: Final = ("one", "all")
 class Processes(Protocol):
     """The processes that make a policy's steps together, as one of them sees it."""
 
-    def counted(self, count: int, size: int) -> Iterator[tuple[slice, float]]:
-        """Cut this process's share of `count` items into pieces of at most `size`.
+    def share(self, count: int) -> range:
+        """Return this process's share of `count` items, which may be empty."""
+        ...
+
+    def counted(self, count: int, cut: Cut) -> Iterator[tuple[slice, float]]:
+        """Cut this process's share of `count` items into pieces.
 
         Yields:
             A piece, and the weight of its terms: 0 where another process counts them.
         """
         ...
 
-    def scored(self, count: int, size: int) -> Iterator[slice]:
+    def scored(self, count: int, cut: Cut) -> Iterator[slice]:
         """Cut what this process scores, without gradients, of `count` items."""
         ...
 
@@ -49,6 +54,10 @@ class Processes(Protocol):
         """Add up figures, each over the processes."""
         ...
 
+    def least(self, value: float) -> float:
+        """Return the smallest of the processes' values."""
+        ...
+
     def check_same(self, *arrays: Any) -> None:
         """Raise `UserError` unless all processes call this with equal arrays."""
         ...
@@ -57,12 +66,15 @@ class Processes(Protocol):
 class Alone:
     """A process that makes its steps by itself."""
 
-    def counted(self, count: int, size: int) -> Iterator[tuple[slice, float]]:
-        for part in _cut(range(count), size):
+    def share(self, count: int) -> range:
+        return range(count)
+
+    def counted(self, count: int, cut: Cut) -> Iterator[tuple[slice, float]]:
+        for part in cut(range(count)):
             yield part, 1.0
 
-    def scored(self, count: int, size: int) -> Iterator[slice]:
-        return _cut(range(count), size)
+    def scored(self, count: int, cut: Cut) -> Iterator[slice]:
+        yield from cut(range(count))
 
     def collected(self, scores: Tensor) -> Tensor:
         return scores
@@ -72,6 +84,9 @@ class Alone:
 
     def total(self, values: Sequence[float]) -> list[float]:
         return list(values)
+
+    def least(self, value: float) -> float:
+        return value
 
     def check_same(self, *arrays: Any) -> None:
         pass
@@ -88,16 +103,17 @@ class Together:
         self._device = device
         self._rank, self._size = distributed.get_rank(), distributed.get_world_size()
 
-    def share(self, count: int) -> range:
-        """Return this process's share of `count` items; shares differ by one item at most, and may be empty."""
-        return range(self._rank * count // self._size, (self._rank + 1) * count // self._size)
+    def share(self, count: int, rank: int | None = None) -> range:
+        """Return a process's share of `count` items, by default this one's; shares differ by one, and may be empty."""
+        rank = self._rank if rank is None else rank
+        return range(rank * count // self._size, (rank + 1) * count // self._size)
 
-    def counted(self, count: int, size: int) -> Iterator[tuple[slice, float]]:
-        for part in _cut(self.share(count), size):
+    def counted(self, count: int, cut: Cut) -> Iterator[tuple[slice, float]]:
+        for part in cut(self.share(count)):
             yield part, 1.0
 
-    def scored(self, count: int, size: int) -> Iterator[slice]:
-        return _cut(self.share(count), size)
+    def scored(self, count: int, cut: Cut) -> Iterator[slice]:
+        yield from cut(self.share(count))
 
     def collected(self, scores: Tensor) -> Tensor:
         distributed.all_reduce(scores)
@@ -121,6 +137,11 @@ class Together:
         distributed.all_reduce(summed)
         return list(map(float, summed.tolist()))
 
+    def least(self, value: float) -> float:
+        found = torch.tensor(value, dtype=torch.float32, device=self._device)
+        distributed.all_reduce(found, distributed.ReduceOp.MIN)
+        return float(found)
+
     def check_same(self, *arrays: Any) -> None:
         digest = 0
         for array in arrays:
@@ -142,17 +163,16 @@ class Sharing(Together):
     A pass is one of all processes, so each makes as many pieces, some of them of no weight, and scores everything.
     """
 
-    def counted(self, count: int, size: int) -> Iterator[tuple[slice, float]]:
-        largest = -(-count // self._size)
-        left = -(-largest // size)
-        for part, weight in super().counted(count, size):
+    def counted(self, count: int, cut: Cut) -> Iterator[tuple[slice, float]]:
+        left = max(len(cut(self.share(count, rank))) for rank in range(self._size))
+        for part, weight in super().counted(count, cut):
             yield part, weight
             left -= 1
         for _ in range(left):
             yield slice(0, 1), 0.0
 
-    def scored(self, count: int, size: int) -> Iterator[slice]:
-        return _cut(range(count), size)
+    def scored(self, count: int, cut: Cut) -> Iterator[slice]:
+        yield from cut(range(count))
 
     def collected(self, scores: Tensor) -> Tensor:
         return scores
@@ -190,8 +210,3 @@ def processes_of(choice: str, policy: CausalLMPolicy) -> Processes:
             "accelerate.Accelerator() before the agent, or call torch.distributed.init_process_group()"
         )
     return Alone()
-
-
-def _cut(items: range, size: int) -> Iterator[slice]:
-    for start in range(items.start, items.stop, size):
-        yield slice(start, min(start + size, items.stop))

@@ -102,6 +102,16 @@ class PreferenceLearner:
         return self.trainer.policy
 
     @property
+    def draws_per_pair(self) -> int:
+        """Responses that the bonus looks at beside each pair."""
+        return 0 if self._draws is None else self._draws.count
+
+    @property
+    def replayed(self) -> int:
+        """Old pairs beside each lesson, at most."""
+        return 0 if self._old is None else self._old.count
+
+    @property
     def settings(self) -> TrainerSettings:
         """How it is trained."""
         return self.trainer.settings
@@ -217,7 +227,7 @@ class PreferenceLearner:
         figures = _Figures()
         taken.append(figures)
         mismatched = None if shown.others is None else shown.mismatched_log_ratio(self.trainer)
-        for part in self.trainer.pieces(len(shown)):
+        for part in self.trainer.pieces(shown.passes):
             log_prob = shown.log_prob(self.policy, part)
             # Two reads of what may be the same response, so that each knows its own pull.
             pairs, drawn = log_prob[:, :2], shown.drawn(log_prob, part)

@@ -76,31 +76,43 @@ class Lesson:
 
     def take(self, which: Any) -> Lesson:
         """Return the pairs that a slice or an index array names."""
-        prompts, tokens, mask, labels = (value[which] for value in self._values())
-        if self.bonus is None:
-            return Lesson(prompts, tokens, mask, labels)
-        bonus = self.bonus[which]
-        width = max(2, int(bonus.max(initial=0)) + 1)
-        return Lesson(prompts, tokens[:, :width], mask[:, :width], labels, bonus)
+        each = Lesson(*(value[which] for value in self.columns()))
+        if each.bonus is None:
+            return each
+        width = max(2, int(each.bonus.max(initial=0)) + 1)
+        return Lesson(each.prompts, each.tokens[:, :width], each.mask[:, :width], each.labels, each.bonus)
 
     def then(self, other: Lesson) -> Lesson:
         """Return these pairs followed by others."""
         width = max(self.tokens.shape[1], other.tokens.shape[1])
-        columns = zip(self._values(width), other._values(width), strict=True)
-        prompts, tokens, mask, labels = (np.concatenate(pair) for pair in columns)
-        if self.bonus is None or other.bonus is None:
-            return Lesson(prompts, tokens, mask, labels)
-        return Lesson(prompts, tokens, mask, labels, np.concatenate([self.bonus, other.bonus]))
+        columns = zip(self.columns(width), other.columns(width), strict=True)
+        return Lesson(*(np.concatenate(pair) for pair in columns))
 
-    def _values(self, width: int | None = None) -> tuple[NDArray[Any], ...]:
-        """All but the bonus, with rows of so many responses, the first one again where there are fewer."""
-        columns = np.arange(self.tokens.shape[1] if width is None else width)
-        columns[self.tokens.shape[1] :] = 0
-        return (self.prompts, self.tokens[:, columns], self.mask[:, columns], self.labels)
+    def columns(self, width: int | None = None) -> tuple[NDArray[Any], ...]:
+        """Return prompts, tokens, mask, labels and the bonus where there is one.
+
+        Args:
+            width: Responses of a row, the first one again where there are fewer; None for as many as there are.
+        """
+        tokens, mask = self.tokens, self.mask
+        if width is not None and width > tokens.shape[1]:
+            filled = np.arange(width)
+            filled[tokens.shape[1] :] = 0
+            tokens, mask = tokens[:, filled], mask[:, filled]
+        bonus = () if self.bonus is None else (self.bonus,)
+        return (self.prompts, tokens, mask, self.labels, *bonus)
 
 
-def _saved(values: Mapping[str, Any]) -> Lesson:
-    arrays: dict[str, Any] = {name: None if value is None else np.array(value) for name, value in values.items()}
+def _packed(lesson: Lesson | None) -> dict[str, Any] | None:
+    if lesson is None:
+        return None
+    return {name: value.copy() for name, value in vars(lesson).items() if value is not None}
+
+
+def _unpacked(values: Mapping[str, Any] | None) -> Lesson | None:
+    if values is None:
+        return None
+    arrays: dict[str, Any] = {name: np.array(value) for name, value in values.items() if value is not None}
     return Lesson(**arrays)
 
 
@@ -122,42 +134,65 @@ class ReplaySettings:
 class OldLessons:
     """Everything that a learner was taught, drawn from uniformly; it grows with the labels.
 
+    A pair takes 5 bytes for each token of its responses, padding included, and 16 more; room is made for up to twice
+    as many.
+
     Args:
         count: Old pairs beside each new lesson, as far as there are so many.
         root: Root of the stream that draws them.
+
+    Attributes:
+        count: As given.
     """
 
     def __init__(self, count: int, root: int) -> None:
-        self._count = count
+        self.count = count
         self._generator = stream(root, "agents/replay")
-        self._lessons: list[Lesson] = []
-        self._ends: list[int] = []  # of each lesson, in pairs
+        self._held: Lesson | None = None  # of which the first `_known` pairs are there
+        self._known = 0
 
     def beside(self, lesson: Lesson) -> Lesson:
         """Return a new lesson followed by old pairs, each at most once; it is an old one from now on."""
-        known = self._ends[-1] if self._ends else 0
-        drawn = np.sort(self._generator.choice(known, min(self._count, known), replace=False))
-        both = lesson
-        for number, pair in zip(np.searchsorted(self._ends, drawn, side="right").tolist(), drawn.tolist(), strict=True):
-            place = pair - (self._ends[number] - len(self._lessons[number]))
-            both = both.then(self._lessons[number].take(slice(place, place + 1)))
-        self._lessons.append(lesson)
-        self._ends.append(known + len(lesson))
+        drawn = np.sort(self._generator.choice(self._known, min(self.count, self._known), replace=False))
+        both = lesson if self._held is None or not len(drawn) else lesson.then(self._held.take(drawn))
+        self._hold(lesson)
         return both
 
+    def _hold(self, lesson: Lesson) -> None:
+        first, self._known = self._known, self._known + len(lesson)
+        held = lesson if self._held is None else self._held
+        width = max(held.tokens.shape[1], lesson.tokens.shape[1])
+        if self._held is None or len(held) < self._known or held.tokens.shape[1] < width:
+            room = len(held) if self._held is not None and len(held) >= self._known else 2 * self._known
+            held = self._held = _with_room(held, room, width)
+        for kept, new in zip(held.columns(), lesson.columns(width), strict=True):
+            kept[first : self._known] = new
+
     def state_dict(self) -> dict[str, Any]:
-        """Return all lessons as arrays, and the stream."""
+        """Return all pairs as arrays, and the stream."""
+        held = None if self._held is None else self._held.take(slice(self._known))
         return {
-            "lessons": [dict(vars(lesson)) for lesson in self._lessons],
+            "lesson": _packed(held),
             "generator": copy.deepcopy(self._generator.bit_generator.state),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        saved = state["lessons"]
-        self._lessons = [_saved(one) for one in saved]
-        self._ends = np.cumsum([len(lesson) for lesson in self._lessons]).tolist()
+        self._held = _unpacked(state["lesson"])
+        self._known = 0 if self._held is None else len(self._held)
         self._generator.bit_generator.state = copy.deepcopy(state["generator"])
+
+
+def _with_room(lesson: Lesson, count: int, width: int) -> Lesson:
+    """Return pairs of `width` responses with empty places behind, `count` in all; tokens in 32 bits, which hold any."""
+
+    def longer(values: NDArray[Any]) -> NDArray[Any]:
+        kind = np.dtype(np.int32) if values.dtype == np.int64 else values.dtype
+        wide = np.zeros((count, *values.shape[1:]), kind)
+        wide[: len(values)] = values
+        return wide
+
+    return Lesson(*(longer(values) for values in lesson.columns(width)))
 
 
 class WaitingLessons:
@@ -217,7 +252,7 @@ class WaitingLessons:
     def state_dict(self) -> dict[str, Any]:
         """Return what waits, in arrays and lists of numbers."""
         return {
-            "lesson": None if self._lesson is None else dict(vars(self._lesson)),
+            "lesson": _packed(self._lesson),
             "places": self._places.copy(),
             "shares": [[share.numerator, share.denominator] for share in self._shares],
             "surplus": [self._surplus.numerator, self._surplus.denominator],
@@ -225,8 +260,7 @@ class WaitingLessons:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        saved = state["lesson"]
-        self._lesson = None if saved is None else _saved(saved)
+        self._lesson = _unpacked(state["lesson"])
         self._places = np.array(state["places"], np.int64).reshape(-1, 2)
         self._shares = [Fraction(*pair) for pair in state["shares"]]
         self._surplus = Fraction(*state["surplus"])

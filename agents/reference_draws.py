@@ -34,6 +34,9 @@ class ReferenceDraws:
         duel_is_draw: Whether duels that were asked set a candidate against one of the reference, drawn uniformly from
             those with another text where there are any.
 
+    Attributes:
+        count: B.
+
     Raises:
         UserError: No candidates come from the reference, or fewer than are asked for.
     """
@@ -48,11 +51,11 @@ class ReferenceDraws:
         self._policy = view.policy
         self._source = view.sources.index(_PUSHED_AGAINST)
         self._there = view.source_counts[self._source]
-        self._count = self._there if count is None else count
-        if self._count > self._there:
+        self.count = self._there if count is None else count
+        if self.count > self._there:
             raise UserError(
-                f"bonus_draws={self._count} is more than the {self._there} candidates that come from the reference; "
-                f"set sources={{'policy': ..., 'reference': {self._count}}}, or take fewer"
+                f"bonus_draws={self.count} is more than the {self._there} candidates that come from the reference; "
+                f"set sources={{'policy': ..., 'reference': {self.count}}}, or take fewer"
             )
         self._shown_will_do = view.temperature == 1.0
         self._duel_is_draw = duel_is_draw
@@ -69,15 +72,15 @@ class ReferenceDraws:
         columns = np.flatnonzero(observation["source"][0] == self._source)  # the same in every row
         rows = duels.rows
         if self._shown_will_do and len(columns) == self._there:  # texts from elsewhere come without any
-            chosen = np.tile(columns[: self._count], (len(rows), 1))
+            chosen = np.tile(columns[: self.count], (len(rows), 1))
             if asked and self._duel_is_draw:
                 chosen = self._with_the_duels_own(observation, duels, chosen)
             places = rows[:, np.newaxis], chosen
             return observation["tokens"][places], observation["mask"][places]
-        uniforms = self._streams.uniform(self._count, self._policy.max_new_tokens)[rows]
+        uniforms = self._streams.uniform(self.count, self._policy.max_new_tokens)[rows]
         drawn = self._policy.sample(
             observation["prompt"][rows].tolist(),
-            self._count,
+            self.count,
             uniforms=uniforms,
             source=_PUSHED_AGAINST,
             temperature=1.0,

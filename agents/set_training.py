@@ -32,15 +32,18 @@ def train_on_sets(trainer: Trainer, observation: Observation, sets: Sets) -> Met
     values = torch.as_tensor(sets.values, dtype=torch.float32, device=trainer.policy.device)
     width = sets.arms.shape[1]
     trainer.processes.check_same(observation["prompt"][sets.rows], tokens, mask, sets.values)
+    passes = trainer.passes(prompts, mask, width)
     reference = None
     if sets.loss.needs_reference:
         score = trainer.policy.reference_log_prob
-        reference = trainer.scores(sets.arms.shape, lambda part: score(prompts[part], tokens[part], mask[part]), width)
+        reference = trainer.scores(
+            sets.arms.shape, lambda part: score(prompts[part], tokens[part], mask[part]), passes=passes
+        )
     losses: list[float] = []
 
     def terms() -> Iterator[Tensor]:
         losses.append(0.0)
-        for part in trainer.pieces(len(sets), width):
+        for part in trainer.pieces(passes):
             log_prob = trainer.policy.log_prob(prompts[part], tokens[part], mask[part])
             beside = None if reference is None else reference[part]
             term = sets.loss(log_prob, beside, values[part].to(log_prob)).sum() / len(sets)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from duelenv.agents.lessons import Lesson
 from duelenv.agents.losses import PreferenceBatch
+from duelenv.agents.passes import Passes
 from duelenv.agents.trainer import Trainer
 from duelenv.policies.causal_lm import CausalLMPolicy
 
@@ -24,6 +25,7 @@ class ShownLesson:
     reference: Tensor | None  # [M, J], log ref of the lesson's responses
     others: NDArray[np.int64] | None  # [M], rows whose prompts are others
     mismatched_reference: Tensor | None  # [M, 2], log ref of the pair given those prompts
+    passes: Passes
 
     @classmethod
     def of(
@@ -35,14 +37,16 @@ class ShownLesson:
         """
         trainer.processes.check_same(lesson.prompts, lesson.tokens, lesson.mask, lesson.labels)
         score, reference, mismatched = trainer.policy.reference_log_prob, None, None
+        passes = trainer.passes(lesson.prompts.tolist(), lesson.mask)
         if needs_reference:
             reference = trainer.scores(
                 lesson.tokens.shape[:2],
                 lambda part: score(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part]),
+                passes=passes,
             )
         if others is not None:
-            mismatched = _given_other_prompts(score, lesson, others, trainer)
-        return cls(lesson, reference, others, mismatched)
+            mismatched = _given_other_prompts(score, lesson, others, trainer, passes)
+        return cls(lesson, reference, others, mismatched, passes)
 
     def __len__(self) -> int:
         return len(self.lesson)
@@ -71,16 +75,19 @@ class ShownLesson:
     def mismatched_log_ratio(self, trainer: Trainer) -> Tensor:
         """Mean of log pi - log ref over all responses given other prompts, as the policy stands now; a scalar."""
         assert self.others is not None and self.mismatched_reference is not None
-        now = _given_other_prompts(trainer.policy.log_prob, self.lesson, self.others, trainer)
+        now = _given_other_prompts(trainer.policy.log_prob, self.lesson, self.others, trainer, self.passes)
         return (now - self.mismatched_reference).mean()
 
 
-def _given_other_prompts(score: Any, lesson: Lesson, others: NDArray[np.int64], trainer: Trainer) -> Tensor:
+def _given_other_prompts(
+    score: Any, lesson: Lesson, others: NDArray[np.int64], trainer: Trainer, passes: Passes
+) -> Tensor:
     """Log-probs [M, 2] of a lesson's pairs given the prompts of other rows."""
     prompts = lesson.prompts[others]
     return trainer.scores(
         (len(lesson), 2),
         lambda part: score(prompts[part].tolist(), lesson.tokens[part, :2], lesson.mask[part, :2]),
+        passes=passes,
     )
 
 

@@ -4,28 +4,44 @@ Weights of less than 32 bits are trained as copies in float32, which are rounded
 would not move most weights in bfloat16, and the sum of many does.
 
 A step is given as terms, losses that add up to the objective; each is made, pulled back and forgotten before the next,
-so that a large batch needs no more memory than its largest piece.
+so that a large batch needs no more memory than its largest piece. How large pieces may be is set, or foreseen from the
+sizes of the model and the memory that is free.
 """
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from duelenv.agents.distributed import PROCESSES, processes_of
+from duelenv.agents.passes import Extent, Passes, in_pieces_of, in_pieces_that
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.room import bytes_text, free_bytes
+from duelenv.policies.activations import Activations, PassSize
 from duelenv.policies.causal_lm import CausalLMPolicy
+from duelenv.policies.passes import Shortcuts
+from duelenv.policies.scoring import checkpointing
 from duelenv.policies.sharding import own_share, shared_like, whole
 
 REFERENCES: Final = ("fixed", "moving")
 PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16}
+
+_log = logging.getLogger(__name__)
+
+#: The part of the free memory that a step may take; the rest is for what is not foreseen, and for others.
+_TAKEN: Final = 0.8
+#: Bytes of a pass that is run at once without looking at what is free.
+_SMALL: Final = 2**26
 
 _LARGE_MODEL = 50_000_000
 _LARGE_RATE = 1e-4
@@ -45,7 +61,10 @@ class TrainerSettings:
             see `duelenv.agents.lessons` for labels that come late, or never.
         max_grad_norm: Gradients are clipped to this norm, above 0; None leaves them as they are.
         micro_batch: Pairs in one forward pass, or as many responses in larger sets; gradients add up to those of the
-            whole batch. None takes all at once.
+            whole batch. None sets no limit.
+        max_tokens: Tokens in one forward pass, prompts and padding included, so that long responses make small pieces;
+            one pair, or set, at least. None sets no limit. Where neither limit is set, a batch that is foreseen to take
+            more memory than is free is split, and that is logged.
         precision: "float32" computes in the model's own type; "bfloat16" lets matrix products run in that type, over
             weights and optimiser that stay as they are.
         reference: "fixed" keeps the start model as the reference; "moving" copies the policy into it.
@@ -59,6 +78,7 @@ class TrainerSettings:
     gradient_steps: int = 1
     max_grad_norm: float | None = 1.0
     micro_batch: int | None = None
+    max_tokens: int | None = None
     precision: str = "float32"
     reference: str = "fixed"
     reference_every: int = 20
@@ -73,6 +93,8 @@ class TrainerSettings:
         checks.integer("reference_every", self.reference_every, low=1)
         if self.micro_batch is not None:
             checks.integer("micro_batch", self.micro_batch, low=1)
+        if self.max_tokens is not None:
+            checks.integer("max_tokens", self.max_tokens, low=1)
         checks.one_of("precision", self.precision, PRECISIONS)
         checks.one_of("reference", self.reference, REFERENCES)
         checks.one_of("processes", self.processes, PROCESSES)
@@ -103,6 +125,8 @@ class Trainer:
         if policy.sharded and settings.reference == "moving":
             raise UserError("reference='moving' copies the policy, and a sharded one cannot be copied; set 'fixed'")
         self.weight = 1.0
+        self._said_pieces = 1
+        self._known_activations: dict[tuple[Shortcuts, bool], Activations | None] = {}
         trained = policy.parameters()
         if not trained:
             raise UserError(
@@ -119,35 +143,119 @@ class Trainer:
             masters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=_may_be_fused(masters)
         )
 
-    def pieces(self, count: int, width: int = 2) -> Iterator[slice]:
-        """Cut `count` items of `width` responses into what goes through the model at once, at least one item.
+    def passes(self, prompts: Sequence[str], mask: NDArray[np.int8], width: int = 2) -> Passes:
+        """Decide how items go through the model, in training as in scoring: ask once for all that is compared.
+
+        Args:
+            prompts: Of each item, M.
+            mask: [M, J, L], 1 on the tokens of its responses.
+            width: Responses of an item that `micro_batch` counts.
+        """
+        count, settings = len(prompts), self.settings
+        if not count:
+            return Passes(0, in_pieces_of(1))
+        most = max(1, 2 * settings.micro_batch // width) if settings.micro_batch else count
+        if settings.micro_batch and settings.max_tokens is None:
+            return Passes(count, in_pieces_of(most))
+        extent = Extent.of(self.policy.prompt_lengths(prompts), mask)
+        if settings.max_tokens is None:
+            return self._foreseen(extent)
+        tokens = settings.max_tokens
+        sharing = self.policy.shortcuts.sharing and extent.responses > 1
+        return Passes(count, in_pieces_that(lambda size: size.tokens(sharing) <= tokens, extent, most))
+
+    def _foreseen(self, extent: Extent) -> Passes:
+        """Split what is foreseen to take more memory than is free."""
+        count = len(extent)
+        at_once = Passes(count, in_pieces_of(count))
+        activations = self._activations()
+        if activations is None or activations.bytes(extent.size(range(count))) <= _SMALL:
+            return at_once
+        free = free_bytes(self.policy.device)
+        free_everywhere = self.processes.least(float("inf") if free is None else float(free))
+        room = _TAKEN * free_everywhere - self._beside()
+
+        def fits(size: PassSize) -> bool:
+            return activations.bytes(size) <= room
+
+        passes = Passes(count, in_pieces_that(fits, extent, count))
+        own = self.processes.share(count)
+        if own:
+            self._say(extent, passes.cut(own), activations.bytes(extent.size(own)), free_everywhere)
+        return passes
+
+    def _activations(self) -> Activations | None:
+        """Return what a pass takes, as the model is run now."""
+        model, shortcuts = self.policy.model, self.policy.shortcuts
+        key = shortcuts, checkpointing(model)
+        if key not in self._known_activations:
+            kind = PRECISIONS[self.settings.precision]
+            self._known_activations[key] = Activations.of(model, shortcuts, kind)
+        return self._known_activations[key]
+
+    def _beside(self) -> int:
+        """Bytes that a step takes besides its passes: gradients, and moments where there are none yet."""
+        taken = 0
+        for weights, master in self._masters:
+            share = own_share(weights.detach())
+            taken += share.numel() * (share.element_size() + (0 if master is weights else 4))
+            taken += 0 if self._optimizer.state else 2 * 4 * share.numel()
+        return taken
+
+    def _say(self, extent: Extent, parts: Sequence[slice], foreseen: int, free: float) -> None:
+        """Log that a batch is split, once for each number of pieces that is larger than those before."""
+        if len(parts) <= self._said_pieces:
+            return
+        self._said_pieces = len(parts)
+        what = "pairs" if extent.responses == 2 else f"prompts with {extent.responses} responses each"
+        sizes = [part.stop - part.start for part in parts]
+        _log.warning(
+            "a batch of %d %s would take about %s and %s are free: it is split into %d pieces of %d; set micro_batch "
+            "or max_tokens to decide that yourself",
+            *(sum(sizes), what, bytes_text(foreseen), bytes_text(free), len(parts), max(sizes)),
+        )
+
+    def pieces(self, items: int | Passes, width: int = 2) -> Iterator[slice]:
+        """Cut items into what goes through the model at once, at least one item.
 
         These are the items that this process makes terms of; others may make those of the rest.
+
+        Args:
+            items: As `passes` decided, or a number of items whose lengths nobody looks at.
+            width: Responses of an item that `micro_batch` counts, beside a number of items.
         """
-        for part, weight in self.processes.counted(count, self._size(count, width)):
+        passes = self._counted(items, width)
+        for part, weight in self.processes.counted(passes.count, passes.cut):
             self.weight = weight
             yield part
         self.weight = 1.0
 
-    def scores(self, shape: tuple[int, int], score: Callable[[slice], Tensor], width: int = 2) -> Tensor:
+    def scores(
+        self, shape: tuple[int, int], score: Callable[[slice], Tensor], width: int = 2, *, passes: Passes | None = None
+    ) -> Tensor:
         """Score items as they are trained, in the same pieces and precision but without gradients.
 
         Args:
             shape: Items and scores of each, [M, J].
             score: Returns the scores of a piece, float32 [m, J].
-            width: Responses of an item that `pieces` counts.
+            width: Responses of an item that `micro_batch` counts, where no passes are given.
+            passes: As they were decided for the items.
 
         Returns:
             float32 [M, J], of all items on every process.
         """
         found = torch.zeros(shape, device=self.policy.device)
+        passes = self._counted(shape[0] if passes is None else passes, width)
         with torch.no_grad(), self.precise():
-            for part in self.processes.scored(shape[0], self._size(shape[0], width)):
+            for part in self.processes.scored(shape[0], passes.cut):
                 found[part] = score(part)
         return self.processes.collected(found)
 
-    def _size(self, count: int, width: int) -> int:
-        return max(1, 2 * self.settings.micro_batch // width) if self.settings.micro_batch else max(count, 1)
+    def _counted(self, items: int | Passes, width: int) -> Passes:
+        if isinstance(items, Passes):
+            return items
+        pairs = self.settings.micro_batch
+        return Passes(items, in_pieces_of(max(1, 2 * pairs // width if pairs else items)))
 
     def precise(self) -> AbstractContextManager[Any]:
         """Compute in the precision of training, for whatever is compared with what is trained."""

@@ -49,11 +49,12 @@ class Climber:
         places = duels.rows[:, np.newaxis], duels.pairs
         tied = np.flatnonzero(observation["source"][0] == self.reference)
         kept = duels.rows[:, np.newaxis], tied
+        passes = self.trainer.passes(prompts, observation["mask"][places])
         signal = torch.as_tensor(duels.labels - 0.5, dtype=torch.float32)
 
         def terms():
             policy = self.trainer.policy
-            for part in self.trainer.pieces(len(duels)):
+            for part in self.trainer.pieces(passes):
                 shown = [observation[name][places][part] for name in ("tokens", "mask")]
                 of_reference = [observation[name][kept][part] for name in ("tokens", "mask")]
                 log_prob = policy.log_prob(prompts[part], *shown)  # (m, 2)

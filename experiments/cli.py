@@ -213,17 +213,18 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="speed of worlds, beliefs and policies, regret of bandit agents, cost of the ledger, or faults on purpose",
+        help="speed of worlds, beliefs and policies, memory of a round, regret of bandit agents, cost of the ledger, "
+        "or faults on purpose",
         description="Row-steps per second of the numeric worlds; or, with 'regret' before names of agents, regret and "
         "speed of the bandit agents on fixed worlds; with 'belief', what an update and a sample of a belief cost; with "
         "'alignment', what drawing responses and a round of alignment cost beside transformers and TRL; with 'gpu', "
-        "the same at the size of real models on one card; with "
-        "'ledger', what writing every label down costs a round; with "
+        "the same at the size of real models on one card; with 'memory', the most memory of a round beside what it "
+        "takes on paper; with 'ledger', what writing every label down costs a round; with "
         "'faults', what becomes of labels when processes die, files are damaged and disks refuse.",
     )
     bench.add_argument(
         "names",
-        metavar="WORLD | regret AGENT | belief | alignment | gpu | ledger | faults",
+        metavar="WORLD | regret AGENT | belief | alignment | gpu | memory | ledger | faults",
         nargs="*",
         help="such as FeatureDuel, or: regret rucb; all if none",
     )
@@ -479,6 +480,8 @@ def _bench(arguments: argparse.Namespace) -> int:
         return subprocess.call(command, env=os.environ | dict.fromkeys(threads, "1"))
     if arguments.names[:1] == ["belief"]:
         return _bench_belief(arguments)
+    if arguments.names[:1] == ["memory"]:
+        return _bench_memory(arguments)
     if arguments.names[:1] == ["regret"]:
         from duelenv.experiments.bench_regret import bench_regret
 
@@ -543,6 +546,18 @@ def _bench_gpu(arguments: argparse.Namespace) -> int:
         lines.append(line)
         print(f"measured: {line.what}", file=sys.stderr, flush=True)
     print(bench.gpu_table(lines, plan, device))
+    return 0
+
+
+def _bench_memory(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments import bench_memory as bench
+
+    _refuse_others(arguments)
+    print(
+        f"GPT-NeoX of {bench.LAYERS} x {bench.HIDDEN} in float32, {bench.ROWS} prompts a round, responses of "
+        f"{bench.TOKENS} tokens; above the state without a model, each row in a process of its own\n"
+    )
+    print(bench.memory_table(list(bench.bench_memory())))
     return 0
 
 

@@ -208,7 +208,7 @@ def _memory(config: RunConfig, forecasts: dict[str, _Forecast], played: dict[str
     if not footprints:
         return []
     largest = max(footprints.values(), key=lambda one: one.total)
-    lines = [_line("memory", f"{bytes_text(largest.total)} a cell and what passes take, {_at_a_time(jobs)}")]
+    lines = [_line("memory", f"{bytes_text(largest.total)} a cell at its fullest, {_at_a_time(jobs)}")]
     lines += [_line("", f"{bytes_text(size):>9}  {name}") for name, size in largest.parts().items() if size]
     models = 0 if config.save_models == "none" else 1
     disk = sum(

@@ -257,6 +257,14 @@ class CausalLMPolicy:
         shape = (*responses.shape, self.max_new_tokens)
         return tokens.reshape(shape), mask.reshape(shape)
 
+    def prompt_lengths(self, prompts: Sequence[str]) -> NDArray[np.int64]:
+        """Tokens of each prompt, int64 [B].
+
+        Raises:
+            UserError: As `check_prompts`, but for the room that a response needs.
+        """
+        return np.array([len(ids) for ids in self._codec.check(prompts, 0)], np.int64)
+
     def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
         """Texts of tokens [..., L] under their mask, without special tokens: object [...]."""
         return self._codec.decode(tokens, mask)

@@ -24,9 +24,9 @@ Array: TypeAlias = ArrayLike | torch.Tensor
 
 # Elements of the largest temporary of a pass without gradients: 2^27 in float32 are 0.5 GB.
 _PASS_BUDGET = 2**27
-# Most logits that are there at once, with gradients and without: 2^24 in float32 are 64 MB. More are made in pieces,
-# and where gradients are asked for they are made again on the way back.
-_LOGITS_BUDGET = 2**24
+#: Most logits that are there at once, with gradients and without: 2^24 in float32 are 64 MB. More are made in pieces,
+#: and where gradients are asked for they are made again on the way back.
+LOGITS_BUDGET = 2**24
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _log_prob(
 
 def _said(model: Any, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """float32 [n]: log-probs of tokens [n] behind last hidden layers [n, h]; no more logits at once than affordable."""
-    most = max(1, _LOGITS_BUDGET // int(model.config.get_text_config().vocab_size))
+    most = max(1, LOGITS_BUDGET // int(model.config.get_text_config().vocab_size))
 
     def said(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         return token_log_prob(head_logits(model, states[None])[0], tokens)
@@ -159,7 +159,7 @@ def states_of(
     """The last hidden layer at the end of each prompt [b, k, 1, h], and at tokens [b, k, w] behind it [b, k, w, h]."""
     num_responses, length = tokens.shape[1:]
     width = prompts.ids.shape[1]
-    if not (width and num_responses > 1 and shortcuts.sharing) or _checkpointing(model):
+    if not (width and num_responses > 1 and shortcuts.sharing) or checkpointing(model):
         states = last_hidden(model, *in_full(prompts, tokens.flatten(0, 1)), shortcuts)
         states = states.unflatten(0, (-1, num_responses))
         return states[:, :, width - 1 : width], states[:, :, width:]
@@ -172,6 +172,6 @@ def states_of(
     return last[:, None].expand(-1, num_responses, -1, -1), own.unflatten(1, (num_responses, length))
 
 
-def _checkpointing(model: Any) -> bool:
+def checkpointing(model: Any) -> bool:
     """Whether layers will run again on the way back, when no layout is there any more."""
     return any(module.training and getattr(module, "gradient_checkpointing", False) for module in model.modules())

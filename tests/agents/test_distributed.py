@@ -18,6 +18,7 @@ from worlds import tiny_policy
 
 from duelenv import UserError
 from duelenv.agents.distributed import Alone, Sharing, Together, processes_of
+from duelenv.agents.passes import in_pieces_of
 from duelenv.agents.trainer import TrainerSettings
 from duelenv.policies import CausalLMPolicy, tiny_model, toy_policy, toy_prompts
 from duelenv.policies.passes import Shortcuts
@@ -173,8 +174,8 @@ def test_every_item_is_counted_by_one_process(monkeypatch, size, count, at_once)
     for rank in range(size):
         monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
         process = Together(torch.device("cpu"))
-        parts = list(process.counted(count, at_once))
-        assert [part for part, _ in parts] == list(process.scored(count, at_once))
+        parts = list(process.counted(count, in_pieces_of(at_once)))
+        assert [part for part, _ in parts] == list(process.scored(count, in_pieces_of(at_once)))
         for part, weight in parts:
             assert 0 < part.stop - part.start <= at_once
             assert weight == 1.0
@@ -213,7 +214,7 @@ def test_with_shares_of_weights_every_process_makes_as_many_pieces(monkeypatch, 
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: size)
     for rank in range(size):
         monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-        parts = list(Sharing(torch.device("cpu")).counted(count, at_once))
+        parts = list(Sharing(torch.device("cpu")).counted(count, in_pieces_of(at_once)))
         numbers.add(len(parts))
         found += [item for part, weight in parts if weight for item in range(part.start, part.stop)]
     assert found == list(range(count))

@@ -43,7 +43,7 @@ def test_every_old_duel_is_as_likely():
         old.beside(group)
     counts = np.zeros(5)
     for _ in range(2000):
-        old._lessons, old._ends = old._lessons[:3], old._ends[:3]
+        old._known = 5
         counts[numbers_of(old.beside(lesson(9)))[1:]] += 1
     assert np.abs(counts / 2000 - 0.4).max() < 0.05  # deviation 0.011
 
@@ -56,6 +56,15 @@ def test_replay_goes_on_where_its_state_was_taken():
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     for start in range(20, 30, 2):
         assert numbers_of(one.beside(lesson(start))) == numbers_of(other.beside(lesson(start)))
+
+
+def test_an_old_duel_takes_little_more_than_its_tokens():
+    """Five bytes a token, a label and a name; held in arrays, in which there is room for as many again."""
+    old = OldLessons(2, 0)
+    for number in range(1000):
+        assert old.beside(lesson(number)).tokens.dtype == np.int64
+    held = sum(values.nbytes for values in old._held.columns())
+    assert 1000 * (2 * 3 * 5 + 16) <= held <= 2.1 * 1000 * (2 * 3 * 5 + 16)
 
 
 def test_a_learner_replays_without_a_further_step_and_goes_on_exactly(monkeypatch):

@@ -1,11 +1,14 @@
 """A dry run: it asks and writes nothing, and what it says comes true."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from worlds import make_vector, tiny_policy
 
+import duelenv.agents
 from duelenv import UserError
 from duelenv.experiments import labels
 from duelenv.experiments.assembly import make_agent, make_environment
@@ -15,6 +18,7 @@ from duelenv.experiments.dry import dry_run
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.memory import bytes_text, footprint_of
 from duelenv.experiments.runner import run
+from duelenv.policies.activations import Activations, PassSize
 
 PARTS = str(Path(__file__).with_name("run_parts.py"))
 
@@ -154,11 +158,34 @@ def test_memory_is_that_of_the_tensors(tmp_path, model_path, moving):
         with policy._roles.playing(role) as model:
             frozen += sum(one.numel() * one.element_size() for one in model.parameters())
     assert policy._roles.moved == moving and found.copies == frozen
-    ids = torch.zeros((4 * 3, 5 + 6), dtype=torch.long)  # all candidates, the longest prompt and a full response
-    layers = policy.model(ids, use_cache=True).past_key_values.layers
-    assert found.cache == sum(
-        one.numel() * one.element_size() for layer in layers for one in (layer.keys, layer.values)
-    )
+    # Each prompt once, as long as the longest, and full responses behind it; or a prompt for each of them.
+    assert policy.shortcuts.sharing and found.cache == cache_of(policy, 4 * 5 + 4 * 3 * 6)
+    policy.shortcuts = replace(policy.shortcuts, sharing=False)
+    assert footprint_of(env.unwrapped.view(), player, prompts).cache == cache_of(policy, 4 * 3 * (5 + 6))
+
+
+def cache_of(policy, tokens):
+    """Bytes of keys and values that the model itself keeps of so many tokens."""
+    layers = policy.model(torch.zeros((tokens, 1), dtype=torch.long), use_cache=True).past_key_values.layers
+    return sum(one.numel() * one.element_size() for layer in layers for one in (layer.keys, layer.values))
+
+
+def test_activations_are_those_of_the_largest_piece(tmp_path, model_path):
+    def of(agent="passive", **settings):
+        env = make_vector("duelenv/AlignmentDuel-v0", 4, policy=tiny_policy(), sources={"policy": 1, "reference": 3})
+        player = duelenv.agents.make(agent, env, seed=0, **settings)
+        return footprint_of(env.unwrapped.view(), player, ["a house"])
+
+    policy = tiny_policy()
+    bytes_of = Activations.of(policy.model, policy.shortcuts).bytes
+    found = of()
+    assert found.activations == bytes_of(PassSize(4, 2, 2, 6))
+    assert found.total == found.training > found.sampling
+    assert of(micro_batch=1).activations == bytes_of(PassSize(1, 2, 2, 6))
+    assert of(max_tokens=30).activations == bytes_of(PassSize(2, 2, 2, 6))
+    assert of(replay=3).activations == bytes_of(PassSize(7, 2, 2, 6))
+    assert of("selm").activations == bytes_of(PassSize(4, 2, 2 + 1, 6))
+    assert of("selm", bonus_draws=None).activations == bytes_of(PassSize(4, 2, 2 + 3, 6))
 
 
 def test_an_adapter_takes_no_copies_and_little_else(tmp_path, model_path):

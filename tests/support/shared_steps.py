@@ -46,8 +46,8 @@ NOT_SHARDED = ("moving",)
 class MeanOfMeans(distributed.Together):
     """Averages the processes' own means, as data parallelism does that knows nothing of shares."""
 
-    def counted(self, count, size):
-        for part, weight in super().counted(count, size):
+    def counted(self, count, cut):
+        for part, weight in super().counted(count, cut):
             yield part, weight * count / len(self.share(count)) / 2
 
 
