@@ -430,7 +430,7 @@ def test_log_probs_in_pieces_are_those_of_the_whole(family, monkeypatch):
         scoring, "head_logits", lambda model, states: rows.append(states.shape[1]) or head(model, states)
     )
     for most in (1, 5, 7):
-        monkeypatch.setattr(scoring, "_LOGITS_BUDGET", most * 96 + 95)
+        monkeypatch.setattr(scoring, "LOGITS_BUDGET", most * 96 + 95)
         rows.clear()
         found = policy.log_prob(*arguments, per_token=True)
         assert max(rows) == most and sum(rows) == drawn.mask.sum()
