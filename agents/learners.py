@@ -103,8 +103,8 @@ class PreferenceLearner:
 
     @property
     def draws_per_pair(self) -> int:
-        """Responses that the bonus looks at beside each pair."""
-        return 0 if self._draws is None else self._draws.count
+        """Responses that the bonus looks at and no pair has, in each duel that was asked."""
+        return 0 if self._draws is None else self._draws.beside
 
     @property
     def replayed(self) -> int:

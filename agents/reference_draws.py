@@ -61,6 +61,11 @@ class ReferenceDraws:
         self._duel_is_draw = duel_is_draw
         self._streams = RowStreams(seed, "agents/bonus", view.num_envs)
 
+    @property
+    def beside(self) -> int:
+        """How many of them are not a duel's own, and take a pass of their own."""
+        return self.count - self._duel_is_draw
+
     def of(self, observation: Observation, duels: Duels, *, asked: bool) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
         """Return tokens and mask [M, B, L] of B draws beside each of M duels of a round.
 
