@@ -100,7 +100,13 @@ def check_adapter(model: Any) -> None:
             f"{type(model).__name__} carries an adapter that transformers loaded, and the reference needs one that can "
             "be switched off; wrap the base model by peft.PeftModel.from_pretrained(base, folder, is_trainable=True)"
         )
+    modules = _module_names(model)
     for name, config in model.peft_config.items():
+        if name in modules:
+            raise UserError(
+                f"the adapter {name!r} has the name of a module of the model, by which PEFT would confuse their "
+                "weights in files; name it otherwise"
+            )
         if config.is_prompt_learning:
             raise UserError(
                 f"the adapter {name!r} is of the kind {config.peft_type.value}, which puts tokens of its own before "
@@ -129,6 +135,13 @@ def check_adapter(model: Any) -> None:
             f"{other[0]} of the base model is trained beside the adapter, and the start is that model as it was; "
             "freeze it, or name its module in modules_to_save of the adapter"
         )
+
+
+def _module_names(model: Any) -> set[str]:
+    """What the parts of a model are called, without the adapters that PEFT keeps in dictionaries beside them."""
+    dictionaries = (torch.nn.ModuleDict, torch.nn.ParameterDict)
+    parts = [module for module in model.modules() if not isinstance(module, dictionaries)]
+    return {name for part in parts for name, _ in part.named_children()}
 
 
 def _with_adapter(folder: Path, dtype: str | torch.dtype) -> Any:

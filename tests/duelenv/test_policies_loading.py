@@ -148,6 +148,15 @@ def test_adapters_that_put_tokens_before_a_prompt_are_refused(kind):
         CausalLMPolicy(model, tokenizer())
 
 
+@pytest.mark.parametrize("name", ["q_proj", "layers"])
+def test_an_adapter_with_the_name_of_a_module_is_refused(name):
+    model = peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA), adapter_name=name)
+    with pytest.raises(UserError, match=f"the adapter '{name}' has the name of a module of the model"):
+        CausalLMPolicy(model, tokenizer())
+    own = peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA), adapter_name="aligned")
+    CausalLMPolicy(own, tokenizer(), max_new_tokens=LENGTH)
+
+
 @pytest.mark.parametrize("init", ["pissa", "olora"])
 def test_an_adapter_that_begins_by_changing_its_base_changes_it_once(init, tmp_path):
     model = peft.get_peft_model(model_of("llama"), peft.LoraConfig(**LORA, init_lora_weights=init))
