@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from duelenv.experiments.bench_models import ARCHITECTURES, Shape, prompts, random_model, word_tokenizer
+from duelenv.experiments.bench_models import ARCHITECTURES, Shape, playing, prompts, random_model, word_tokenizer
 
 __all__ = [
     "SYSTEMS",
@@ -162,11 +162,11 @@ def bench_rounds(race: Race = ROUNDS, systems: Sequence[System] = SYSTEMS) -> li
         systems: Who plays.
     """
     with _threads(race.threads):
-        playing = [_player(system, race) for system in systems]
+        players = [_player(system, race) for system in systems]
         times: list[list[float]] = [[] for _ in systems]
 
         def everybody() -> None:
-            for number, play in enumerate(playing):
+            for number, play in enumerate(players):
                 started = process_time()
                 play()
                 times[number].append(process_time() - started)
@@ -228,15 +228,7 @@ def _player(system: System, race: Race) -> Callable[[], None]:
         **settings,
     )
     agent = duelenv.agents.make(system.agent, env, seed=0, learning_rate=1e-6)
-    now = {"observation": env.reset(seed=0)[0]}
-
-    def play() -> None:
-        observation = now["observation"]
-        actions = agent.act(observation)
-        now["observation"], labels, _, _, info = env.step(actions)
-        agent.update(observation, actions, labels, info["late"])
-
-    return play
+    return playing(env, agent)
 
 
 def _trl_is_here() -> bool:

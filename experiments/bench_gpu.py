@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from duelenv.experiments.bench_models import Shape, prompts, random_model, word_tokenizer
+from duelenv.experiments.bench_models import Shape, playing, prompts, random_model, word_tokenizer
 from duelenv.experiments.memory import bytes_text
 from duelenv.ground.errors import UserError
 
@@ -198,15 +198,7 @@ def _playing(plan: Plan, tokenizer: Any, device: str, name: str) -> Callable[[],
         horizon=1_000,
     )
     agent = duelenv.agents.make(name, env, seed=0, learning_rate=1e-6, micro_batch=plan.micro_batch)
-    now = {"observation": env.reset(seed=0)[0]}
-
-    def once() -> None:
-        observation = now["observation"]
-        actions = agent.act(observation)
-        now["observation"], labels, _, _, info = env.step(actions)
-        agent.update(observation, actions, labels, info["late"])
-
-    return once
+    return playing(env, agent)
 
 
 def _training(plan: Plan, device: str) -> Callable[[], Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
 
-__all__ = ["ARCHITECTURES", "Shape", "prompts", "random_model", "word_tokenizer"]
+__all__ = ["ARCHITECTURES", "Shape", "playing", "prompts", "random_model", "word_tokenizer"]
 
 ARCHITECTURES: Final = ("gpt_neox", "llama")
 
@@ -82,3 +83,16 @@ def prompts(count: int, tokens: int, vocabulary: int) -> list[str]:
     """Prompts of so many random words each."""
     numbers = np.random.default_rng(0).integers(2, vocabulary, size=(count, tokens))
     return [" ".join(f"w{number}" for number in row) for row in numbers.tolist()]
+
+
+def playing(env: Any, agent: Any) -> Callable[[], None]:
+    """What plays an agent's next round in a world of text: it asks, hears and learns."""
+    now = {"observation": env.reset(seed=0)[0]}
+
+    def play() -> None:
+        observation = now["observation"]
+        actions = agent.act(observation)
+        now["observation"], labels, _, _, info = env.step(actions)
+        agent.update(observation, actions, labels, info["late"])
+
+    return play
