@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.roles import Select
+from duelenv.agents.roles import Listener, Select
 from duelenv.agents.selection import (
     DissimilarityRule,
     best_arm_pair,
@@ -57,17 +57,22 @@ class AskResources:
         view: What the agent may know of its environment.
         streams: One per row, of the agent's own.
         make_belief: Makes the agent's belief.
+        seed: Root of what a rule draws once.
 
     Attributes:
         view: As given.
         streams: As given.
+        seed: As given.
+        listeners: Parts of the rule that hear of labels, by name; see `listen`.
         duel_is_draw: Set by a rule whose every duel sets a candidate against one of the reference, drawn uniformly from
             those with another text where there are any: see `duelenv.agents.reference_draws`.
     """
 
-    def __init__(self, view: AgentView, streams: RowStreams, make_belief: Callable[[], Belief]) -> None:
+    def __init__(self, view: AgentView, streams: RowStreams, make_belief: Callable[[], Belief], seed: int = 0) -> None:
         self.view = view
         self.streams = streams
+        self.seed = seed
+        self.listeners: dict[str, Listener] = {}
         self.duel_is_draw = False
         self._make_belief = make_belief
 
@@ -80,6 +85,10 @@ class AskResources:
     def holds_belief(self) -> bool:
         """Whether anybody asked for it."""
         return "belief" in self.__dict__
+
+    def listen(self, name: str, listener: Listener) -> None:
+        """Let a part of the rule hear of every label, before anything is learnt from it, and have its state kept."""
+        self.listeners[name] = listener
 
 
 class AskRule(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, Metrics
 from duelenv.agents.pieces import Piece
-from duelenv.agents.roles import Learner, Select, Stateful, equal_texts
+from duelenv.agents.roles import Learner, Listener, Select, Stateful, equal_texts
 from duelenv.agents.schooling import Schooling
 from duelenv.core import AgentView, Labels, Observation, Pairs
 
@@ -31,6 +31,7 @@ class ComposedAgent(Agent):
         schooling: What moves the policy, in worlds with one.
         ask: In selective worlds, which rows ask for a label, bool [N]; None asks in all.
         streams: Random streams and other state of the rules, by name, for checkpoints.
+        listeners: Parts of the selection rule that hear of labels, by name.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ComposedAgent(Agent):
         schooling: Schooling | None = None,
         ask: Callable[[], NDArray[np.bool_]] | None = None,
         streams: Mapping[str, Stateful] | None = None,
+        listeners: Mapping[str, Listener] | None = None,
     ) -> None:
         super().__init__(view)
         if belief is None and schooling is None:
@@ -50,7 +52,8 @@ class ComposedAgent(Agent):
         self.schooling = schooling
         self._select = select
         self._ask = ask
-        self._streams = dict(streams or {})
+        self._listeners = dict(listeners or {})
+        self._streams = {**(streams or {}), **self._listeners}
 
     @property
     def learner(self) -> Learner | None:
@@ -65,6 +68,8 @@ class ComposedAgent(Agent):
         return np.column_stack([pairs, asked.astype(np.int64)])
 
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
+        for listener in self._listeners.values():
+            listener.hear(pieces)
         metrics: Metrics = {} if self.belief is None else self._believe(self.belief, pieces)
         if self.schooling is not None:
             metrics |= self.schooling.learn(pieces)

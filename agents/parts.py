@@ -126,7 +126,7 @@ def compose(
         UserError: A name that nobody registered, or a setting that one of the parts refuses.
     """
     streams = RowStreams(seed, f"agents/{name}", view.num_envs)
-    resources = AskResources(view, streams, lambda: make_belief(view, seed, settings))
+    resources = AskResources(view, streams, lambda: make_belief(view, seed, settings), seed)
     select = ASK[ask](resources, settings)
     schooling = make_schooling(
         view,
@@ -146,6 +146,7 @@ def compose(
         schooling=schooling,
         ask=None if ask_share is None else lambda: streams.uniform() < ask_share,
         streams={"select": streams},
+        listeners=resources.listeners,
     )
 
 
