@@ -183,7 +183,7 @@ class PreferenceLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the trainer's state and what waits; tensors in nested dicts and lists."""
-        parts = {"trainer": self.trainer, "waiting": self._waiting} | self._optional()
+        parts: dict[str, Any] = {"trainer": self.trainer, "waiting": self._waiting} | self._optional()
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -125,17 +125,17 @@ class GradientSettings:
     """How gradients are compared.
 
     Attributes:
-        directions: k, of either side of the output head; a gradient becomes k^2 numbers, and V is k^2 by k^2.
-        prior_precision: lambda, above 0, in labelled duels: V starts as if so many average ones were spread evenly over
+        gradient_directions: k, of either side of the output head; a gradient becomes k^2 numbers, and V is k^2 by k^2.
+        gradient_precision: lambda, above 0, in labelled duels: V starts as if so many average ones were spread evenly over
             all directions.
     """
 
-    directions: int = 16
-    prior_precision: float = 1.0
+    gradient_directions: int = 16
+    gradient_precision: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.integer("directions", self.directions, low=1)
-        checks.number("prior_precision", self.prior_precision, above=0.0)
+        checks.integer("gradient_directions", self.gradient_directions, low=1)
+        checks.number("gradient_precision", self.gradient_precision, above=0.0)
 
 
 class GradientDistance:
@@ -155,11 +155,11 @@ class GradientDistance:
 
     def __init__(self, policy: CausalLMPolicy, seed: int, settings: GradientSettings) -> None:
         self._policy = policy
-        self._prior = settings.prior_precision
+        self._prior = settings.gradient_precision
         self._projection = policy.head_projection(
-            settings.directions, int(stream(seed, "agents/directions").integers(2**31))
+            settings.gradient_directions, int(stream(seed, "agents/directions").integers(2**31))
         )
-        self._moment = np.zeros((settings.directions**2, settings.directions**2))  # sum z z'
+        self._moment = np.zeros((settings.gradient_directions**2, settings.gradient_directions**2))  # sum z z'
         self._count = 0
 
     def gradients(self, observation: Observation, tokens: NDArray[Any], mask: NDArray[Any]) -> Array:
@@ -236,9 +236,7 @@ def gradient_distance(resources: AskResources, settings: SettingsReader) -> Sele
 # Sources (PILAF, offline) ---------------------------------------------------------------------------------------------
 
 
-def _of_kinds(
-    streams: RowStreams, kinds: Callable[[NDArray[np.int8]], NDArray[np.bool_]]
-) -> Callable[[Observation, Groups | None], Pairs]:
+def _of_kinds(streams: RowStreams, kinds: Callable[[NDArray[np.int8]], NDArray[np.bool_]]) -> Select:
     def select(observation: Observation, groups: Groups | None) -> Pairs:
         assert groups is not None  # there is a policy
         return random_order(uniform_of_kinds(kinds(observation["source"]), streams, groups), streams)

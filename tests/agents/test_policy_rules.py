@@ -174,7 +174,7 @@ def test_the_furthest_pair_against_loops():
 def test_distances_are_those_under_the_inverse_of_v():
     env = world()
     policy = env.view().policy
-    rule = GradientDistance(policy, 0, GradientSettings(directions=3, prior_precision=2.0))
+    rule = GradientDistance(policy, 0, GradientSettings(gradient_directions=3, gradient_precision=2.0))
     observation, _ = env.reset(seed=0)
     gradients = rule.gradients(observation, observation["tokens"], observation["mask"])
     start = rule.whitened(gradients)
@@ -188,7 +188,7 @@ def test_distances_are_those_under_the_inverse_of_v():
     for i, j in ((0, 1), (2, 5)):
         gap = gradients[3, i] - gradients[3, j]
         assert ((points[3, i] - points[3, j]) ** 2).sum() == pytest.approx(gap @ np.linalg.solve(v, gap), rel=1e-5)
-    restored = GradientDistance(policy, 0, GradientSettings(directions=3, prior_precision=2.0))
+    restored = GradientDistance(policy, 0, GradientSettings(gradient_directions=3, gradient_precision=2.0))
     restored.load_state_dict(rule.state_dict())
     np.testing.assert_array_equal(restored.whitened(gradients), points)
 
