@@ -126,8 +126,8 @@ class GradientSettings:
 
     Attributes:
         gradient_directions: k, of either side of the output head; a gradient becomes k^2 numbers, and V is k^2 by k^2.
-        gradient_precision: lambda, above 0, in labelled duels: V starts as if so many average ones were spread evenly over
-            all directions.
+        gradient_precision: lambda, above 0, in labelled duels: V starts as if so many average ones were spread evenly
+            over all directions.
     """
 
     gradient_directions: int = 16
