@@ -274,7 +274,10 @@ class SettingsReader:
         self._known: list[str] = []
 
     def prefer(self, **defaults: Any) -> None:
-        """State an agent's own defaults for whatever part will read them; one that nobody reads is no mistake."""
+        """State an agent's own defaults for whatever part will read them; one that nobody reads is no mistake.
+
+        Of a mapping, such as `bonus_settings`, what is given replaces the entries that it names, and the others stay.
+        """
         self._preferred |= defaults
 
     def take(self, kind: type[Settings], /, *, yields: Sequence[str] = (), **defaults: Any) -> Settings:
@@ -295,7 +298,11 @@ class SettingsReader:
             raise ValueError(f"two parts of agent {self._owner!r} have settings called {', '.join(shared)}")
         self._known += names
         given = {name: self._left.pop(name) for name in names if name in self._left}
-        return kind(**(defaults | {name: self._preferred[name] for name in names if name in self._preferred} | given))
+        preferred = {name: self._preferred[name] for name in names if name in self._preferred}
+        for name in given.keys() & preferred.keys():
+            if isinstance(given[name], Mapping) and isinstance(preferred[name], Mapping):
+                given[name] = {**preferred[name], **given[name]}
+        return kind(**(defaults | preferred | given))
 
     def close(self) -> None:
         """Raise `UserError` if a setting was read by no part."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from duelenv.agents.base import Metrics, SettingsReader, merged
 from duelenv.agents.bonuses import Bonus, gradient_ratio
+from duelenv.agents.bonuses.novelty import LinearCounts
 from duelenv.agents.distributed import Processes
 from duelenv.agents.lessons import Lesson, OldLessons, ReplaySettings, WaitingLessons
 from duelenv.agents.losses import PreferenceBatch, PreferenceLoss
@@ -62,6 +63,8 @@ class PreferenceLearner:
         self._draws = draws
         self._old = old
         self._waiting = WaitingLessons()
+        counted = bonus is not None and bonus.needs_novelty
+        self._counts = LinearCounts(trainer.policy.hidden_size) if counted else None  # of what duelled
 
     @classmethod
     def of(
@@ -136,6 +139,8 @@ class PreferenceLearner:
                 continue
             duels = Duels(rows, piece.actions[rows, :2], piece.labels[rows])
             lesson = self._lesson(piece.observation, duels, asked=True)
+            if self._counts is not None:
+                self._counts.add(self._features(lesson)[:, :2].reshape(2 * len(lesson), -1))
             shares = [Fraction(self.settings.gradient_steps, asked) for asked in piece.asked[rows].tolist()]
             self._waiting.add(lesson, piece.rounds[rows], rows, shares)
         taught = [
@@ -178,18 +183,19 @@ class PreferenceLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the trainer's state and what waits; tensors in nested dicts and lists."""
-        draws = {} if self._draws is None else {"draws": self._draws.state_dict()}
-        old = {} if self._old is None else {"old": self._old.state_dict()}
-        return {"trainer": self.trainer.state_dict(), "waiting": self._waiting.state_dict()} | draws | old
+        parts: dict[str, Any] = {"trainer": self.trainer, "waiting": self._waiting} | self._optional()
+        return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; restores the policy's weights as well."""
         self.trainer.load_state_dict(state["trainer"])
         self._waiting.load_state_dict(state["waiting"])
-        if self._draws is not None:
-            self._draws.load_state_dict(state["draws"])
-        if self._old is not None:
-            self._old.load_state_dict(state["old"])
+        for name, part in self._optional().items():
+            part.load_state_dict(state[name])
+
+    def _optional(self) -> dict[str, Any]:
+        parts = {"draws": self._draws, "old": self._old, "counts": self._counts}
+        return {name: part for name, part in parts.items() if part is not None}
 
     # From duels to terms ---------------------------------------------------------------------------------------------
 
@@ -208,7 +214,9 @@ class PreferenceLearner:
             others = other_prompts(lesson.prompts)
             if others is None:
                 return {"skipped": float(len(lesson))}
-        shown = ShownLesson.of(lesson, self.trainer, needs_reference=self._needs_reference, others=others)
+        shown = ShownLesson.of(
+            lesson, self.trainer, needs_reference=self._needs_reference, others=others, novelty=self._novelty(lesson)
+        )
         taken: list[_Figures] = []
         norms = self.trainer.train(partial(self._terms, shown, taken), steps)
         first, last = (figures.over(self.trainer.processes) for figures in (taken[0], taken[-1]))
@@ -217,6 +225,17 @@ class PreferenceLearner:
             metrics["bonus"] = last.bonus
             metrics["bonus_gradient_ratio"] = gradient_ratio(last.loss_pull, last.bonus_pull)
         return metrics
+
+    def _features(self, lesson: Lesson) -> NDArray[np.float32]:
+        """Return the start model's hidden layer of a lesson's responses, [M, J, h]."""
+        return self.policy.embed(lesson.prompts.tolist(), lesson.tokens, lesson.mask)
+
+    def _novelty(self, lesson: Lesson) -> NDArray[np.float64] | None:
+        """Return how much newer a lesson's responses [M, J] are than what the bonus looks at is on average."""
+        if self._counts is None or lesson.bonus is None:
+            return None
+        novelty = self._counts.novelty(self._features(lesson))
+        return novelty - np.take_along_axis(novelty, lesson.bonus, axis=1).mean()
 
     @property
     def _needs_reference(self) -> bool:
@@ -239,7 +258,10 @@ class PreferenceLearner:
             if self._bonus is not None and drawn is not None:
                 drawn.retain_grad()
                 reference = None if shown.reference is None else shown.drawn(shown.reference[part], part)
-                bonus = self._bonus(drawn, reference)
+                if shown.novelty is None:
+                    bonus = self._bonus(drawn, reference)
+                else:
+                    bonus = self._bonus(drawn, reference, shown.drawn(shown.novelty[part], part))
                 term = term + bonus * share
                 figures.bonus += float(bonus.detach()) * share
             figures.loss += float(loss.detach()) * share
