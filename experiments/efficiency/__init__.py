@@ -1,0 +1,5 @@
+"""How many labels an agent needs to reach what `passive` reaches, by a protocol that is hard to win by accident.
+
+`crossing` says when a curve has reached a level, `resampling` how sure that is, `verdicts` what may be claimed and
+whether the protocol finds differences where there are none.
+"""
