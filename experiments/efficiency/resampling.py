@@ -170,10 +170,13 @@ def _drawn(seeds: int, draws: int, generator: np.random.Generator) -> NDArray[np
 
 
 def _log_ratio(labels: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of labels to a target, [D]; 0 where neither arrives: of two that take longer than was looked, none is known."""
-    neither = np.isinf(labels) & np.isinf(baseline)
+    """Of labels to a target, [D]; 0 where both are the same.
+
+    So it is where neither arrives, since of two that take longer than was looked the faster one is not known, and where
+    both begin at the target.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(neither, 0.0, np.log(labels) - np.log(baseline))
+        return np.where(labels == baseline, 0.0, np.log(labels) - np.log(baseline))
 
 
 def _areas(arm: Arm) -> NDArray[np.float64]:
