@@ -144,7 +144,7 @@ def write_arms(tables: Sequence[Table], tuned: Mapping[str, Mapping[str, Tuned]]
     said = claims(tables)
     rows: list[dict[str, Any]] = []
     for table in tables:
-        shared = {
+        shared: dict[str, Any] = {
             "stage": table.stage,
             "regime": table.regime.name,
             "world": table.world.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ def labels_to_target(tables: Sequence[Table], theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def save_pictures(study: Study, tables: Sequence[Table], carried: dict[str, Sequence[str]], root: Path) -> None:
+def save_pictures(study: Study, tables: Sequence[Table], carried: Mapping[str, Sequence[str]], root: Path) -> None:
     """Write the figures of all tables as PNG files into a study's folder.
 
     Args:

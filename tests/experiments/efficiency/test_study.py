@@ -1,4 +1,4 @@
-"""Studies as they are read: what a cell becomes, equal trials for all, and one sentence for what does not go together."""
+"""Studies as they are read: what a cell becomes, equal trials, and one sentence for what does not go together."""
 
 import copy
 
