@@ -60,7 +60,7 @@ class NullCheck:
 
 
 def null_check(
-    baseline: Arm, horizon: float, *, share: float = 0.9, trials: int = 200, draws: int = 2000, seed: int = 0
+    baseline: Arm, horizon: float, *, share: float = 0.9, trials: int = 200, draws: int = 1000, seed: int = 0
 ) -> NullCheck:
     """Split the seeds of one arm in two at random, compare the halves, and count how often no difference is shown.
 
