@@ -6,6 +6,8 @@ again. What was measured comes back as arms.
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,18 +102,18 @@ def run_configs(study: Study, setup: Setup, entries: Iterable[Entry], name: str)
         study: The study.
         setup: Where and how long.
         entries: The agents, labels distinct.
-        name: Of the folders, numbered where there are several.
+        name: Of the folder; those of agents that need another world have a digest of what they need behind it, so that
+            a cell that is added later moves no other's.
 
     Raises:
         UserError: A setting that an ordinary run refuses.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(repr(sorted(entry.env.items())), []).append(entry)
-    return {
-        f"{name}-{number}" if number else name: _config(study, setup, group, name)
-        for number, (_, group) in enumerate(sorted(groups.items(), key=lambda item: item[0] != "[]"))
-    }
+        needs = json.dumps(dict(entry.env), sort_keys=True, default=str)
+        folder = f"{name}-{zlib.crc32(needs.encode()):08x}" if entry.env else name
+        groups.setdefault(folder, []).append(entry)
+    return {folder: _config(study, setup, group, name) for folder, group in groups.items()}
 
 
 def _config(study: Study, setup: Setup, entries: Sequence[Entry], name: str) -> RunConfig:

@@ -1,10 +1,14 @@
 """The stages of a study: what they choose and freeze, that they go on where they were, and what they leave."""
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from duelenv import UserError
+from duelenv.experiments.efficiency import stages
 from duelenv.experiments.efficiency.command import run_study
+from duelenv.experiments.efficiency.resampling import Arm
+from duelenv.experiments.efficiency.runs import Measured
 from duelenv.experiments.efficiency.stages import Stages, Tuned
 from duelenv.experiments.efficiency.study import read_study
 from duelenv.experiments.loading import override_mapping
@@ -41,13 +45,76 @@ def test_the_best_trial_is_that_of_the_highest_score_and_the_first_of_equals():
 
 
 def test_what_is_frozen_stays(tmp_path):
-    stages = Stages(read_study(TINY), tmp_path)
+    own = Stages(read_study(TINY), tmp_path)
     with pytest.raises(UserError, match="freeze before confirming"):
-        stages.confirm(stages.study.regimes[0], {}, None)
-    digest = stages.freeze({"few": {"passive": {"replay": 0}}})
-    assert stages.freeze({"few": {"passive": {"replay": 0}}}) == digest
+        own.confirm(own.study.regimes[0], {}, None)
+    digest = own.freeze({"few": {"passive": {"replay": 0}}})
+    assert own.freeze({"few": {"passive": {"replay": 0}}}) == digest
     with pytest.raises(UserError, match="what is frozen is not changed"):
-        stages.freeze({"few": {"passive": {"replay": 3}}})
+        own.freeze({"few": {"passive": {"replay": 3}}})
+
+
+def rises(seeds, labels, middle):
+    """Arms that rise from .5 to .9 around `middle` labels, evaluated every 4."""
+    generator = np.random.default_rng(0)
+    places = np.arange(0, labels + 1, 4.0)
+    height = 0.5 + 0.4 / (1 + np.exp(-(places - middle) / 4))
+    height = height + generator.normal(0, 0.01, size=(len(seeds), len(places)))
+    return Arm(places, height, height, height)
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """What would have been run, by folder; every agent rises around the label that its settings name."""
+    asked = {}
+
+    def measure(study, setup, entries, folder, progress=None):
+        asked[folder.name] = {entry.label: entry.settings for entry in entries}
+        figures = {"gradient_steps": 3.0 * setup.labels / 2, "model_labels": 0.0}
+        return {
+            entry.label: Measured(entry, rises(setup.seeds, setup.labels, entry.settings["middle"]), figures, 2)
+            for entry in entries
+        }
+
+    monkeypatch.setattr(stages, "measure", measure)
+    return asked
+
+
+def middling(*middles, **changes):
+    """A study whose agents are tuned over where they rise."""
+    raw = {**TINY, "tuning": {"middle": list(middles)}, "controls": {}, "growth": 3, **changes}
+    seeds = {stage: {"count": 12, "first": first} for first, stage in ((0, "tune"), (20, "screen"), (40, "confirm"))}
+    return read_study({**raw, "seeds": seeds})
+
+
+def test_labels_grow_by_half_until_passive_is_flat_at_twice_and_arrives(played, tmp_path):
+    study = middling(28, regimes={"few": {"per_round": 2, "labels": 24, "every": 4}})
+    found = Stages(study, tmp_path).baseline("screen", study.worlds[0], study.regimes[0], {"middle": 28})
+    # At 28 + 4 ln 9 = 37 labels it is there; 48 are no plateau yet, 72 are, of which the half is 36.
+    assert list(played) == [f"screen-passive-few-again-{twice}" for twice in (48, 72, 112)]
+    assert found.labels == 56
+    assert found.settled
+    few = middling(28, regimes={"few": {"per_round": 2, "labels": 24, "every": 4}}, growth=1)
+    assert not Stages(few, tmp_path).baseline("screen", few.worlds[0], few.regimes[0], {"middle": 28}).settled
+
+
+def test_everybody_has_the_same_trials_and_each_is_screened_with_its_best(played, tmp_path):
+    cells = {name: {"ask": "extreme"} for name in ("one", "two")}
+    study = middling(40, 20, 30, regimes={"few": {"per_round": 2, "labels": 60, "every": 4}}, cells=cells)
+    own, regime = Stages(study, tmp_path), study.regimes[0]
+    tuned = own.tune(regime)
+    assert sorted(played["tune-few-again-60"]) == [f"{n}.{i}" for n in ("one", "passive", "two") for i in range(3)]
+    assert {one.best["middle"] for one in tuned.values()} == {20}
+    table = own.screen(regime, tuned)
+    assert played["screen-few-again-60"] == {name: {"ask": "extreme", "middle": 20} for name in cells}
+    assert own.carried(table) == ["one", "two"]
+    frozen = own.frozen_of(regime, tuned, table)
+    # They took 3 steps a round. Random pairs without a belief and teaching are `passive` itself, which is there.
+    assert list(frozen["agents"]) == ["one", "two", "passive_3_steps"]
+    own.freeze({"few": frozen})
+    (confirmed,) = own.confirm(regime, tuned, table)
+    assert confirmed.world.name == "was"
+    assert played["confirm-few-was-60"].keys() == frozen["agents"].keys()
 
 
 @pytest.mark.slow
