@@ -5,7 +5,7 @@ Not for any particular method: a method is a function that puts parts together, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, Metrics
 from duelenv.agents.pieces import Piece
-from duelenv.agents.roles import Learner, Select, Stateful, equal_texts
+from duelenv.agents.roles import Learner, Ranked, Select, Stateful, equal_texts
 from duelenv.agents.schooling import Schooling
 from duelenv.core import AgentView, Labels, Observation, Pairs
 
 if TYPE_CHECKING:
+    from duelenv.agents.asking import PromptChoice
     from duelenv.agents.beliefs.base import Belief
 
 
@@ -29,7 +30,8 @@ class ComposedAgent(Agent):
         select: The selection rule.
         belief: What is known of the utility; learns from every label. None where only the policy learns.
         schooling: What moves the policy, in worlds with one.
-        ask: In selective worlds, which rows ask for a label, bool [N]; None asks in all.
+        prompts: In selective worlds, which rows ask for a label; None asks in all.
+        labels: Where labels are counted, one number a replicate, int64 [R]; None for nobody who reads them.
         streams: Random streams and other state of the rules, by name, for checkpoints.
     """
 
@@ -40,7 +42,8 @@ class ComposedAgent(Agent):
         select: Select,
         belief: Belief | None = None,
         schooling: Schooling | None = None,
-        ask: Callable[[], NDArray[np.bool_]] | None = None,
+        prompts: PromptChoice | None = None,
+        labels: NDArray[np.int64] | None = None,
         streams: Mapping[str, Stateful] | None = None,
     ) -> None:
         super().__init__(view)
@@ -49,7 +52,8 @@ class ComposedAgent(Agent):
         self.belief = belief
         self.schooling = schooling
         self._select = select
-        self._ask = ask
+        self._prompts = prompts
+        self._labels = np.zeros(view.replicates, np.int64) if labels is None else labels
         self._streams = dict(streams or {})
 
     @property
@@ -58,13 +62,16 @@ class ComposedAgent(Agent):
         return None if self.schooling is None else self.schooling.learner
 
     def _act(self, observation: Observation) -> NDArray[np.int64]:
-        pairs = self._select(observation, equal_texts(self.view, observation))
+        groups = equal_texts(self.view, observation)
+        chosen = Ranked.of(self._select(observation, groups))
         if not self.view.selective:
-            return pairs
-        asked = np.ones(len(pairs), np.bool_) if self._ask is None else self._ask()
-        return np.column_stack([pairs, asked.astype(np.int64)])
+            return chosen.pairs
+        asked = np.ones(len(chosen.pairs)) if self._prompts is None else self._prompts(observation, chosen, groups)
+        return np.column_stack([chosen.pairs, asked.astype(np.int64)])
 
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
+        for piece in pieces:
+            self._labels += (~np.isnan(piece.labels)).reshape(self.view.replicates, -1).sum(axis=1)
         metrics: Metrics = {} if self.belief is None else self._believe(self.belief, pieces)
         if self.schooling is not None:
             metrics |= self.schooling.learn(pieces)
@@ -97,12 +104,16 @@ class ComposedAgent(Agent):
         return self.learner.implicit_reward(observation).argmax(axis=1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()} | {"heard": self._heard}
+        return {name: part.state_dict() for name, part in self._parts().items()} | {
+            "heard": self._heard,
+            "labels": self._labels.copy(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self._heard = int(state["heard"])
+        self._labels[:] = state["labels"]
         if self.schooling is not None:
             self.gradient_steps = self.schooling.gradient_steps
 

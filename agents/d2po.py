@@ -7,7 +7,6 @@ explored. The paper labels by a single reward model and hard; here the target is
 
 from __future__ import annotations
 
-from duelenv.agents.asking import AskSettings
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.parts import compose
 from duelenv.core import AgentView
@@ -20,6 +19,5 @@ _ASKED = 1 / 16
 def d2po(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the D2PO agent."""
     settings.prefer(target="mean", ask_share=_ASKED)
-    share = settings.take(AskSettings).ask_share if view.selective else None
     teach = "duel" if view.selective else "mixed"
-    return compose(view, seed, settings, name="d2po", ask="random", teach=teach, ask_share=share)
+    return compose(view, seed, settings, name="d2po", ask="random", teach=teach, teach_unasked=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from duelenv.agents.asking import ASK, AskResources
+from duelenv.agents.asking import ASK, AskResources, PromptChoice
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
 from duelenv.agents.composed import ComposedAgent
@@ -107,7 +107,7 @@ def compose(
     ask: str,
     teach: str = NOTHING_ELSE,
     learner: Learner | None = None,
-    ask_share: float | None = None,
+    teach_unasked: bool = False,
 ) -> ComposedAgent:
     """Make an agent of an ask rule: in a world of features it learns a belief, with a policy it teaches that.
 
@@ -119,8 +119,8 @@ def compose(
         ask: Which two candidates duel, one of `duelenv.agents.asking.ASK`.
         teach: What the policy is taught by default, one of `duelenv.agents.teaching.TEACHING`.
         learner: What moves the policy, in a world with one; None makes the preference learner.
-        ask_share: In selective worlds, the probability that a row asks for its label, the others being taught as the
-            belief labels them; None asks in all.
+        teach_unasked: Whether by default the rows of a selective world that do not ask are taught as the belief labels
+            them.
 
     Raises:
         UserError: A name that nobody registered, or a setting that one of the parts refuses.
@@ -128,6 +128,7 @@ def compose(
     streams = RowStreams(seed, f"agents/{name}", view.num_envs)
     resources = AskResources(view, streams, lambda: make_belief(view, seed, settings))
     select = ASK[ask](resources, settings)
+    prompts = PromptChoice.of(resources, settings)
     schooling = make_schooling(
         view,
         seed,
@@ -136,7 +137,7 @@ def compose(
         resources=lambda: Resources(view, resources.belief, select),
         teach=teach,
         learner=learner,
-        labels_unasked=ask_share is not None or resources.holds_belief,
+        teach_unasked=teach_unasked,
         duel_is_draw=resources.duel_is_draw,
     )
     return ComposedAgent(
@@ -144,7 +145,8 @@ def compose(
         select=select,
         belief=resources.belief if schooling is None or resources.holds_belief else None,
         schooling=schooling,
-        ask=None if ask_share is None else lambda: streams.uniform() < ask_share,
+        prompts=prompts,
+        labels=resources.labels,
         streams={"select": streams},
     )
 
@@ -158,7 +160,7 @@ def make_schooling(
     resources: Callable[[], Resources],
     teach: str = NOTHING_ELSE,
     learner: Learner | None = None,
-    labels_unasked: bool = False,
+    teach_unasked: bool = False,
     duel_is_draw: bool = False,
 ) -> Schooling | None:
     """Make what moves the view's policy; None, and no settings read, in a world without one and without a learner.
@@ -171,7 +173,7 @@ def make_schooling(
         resources: Makes what a teaching rule may use; called where there is one.
         teach: The agent's own default, one of `duelenv.agents.teaching.TEACHING`.
         learner: The agent's own; None makes the preference learner.
-        labels_unasked: Whether the belief labels the rows of a selective world that were not asked.
+        teach_unasked: Whether by default the belief labels the rows of a selective world that were not asked.
         duel_is_draw: What is known of the duels that are asked, see `duelenv.agents.asking.AskResources`.
 
     Raises:
@@ -184,10 +186,13 @@ def make_schooling(
 
         learner = PreferenceLearner.of(view, seed, settings, duel_is_draw=duel_is_draw)
     choice = settings.take(TeachingChoice)
+    if choice.teach_unasked and not view.selective:
+        raise UserError("teach_unasked=True teaches rows that were not asked, and here all are; set selective=True")
     rule = choice.teach or teach
+    unasked = view.selective and (teach_unasked if choice.teach_unasked is None else choice.teach_unasked)
     taught = None
-    if rule != NOTHING_ELSE or labels_unasked:
-        taught = make_teaching(rule, resources(), settings)
+    if rule != NOTHING_ELSE or unasked:
+        taught = make_teaching(rule, resources(), settings, unasked=unasked)
     own_objective = isinstance(taught, Objective)
     if own_objective and not isinstance(learner, SetLearner):
         raise UserError(

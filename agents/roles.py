@@ -17,14 +17,32 @@ if TYPE_CHECKING:
     from duelenv.agents.set_losses import SetLoss
 
 
+class Ranked(NamedTuple):
+    """Pairs with what an ask rule makes of them, so that rows can be compared.
+
+    Attributes:
+        pairs: int64 [N, 2].
+        worth: The larger, the more the row's duel deserves a label, in units of the rule, float [N]; None from a rule
+            that does not compare rows.
+    """
+
+    pairs: Pairs
+    worth: NDArray[np.floating[Any]] | None = None
+
+    @classmethod
+    def of(cls, chosen: Pairs | Ranked) -> Ranked:
+        """Return what a selection rule returned as this."""
+        return chosen if isinstance(chosen, Ranked) else cls(chosen)
+
+
 class Select(Protocol):
     """A selection rule bound to what it needs.
 
     It gets the observation and `groups` int64 [N, K], in which candidates with the same text share a number, or None
-    where playing a candidate against itself is legal; it returns pairs int64 [N, 2].
+    where playing a candidate against itself is legal; it returns pairs int64 [N, 2], perhaps with their worth.
     """
 
-    def __call__(self, observation: Observation, groups: NDArray[np.int64] | None) -> Pairs: ...
+    def __call__(self, observation: Observation, groups: NDArray[np.int64] | None) -> Pairs | Ranked: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.agents.information import of_all_pairs, outcome_variance
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 
@@ -116,7 +117,7 @@ def infomax_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
     """The duel of the most uncertain outcome, argmax_{i < j} Var_S[sigma(r_i - r_j)] (InfoMax, arXiv 2402.00396).
 
     Args:
-        samples: Joint utility draws [S, N, K], S >= 2. Memory is S * N * K^2 / 2 numbers.
+        samples: Joint utility draws [S, N, K], S >= 2.
         groups: int [N, K] or None.
 
     Returns:
@@ -126,11 +127,24 @@ def infomax_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
         UserError: if there are fewer than two draws or candidates.
     """
     _require_samples(samples)
-    i, j = np.triu_indices(samples.shape[-1], k=1)  # (K (K - 1) / 2,) each
-    variance = _sigmoid(samples[..., i] - samples[..., j]).var(axis=0)
-    eligible = None if groups is None else _eligible(groups)[:, i, j]
-    best = variance.argmax(-1) if eligible is None else _masked_argmax(variance, eligible)
-    return np.stack([i[best], j[best]], axis=1)
+    return best_scored_pair(*of_all_pairs(outcome_variance, samples), groups)[0]
+
+
+def best_scored_pair(pairs: Indices, scores: Floats, groups: Indices | None = None) -> tuple[Pairs, Floats]:
+    """Take the pair of the largest score in every row, among pairs of different texts where there are any.
+
+    Args:
+        pairs: The P pairs that are scored, int64 [2, P].
+        scores: [N, P].
+        groups: int [N, K] or None.
+
+    Returns:
+        int64 [N, 2], and their scores [N].
+    """
+    first, second = pairs
+    eligible = np.ones(scores.shape, np.bool_) if groups is None else _eligible(groups)[:, first, second]
+    best = _masked_argmax(scores, eligible)
+    return np.stack([first[best], second[best]], axis=1), np.take_along_axis(scores, best[:, np.newaxis], axis=1)[:, 0]
 
 
 def dissimilar_pair(embeddings: Floats, rule: DissimilarityRule = "cosine", groups: Indices | None = None) -> Pairs:

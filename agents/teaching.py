@@ -30,7 +30,7 @@ from scipy.special import expit
 
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.roles import Duels, Played, Select, Sets, Teach
+from duelenv.agents.roles import Duels, Played, Ranked, Select, Sets, Teach
 from duelenv.agents.selection import best_against_worst
 from duelenv.core import AgentView, Observation
 from duelenv.ground import checks
@@ -58,14 +58,20 @@ class TeachingChoice:
         teach: Name of a teaching rule, one of `TEACHING`; None takes the agent's own default.
         teach_labels: Whether the policy is taught the oracle's labels as well; None leaves it to the rule: not where it
             brings an objective of its own.
+        teach_unasked: Whether in a selective world the duels of rows that were not asked are taught as the belief
+            labels them, as SEA and D2PO do; None takes the agent's own default. A rule that brings an objective of its
+            own teaches those rows itself.
     """
 
     teach: str | None = None
     teach_labels: bool | None = None
+    teach_unasked: bool | None = None
 
     def __post_init__(self) -> None:
         if self.teach_labels is not None:
             checks.flag("teach_labels", self.teach_labels)
+        if self.teach_unasked is not None:
+            checks.flag("teach_unasked", self.teach_unasked)
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,8 @@ def mixed(resources: Resources, settings: SettingsReader) -> Teach:
     count, word = settings.take(TaughtPairs).taught_pairs, resources.word(settings)
 
     def teach(played: Played) -> Duels:
-        pairs = np.concatenate([resources.select(played.observation, played.groups) for _ in range(count)])
+        chosen = [Ranked.of(resources.select(played.observation, played.groups)).pairs for _ in range(count)]
+        pairs = np.concatenate(chosen)
         rows = np.tile(np.arange(resources.view.num_envs), count)
         return Duels(rows, pairs, word.labels(played.observation, rows, pairs))
 
@@ -257,16 +264,15 @@ def joined(several: list[Duels]) -> Duels:
 # For agents ----------------------------------------------------------------------------------------------------------
 
 
-def make_teaching(name: str, resources: Resources, settings: SettingsReader) -> Teach | None:
+def make_teaching(name: str, resources: Resources, settings: SettingsReader, *, unasked: bool = False) -> Teach | None:
     """Make what an agent teaches its policy besides labels, or instead of them.
-
-    In selective worlds the duels of rows that were not asked are taught too, as the belief labels them (SEA, D2PO); an
-    objective of its own teaches those rows itself.
 
     Args:
         name: Of a teaching rule.
         resources: Of the agent.
         settings: Read for the rule's own.
+        unasked: Whether the duels of rows that were not asked are taught too, as the belief labels them (SEA, D2PO); an
+            objective of its own teaches those rows itself.
 
     Returns:
         None where only labels are taught.
@@ -275,7 +281,7 @@ def make_teaching(name: str, resources: Resources, settings: SettingsReader) -> 
         UserError: No such rule, a setting out of range, or a world that lacks what the rule needs.
     """
     teach = TEACHING[name](resources, settings)
-    if not resources.view.selective or isinstance(teach, Objective):
+    if not unasked or isinstance(teach, Objective):
         return teach
     word = resources.word(settings)
 

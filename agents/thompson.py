@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from duelenv.agents.asking import AskSettings
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.parts import compose
 from duelenv.core import AgentView
@@ -41,5 +40,4 @@ class ThompsonSettings:
 def thompson(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the Thompson sampling agent."""
     ask = OBJECTIVES[settings.take(ThompsonSettings).objective]
-    share = settings.take(AskSettings).ask_share if view.selective else None
-    return compose(view, seed, settings, name="thompson", ask=ask, teach="best_worst", ask_share=share)
+    return compose(view, seed, settings, name="thompson", ask=ask, teach="best_worst", teach_unasked=True)

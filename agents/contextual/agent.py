@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.agents.asking import AskResources, PromptChoice
 from duelenv.agents.base import Agent, Metrics, SettingsReader
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
 from duelenv.agents.contextual.design import Arms, DesignMatrix, Float32, Float64, Geometry, WidthSettings, measure
 from duelenv.agents.parts import make_schooling
 from duelenv.agents.pieces import Piece
-from duelenv.agents.roles import Learner, equal_texts
+from duelenv.agents.roles import Learner, Ranked, equal_texts
 from duelenv.agents.schooling import Schooling
 from duelenv.agents.selection import apart
 from duelenv.agents.teaching import Resources
@@ -109,6 +110,7 @@ class ContextualAgent(Agent):
         design: V, or None where the rule takes H^-1.
         streams: The rule's own draws.
         schooling: What moves the policy, see `taught`; None in worlds without one.
+        prompts: Which rows of a selective world ask, see `taught`; None where all do.
 
     Raises:
         UserError: A world without features.
@@ -121,6 +123,7 @@ class ContextualAgent(Agent):
         self.name = name
         self.dim = feature_dim(view, name, teaches=True)
         self.schooling: Schooling | None = None
+        self.prompts: PromptChoice | None = None
         self.belief = LinearLogistic(
             self.dim, replicates=view.replicates, batch=view.batch, root=seed, settings=estimator.belief()
         )
@@ -162,7 +165,10 @@ class ContextualAgent(Agent):
         groups = equal_texts(self.view, observation)
         if groups is not None:  # a text against itself is a label for nothing
             first, second = apart(np.column_stack([first, second]), self.belief.mean(features), groups).T
-        return ask_all(self.view, first, second)
+        actions = ask_all(self.view, first, second)
+        if self.prompts is not None:
+            actions[:, 2] = self.prompts(observation, Ranked(actions[:, :2]), groups)
+        return actions
 
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
         metrics = super()._learn_pieces(pieces)
@@ -200,13 +206,14 @@ Contextual = TypeVar("Contextual", bound=ContextualAgent)
 
 
 def taught(agent: Contextual, seed: int, settings: SettingsReader) -> Contextual:
-    """Give an agent what moves the policy, in a world with one; the same agent.
+    """Give an agent what moves the policy and what chooses the prompts, in worlds that need them; the same agent.
 
     Args:
         agent: A new one.
         seed: Root of the learner's streams.
-        settings: Read for what is taught and the learner's.
+        settings: Read for what is taught, the learner's, and which rows ask.
     """
+    agent.prompts = PromptChoice.of(AskResources(agent.view, agent.streams, lambda: agent.belief), settings)
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
         return agent._act(observation)[:, :2]

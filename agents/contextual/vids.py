@@ -153,6 +153,18 @@ def deciding_covariance(deviations: Float64, best: Arms, num_arms: int) -> Float
     return covariance
 
 
+def outcome_swing(geometry: Geometry) -> Float32:
+    """Return (p (1 - p))^2 |z_ij|^2 of all pairs, [N, K, K]: how far knowing who is best would move their outcome.
+
+    Args:
+        geometry: Of the candidates, under L.
+    """
+    mean = geometry.mean
+    odds = np.exp(-np.abs(mean[:, :, None] - mean[:, None, :]))
+    swing: Float32 = (odds / (1.0 + odds) ** 2) ** 2 * geometry.squares(tied=True)
+    return swing
+
+
 def vids_pair(geometry: Geometry, base: Float32, uniforms: Float64) -> tuple[Arms, Arms]:
     """See the module.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -109,23 +109,25 @@ class OwnLoop:
         """See `Sampler`."""
         tokens, mask, log_prob = _empty(asked)
         hidden = None
-        for rows, columns, part in pieces(asked.prompts, asked.shape[1], policy.max_sequences, policy.shortcuts):
-            drawn = draw_responses(
-                self._mixture,
-                part,
-                asked.uniforms[rows, columns],
-                asked.temperature,
-                policy.shortcuts,
-                end_ids=asked.end_ids,
-                pad_id=asked.pad_id,
-                hidden=asked.hidden,
-            )
-            piece = (rows, columns)
-            tokens[piece], mask[piece], log_prob[piece] = drawn.tokens.cpu(), drawn.mask.cpu(), drawn.log_prob.cpu()
-            if drawn.hidden is not None:
-                if hidden is None:
-                    hidden = torch.empty((*asked.shape[:2], drawn.hidden.shape[-1]))
-                hidden[piece] = drawn.hidden.float().cpu()
+        # Lighter than `no_grad`, but a sharded model would keep what it gathers here, which gradients could not use.
+        with nullcontext() if policy.sharded else torch.inference_mode():
+            for rows, columns, part in pieces(asked.prompts, asked.shape[1], policy.max_sequences, policy.shortcuts):
+                drawn = draw_responses(
+                    self._mixture,
+                    part,
+                    asked.uniforms[rows, columns],
+                    asked.temperature,
+                    policy.shortcuts,
+                    end_ids=asked.end_ids,
+                    pad_id=asked.pad_id,
+                    hidden=asked.hidden,
+                )
+                piece = (rows, columns)
+                tokens[piece], mask[piece], log_prob[piece] = drawn.tokens.cpu(), drawn.mask.cpu(), drawn.log_prob.cpu()
+                if drawn.hidden is not None:
+                    if hidden is None:
+                        hidden = torch.empty((*asked.shape[:2], drawn.hidden.shape[-1]))
+                    hidden[piece] = drawn.hidden.float().cpu()
         return Draws(tokens, mask, log_prob, policy.version, hidden)
 
 

@@ -13,7 +13,7 @@ from duelenv.testing.failure import frozen, require, same
 _ROWS, _ARMS, _DIM = 6, 5, 3
 
 Select = Callable[[Any, "NDArray[np.int64] | None"], Any]
-"""From an observation and the groups of equal texts, or None, to pairs int64 [N, 2]."""
+"""From an observation and the groups of equal texts, or None, to pairs int64 [N, 2], or those with their worth [N]."""
 
 
 def check_ask_rule(make: Callable[[Any, int], Select]) -> None:
@@ -34,7 +34,8 @@ def check_ask_rule(make: Callable[[Any, int], Select]) -> None:
     chosen = [make(_Known(), 0) for _ in range(2)]
     for round_number in range(8):
         told = None if round_number < 2 else groups
-        pairs = [np.asarray(rule(observation, told)) for rule in chosen]
+        returned = [rule(observation, told) for rule in chosen]
+        pairs = [np.asarray(getattr(one, "pairs", one)) for one in returned]
         found = pairs[0]
         require(
             found.shape == (_ROWS, 2) and found.dtype.kind in "iu",
@@ -45,6 +46,11 @@ def check_ask_rule(make: Callable[[Any, int], Select]) -> None:
             f"the rule returned candidates from {found.min()} to {found.max()}, expected 0 to {_ARMS - 1}",
         )
         require(same(*pairs), "two rules of one seed chose different pairs from the same observation")
+        worth = getattr(returned[0], "worth", None)
+        require(
+            worth is None or (np.shape(worth) == (_ROWS,) and bool(np.isfinite(worth).all())),
+            f"the rule says that its pairs are worth {worth}, expected {_ROWS} finite numbers",
+        )
         if told is not None:
             _check_apart(found, told)
 

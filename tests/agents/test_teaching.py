@@ -110,7 +110,7 @@ def test_rows_that_were_not_asked_are_taught_whatever_the_rule():
     observation = env.reset(seed=3)[0]
     for name, further in (("duel", 0), ("best_worst", ROWS)):
         resources = Resources(env.unwrapped.view(), Stub(DRAWS), None)
-        teach = make_teaching(name, resources, SettingsReader("mine", {}))
+        teach = make_teaching(name, resources, SettingsReader("mine", {}), unasked=True)
         duels = Duels(np.arange(ROWS), np.array([[0, 1], [2, 3], [1, 0], [3, 1]]), np.full(ROWS, np.nan))
         taught = teach(Played(observation, None, duels, np.array([False, True, False, True])))
         assert taught.rows[:2].tolist() == [1, 3]
@@ -293,7 +293,7 @@ def test_parts_combine_by_name(ask, teach):
     assert type(agent.learner.loss).__name__ == "IPO"
 
 
-NEED_BELIEF = ("thompson", "best_arm", "infomax", "reversed_thompson", "extreme", "best_of_n")
+NEED_BELIEF = set(ASK) - {"random", "dissimilar", "against_reference"}
 PRESETS = {
     "passive": {"ask": "random"},
     "thompson": {"ask": "thompson"},

@@ -76,6 +76,19 @@ def sampler(name, stub):
 # One distribution
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_the_own_loop_draws_without_autograd_and_leaves_nothing_that_gradients_could_not_use(monkeypatch, sharded):
+    policy, modes = make(), []
+    monkeypatch.setattr(CausalLMPolicy, "sharded", sharded)
+    handle = policy.model.register_forward_pre_hook(lambda *_: modes.append(torch.is_inference_mode_enabled()))
+    drawn = policy.sample(PROMPTS, 2, uniforms=numbers(len(PROMPTS), 2), hidden=True)
+    handle.remove()
+    assert set(modes) == {not sharded}  # what a sharded model gathers it would keep
+    policy.log_prob(PROMPTS, drawn.tokens, drawn.mask).sum().backward()
+    assert all(parameter.grad is not None for parameter in policy.parameters())
+    assert not any(state.is_inference() for state in policy.model.state_dict().values())
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_first_token_follows_the_softmax(name, temperature, stub):

@@ -10,7 +10,7 @@ from worlds import make_vector, tiny_policy
 
 import duelenv.agents
 from duelenv import oracles
-from duelenv.agents.asking import ASK
+from duelenv.agents.asking import ASK, AskResources
 from duelenv.agents.base import Agent, SettingsReader
 from duelenv.agents.beliefs.ensemble import DeepEnsemble
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
@@ -290,17 +290,15 @@ def test_ask_rules_of_the_project_pass(rule):
     check_ask_rule(lambda belief, seed: rule(belief, RowStreams(seed, "rule", 6)))
 
 
-class Resources6:
+def resources6(belief, seed):
     """What an ask rule of the registry is made of, for the observation of the check."""
-
-    def __init__(self, belief, seed):
-        env = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=6, num_candidates=5, dim=3)
-        self.view, self.streams, self.belief = env.unwrapped.view(), RowStreams(seed, "rule", 6), belief
+    env = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=6, num_candidates=5, dim=3)
+    return AskResources(env.unwrapped.view(), RowStreams(seed, "rule", 6), lambda: belief)
 
 
 @pytest.mark.parametrize("name", [name for name in ASK if name != "against_reference"])
 def test_ask_rules_by_name_pass(name):
-    check_ask_rule(lambda belief, seed: ASK[name](Resources6(belief, seed), SettingsReader("x", {})))
+    check_ask_rule(lambda belief, seed: ASK[name](resources6(belief, seed), SettingsReader("x", {})))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""Ask rules that look at no belief: any two, the least alike, the policy against its reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.agents.asking.base import AskResources
+from duelenv.agents.base import SettingsReader
+from duelenv.agents.roles import Select
+from duelenv.agents.selection import (
+    DissimilarityRule,
+    dissimilar_pair,
+    in_random_order,
+    random_order,
+    uniform_between,
+    uniform_pair,
+)
+from duelenv.core import Observation, Pairs
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+
+
+@dataclass(frozen=True)
+class DissimilaritySettings:
+    """Which pair counts as the least alike.
+
+    Attributes:
+        rule: "cosine", the lowest cosine similarity ("easy" in the paper); "similar", the highest ("hard"); "l2", the
+            largest Euclidean distance; "kmeans", the candidates nearest to the two centroids of 2-means.
+    """
+
+    rule: DissimilarityRule = "cosine"
+
+    def __post_init__(self) -> None:
+        checks.one_of("rule", self.rule, get_args(DissimilarityRule))
+
+
+def at_random(resources: AskResources, settings: SettingsReader) -> Select:
+    """Any two."""
+    count, streams = resources.view.num_candidates, resources.streams
+
+    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
+        return uniform_pair(count, streams, groups)
+
+    return select
+
+
+def dissimilar(resources: AskResources, settings: SettingsReader) -> Select:
+    """The two that are least alike: by the embedding of the response alone, or by features where no policy is there."""
+    rule = settings.take(DissimilaritySettings).rule
+    policy, streams = resources.view.policy, resources.streams
+
+    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
+        if policy is None:
+            embeddings = observation["features"]
+        else:
+            embeddings = policy.embed(None, observation["tokens"], observation["mask"])
+        pairs = in_random_order(lambda points, same: dissimilar_pair(points, rule, same), embeddings, groups, streams)
+        return random_order(pairs, streams)
+
+    return select
+
+
+def against_reference(resources: AskResources, settings: SettingsReader) -> Select:
+    """A response of the policy against one of its reference, any of either.
+
+    Raises:
+        UserError: The candidates do not come from both.
+    """
+    view, streams = resources.view, resources.streams
+    for source in ("policy", "reference"):
+        if source not in view.sources:
+            come = f"come from {', '.join(view.sources)} only" if view.sources else "come from no policy"
+            raise UserError(
+                f"ask rule 'against_reference' duels policy against reference, and the candidates {come}; set "
+                "sources={'policy': ..., 'reference': ...}"
+            )
+    policy, reference = view.sources.index("policy"), view.sources.index("reference")
+    resources.duel_is_draw = True
+
+    def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
+        source = observation["source"]
+        return random_order(uniform_between(source == policy, source == reference, streams, groups), streams)
+
+    return select
