@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder import RunFolder
-from duelenv.experiments.loading import load, suites
+from duelenv.experiments.loading import load, parse_yaml, read_study_file, suites
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
@@ -273,6 +273,13 @@ def _about(path: Path) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    study = read_study_file(arguments.config)
+    if study is not None:
+        from duelenv.experiments.efficiency.command import run_study
+
+        jobs = None if arguments.jobs is None else checks.integer("'jobs'", parse_yaml(arguments.jobs), low=1)
+        print(run_study(study, arguments.overrides, arguments.output, jobs=jobs, dry=arguments.dry))
+        return 0
     overrides = list(arguments.overrides)
     if arguments.jobs is not None:
         overrides.append(f"jobs={arguments.jobs}")

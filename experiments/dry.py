@@ -26,15 +26,15 @@ from duelenv.experiments.runner import prepare
 from duelenv.oracles.base import utility_of
 from duelenv.oracles.sources import answers_later
 
-__all__ = ["dry_run"]
+__all__ = ["Forecast", "dry_run", "duration", "forecast"]
 
 #: Rounds of an agent are played for so many seconds, and at least one beside the first, in which things warm up.
 _PROBE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
-class _Forecast:
-    """Of one agent's cells, each."""
+class Forecast:
+    """What each cell of one agent will take."""
 
     label: str
     rounds: int
@@ -77,7 +77,7 @@ def dry_run(config: RunConfig, directory: Path | str) -> str:
     with threads_of(config):
         prepare(config)
         labels = list(dict.fromkeys(cell.label for cell in todo))
-        forecasts = {label: _forecast(config, label) for label in labels}
+        forecasts = {label: forecast(config, label) for label in labels}
     seeds = {label: sum(len(cell.seeds) for cell in todo if cell.label == label) for label in labels}
     played = {label: sum(cell.label == label for cell in todo) for label in labels}
     jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
@@ -93,7 +93,7 @@ def dry_run(config: RunConfig, directory: Path | str) -> str:
     seconds = sum(forecasts[label].seconds * played[label] for label in labels) / jobs
     free = _is_free(assembly.make_oracle(config)) and _is_free(_judge(config))
     apart = "" if free else ", without the time that who may be paid takes to answer"
-    lines.append(_line("time", f"about {_duration(seconds)} with {_at_a_time(jobs)}{apart}"))
+    lines.append(_line("time", f"about {duration(seconds)} with {_at_a_time(jobs)}{apart}"))
     return "\n".join(lines)
 
 
@@ -101,7 +101,7 @@ def dry_run(config: RunConfig, directory: Path | str) -> str:
 
 
 def _asking(
-    config: RunConfig, forecasts: dict[str, _Forecast], seeds: dict[str, int], played: dict[str, int]
+    config: RunConfig, forecasts: dict[str, Forecast], seeds: dict[str, int], played: dict[str, int]
 ) -> list[str]:
     labels = sum(forecasts[label].labels * seeds[label] for label in forecasts)
     questions = sum(forecasts[label].questions * played[label] for label in forecasts)
@@ -138,8 +138,8 @@ def _is_free(oracle: Any) -> bool:
 # What it takes -------------------------------------------------------------------------------------------------------
 
 
-def _forecast(config: RunConfig, label: str) -> _Forecast:
-    """Count an agent's questions and play a few of its rounds."""
+def forecast(config: RunConfig, label: str) -> Forecast:
+    """Count an agent's questions and play a few of its rounds; `prepare` has let the config pass."""
     policy = start_policy(config)
     env = assembly.make_environment(config.for_agent(label), policy=policy, wrap_oracle=_never_paid)
     world = env.unwrapped
@@ -157,7 +157,7 @@ def _forecast(config: RunConfig, label: str) -> _Forecast:
     if not _is_free(_judge(config)) and hasattr(world, "evaluation_questions"):
         # Before the first round the policy says what the start says, and nothing is asked.
         questions = (evaluations - 1) * sum(world.evaluation_questions(split) for split in splits)
-    return _Forecast(
+    return Forecast(
         label=label,
         rounds=horizon,
         labels=most if config.budget.labels is None else min(most, config.budget.labels),
@@ -202,7 +202,7 @@ def _prompts(config: RunConfig) -> list[str]:
     return [*prompts.get("train", []), *prompts.get("test", [])]
 
 
-def _memory(config: RunConfig, forecasts: dict[str, _Forecast], played: dict[str, int], jobs: int) -> list[str]:
+def _memory(config: RunConfig, forecasts: dict[str, Forecast], played: dict[str, int], jobs: int) -> list[str]:
     """Memory and disk; nothing of worlds without a policy, where both are small."""
     footprints = {label: forecast.footprint for label, forecast in forecasts.items() if forecast.footprint is not None}
     if not footprints:
@@ -219,13 +219,13 @@ def _memory(config: RunConfig, forecasts: dict[str, _Forecast], played: dict[str
     return lines
 
 
-def _table(forecasts: Sequence[_Forecast], seeds: dict[str, int]) -> list[str]:
+def _table(forecasts: Sequence[Forecast], seeds: dict[str, int]) -> list[str]:
     width = max(len("agent"), *(len(one.label) for one in forecasts))
     titles = ("rounds", "labels a seed", "labels in all", "a round", "an evaluation", "a cell")
     lines = ["agent".ljust(width) + "".join(title.rjust(15) for title in titles)]
     for one in forecasts:
         columns = [f"{one.rounds:,}", f"{one.labels:,}", f"{one.labels * seeds[one.label]:,}"]
-        columns += [_duration(one.round_seconds), _duration(one.evaluation_seconds), _duration(one.seconds)]
+        columns += [duration(one.round_seconds), duration(one.evaluation_seconds), duration(one.seconds)]
         lines.append(one.label.ljust(width) + "".join(column.rjust(15) for column in columns))
     return lines
 
@@ -238,7 +238,8 @@ def _line(name: str, text: str) -> str:
     return f"{name:<11}{text}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as text, in the unit that suits them."""
     if seconds < 1.0:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 90:

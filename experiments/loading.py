@@ -17,10 +17,11 @@ import yaml
 from duelenv.experiments.config import SHORTHANDS, RunConfig
 from duelenv.experiments.paths import anchor_paths
 from duelenv.experiments.settings import distinct_labels, spell_out_source
+from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["apply_override", "load", "parse_yaml", "suites"]
+__all__ = ["apply_override", "load", "override_mapping", "parse_yaml", "read_study_file", "suites"]
 
 #: Keys of a config that have something inside, which an override can reach.
 _SECTIONS = (
@@ -92,8 +93,35 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             current directory, paths in the file from the file's.
 
     Raises:
-        UserError: No such file, not YAML, or a setting that is unknown or of the wrong kind.
+        UserError: No such file, not YAML, a study, or a setting that is unknown or of the wrong kind.
     """
+    path, raw = _read(config)
+    if "study" in raw:
+        raise UserError(f"{str(path)!r} is a study of many runs, expected the config of one: 'duelenv run' plays it")
+    anchored = {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
+    for override in overrides:
+        apply_override(anchored, override)
+    return RunConfig.from_dict(anchored)
+
+
+def read_study_file(config: str | Path) -> dict[str, Any] | None:
+    """The settings of a study, with the paths in `base` made absolute; None where the file is no study.
+
+    Args:
+        config: As for `load`.
+
+    Raises:
+        UserError: No such file, or not YAML.
+    """
+    path, raw = _read(config)
+    if "study" not in raw:
+        return None
+    base = raw.get("base")
+    return {**raw, **({"base": anchor_paths(base, path.resolve().parent)} if isinstance(base, Mapping) else {})}
+
+
+def _read(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
+    """The path behind a file's or a suite's name, and what is written there."""
     path = Path(config).expanduser()
     if not path.is_file():
         shipped = suites()
@@ -111,10 +139,23 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{str(path)!r} is not valid YAML{place}: correct it and try again") from error
     if not isinstance(raw, Mapping):
         raise UserError(f"{str(path)!r} holds {type(raw).__name__}, expected a mapping of settings")
-    anchored = {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
+    return path, raw
+
+
+def override_mapping(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of parsed settings in which each `key=value` has its way; dotted keys reach inside.
+
+    Whether there is such a setting, whoever reads the mapping knows.
+
+    Raises:
+        UserError: No `=`, or a value that is not YAML.
+    """
+    changed = dict(raw)
     for override in overrides:
-        apply_override(anchored, override)
-    return RunConfig.from_dict(anchored)
+        key, value = _key_and_value(override)
+        head, *rest = key.split(".")
+        changed[head] = _with_value(checks.mapping(f"'{head}'", changed.get(head)), key, value) if rest else value
+    return changed
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from duelenv.experiments.informative import INFORMATIVE_COLUMNS
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 from duelenv.worlds.candidates import SAMPLER_FIGURES
@@ -46,6 +47,7 @@ BOOKKEEPING = (
     "evaluation_queries",
     "unanswered",
     "duel_certainty",
+    *INFORMATIVE_COLUMNS,
     *SAMPLER_FIGURES,
 )
 
@@ -84,6 +86,9 @@ _KNOWN = {
     "seconds": _Metric("time", "lower", "s"),
     "response_tokens": _Metric("response length", unit="tokens"),
     "duel_certainty": _Metric("certainty of the last duels"),
+    "informative_duels": _Metric("informative duels"),
+    "first_informative_label": _Metric("label of the first informative duel"),
+    "third_informative_label": _Metric("label of the third informative duel"),
     "sampler_lag": _Metric("lag of the sampler", unit="updates"),
     "importance_mean": _Metric("mean importance ratio of the candidates"),
     "importance_max": _Metric("largest importance ratio of the candidates"),

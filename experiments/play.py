@@ -20,6 +20,7 @@ from duelenv.experiments import assembly, checkpoints, custody, files
 from duelenv.experiments.cell import CellReport, CellTask
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.figures import Figures
+from duelenv.experiments.informative import InformativeDuels
 from duelenv.experiments.locks import hold_cell
 from duelenv.experiments.metrics import KEYS, check_name, is_measured
 from duelenv.experiments.models import CellModels
@@ -139,6 +140,7 @@ class _Run:
         self.queries = np.zeros(self.replicates, dtype=np.int64)
         self.regret: dict[str, NDArray[np.float64]] = {}
         self.figures = Figures(self.replicates, self.cell.label)
+        self.informative = InformativeDuels(self.replicates)
         self.measured: tuple[str, ...] = ()  # by the world
         self.records: list[dict[str, Any]] = []
         self.over = False
@@ -241,6 +243,7 @@ class _Run:
             self.regret[name] = self.regret.get(name, 0.0) + total
         self.figures.add(learnt, self.measured)
         self.figures.add_rows("duel_certainty", info["certainty"])
+        self.informative.add(info["certainty"])
         for name in SAMPLER_FIGURES:
             if name in info:
                 self.figures.add_rows(name, info[name])
@@ -269,6 +272,7 @@ class _Run:
                 "gradient_steps": int(getattr(self.agent, "gradient_steps", 0)),
                 "seconds": self.seconds,
                 **{f"regret_{name}": total.copy() for name, total in self.regret.items()},
+                **self.informative.figures(),
                 **{name: np.asarray(values, dtype=np.float64) for name, values in measured.items()},
             }
         )
@@ -291,6 +295,7 @@ class _Run:
             "queries": self.queries,
             "regret": self.regret,
             "figures": self.figures.state_dict(),
+            "informative": self.informative.state_dict(),
             "measured": list(self.measured),
             "records": self.records,
             "best": self.models.state_dict(),
@@ -333,6 +338,7 @@ class _Run:
         self.queries, self.regret = state["queries"], state["regret"]
         self.records, self.measured = state["records"], tuple(state["measured"])
         self.figures.load_state_dict(state["figures"])
+        self.informative.load_state_dict(state["informative"])
         self.models.load_state_dict(state.get("best"))
         with files.atomic(self.folder.records) as stream:  # what was measured later will be measured again
             stream.writelines(line_of(record) for record in self.records)

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Interval", "Slope", "area_under_curve", "band", "log_log_slope", "mean_interval", "paired_difference"]
+__all__ = [
+    "Interval",
+    "Slope",
+    "area_under_curve",
+    "band",
+    "bootstrap_tail",
+    "log_log_slope",
+    "mean_interval",
+    "paired_difference",
+]
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,24 @@ def t_quantile(seeds: int, confidence: float = 0.95) -> float:
     from scipy import stats
 
     return float(stats.t.ppf(0.5 + confidence / 2, seeds - 1))
+
+
+def bootstrap_tail(seeds: int, confidence: float = 0.95) -> float:
+    """Which quantile of bootstrap means ends an interval, for it to cover as often as Student's t-interval does.
+
+    Those of the bootstrap's distribution, moved outwards as Student's t is from the normal (Hesterberg 2015, "What
+    teachers should know about the bootstrap", section 4.3), without which few seeds make intervals too short.
+
+    Args:
+        seeds: That are resampled, at least 2.
+        confidence: Coverage of the interval, in (0, 1).
+
+    Returns:
+        The lower one; the upper one is 1 minus that.
+    """
+    from scipy import stats
+
+    return float(stats.norm.cdf(-np.sqrt(seeds / (seeds - 1)) * t_quantile(seeds, confidence)))
 
 
 def paired_difference(values: dict[int, float], baseline: dict[int, float], confidence: float = 0.95) -> Interval:
@@ -127,8 +154,7 @@ def log_log_slope(
 
     The mean over replicates is what the slope is of, and replicates are what is resampled: a cumulative curve is
     autocorrelated, so the errors of a least-squares line through one curve are far too small. The quantiles are those
-    of the bootstrap's distribution, moved outwards as Student's t is from the normal (Hesterberg 2015, "What teachers
-    should know about the bootstrap", section 4.3), without which few replicates make intervals too short.
+    of `bootstrap_tail`.
 
     Args:
         steps: Rounds in increasing order, [T]; those of at least half the last are used.
@@ -141,8 +167,6 @@ def log_log_slope(
         The least-squares slope. NaN with fewer than two rounds in that half or where the mean is not positive; the
         bounds are NaN as well for one replicate.
     """
-    from scipy import stats
-
     rounds, values = np.asarray(steps, dtype=np.float64), np.asarray(curves, dtype=np.float64)
     half = rounds >= rounds[-1] / 2
     rounds, values = rounds[half], values[:, half]
@@ -163,7 +187,6 @@ def log_log_slope(
     if not bool((means > 0).all()):
         return Slope(slope, nothing, nothing)
     slopes = np.log(means) @ weights
-    outwards = np.sqrt(replicates / (replicates - 1)) * t_quantile(replicates, confidence)
-    tail = float(stats.norm.cdf(-outwards))
+    tail = bootstrap_tail(replicates, confidence)
     low, high = np.quantile(slopes, [tail, 1 - tail])
     return Slope(slope, float(low), float(high))

@@ -1,0 +1,150 @@
+"""The figures of a study: screened cells as a heat map of ask and teach, labels to target with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from duelenv.experiments import files
+from duelenv.experiments.drawing import as_bytes, matplotlib_settings
+from duelenv.experiments.efficiency.stages import Table
+from duelenv.experiments.efficiency.study import COMPOSED, NOTHING_ELSE, Study
+from duelenv.experiments.looks import LIGHT, Theme
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["heat_map", "labels_to_target", "save_pictures"]
+
+#: Ratios of labels at which colours end: a third and three times as many.
+_FULL = math.log(3.0)
+
+
+def heat_map(study: Study, table: Table, carried: Sequence[str], theme: Theme = LIGHT) -> Figure:
+    """Ratio of labels to those of `passive` for every pair of ask and teach that was screened.
+
+    What was only screened is grey text in brackets: the best of a dozen equal arms looks good by chance. Cells that
+    were carried on are framed.
+
+    Args:
+        study: The study.
+        table: A screening.
+        carried: Labels of the cells that were carried on.
+        theme: Colours.
+    """
+    cells = [cell for cell in study.in_regime(table.regime) if cell.name in table.comparisons]
+    asks = list(dict.fromkeys(_asks(cell.agent, cell.ask, bool(cell.env)) for cell in cells))
+    teaches = list(dict.fromkeys(str(cell.teach.get("teach", NOTHING_ELSE)) for cell in cells))
+    values = np.full((len(asks), len(teaches)), np.nan)
+    with matplotlib_settings(theme):
+        figure = _figure(3.5 + 1.6 * len(teaches), 1.8 + 0.5 * len(asks))
+        axes = figure.subplots()
+        axes.grid(False)
+        for cell in cells:
+            row = asks.index(_asks(cell.agent, cell.ask, bool(cell.env)))
+            column = teaches.index(str(cell.teach.get("teach", NOTHING_ELSE)))
+            ratio = table.comparisons[cell.name].log_ratio.value
+            if not (values[row, column] <= ratio):  # of several settings of the same rules, the one of fewest labels
+                values[row, column] = ratio
+        image = axes.imshow(np.clip(values, -_FULL, _FULL), cmap="RdBu_r", vmin=-_FULL, vmax=_FULL, aspect="auto")
+        for cell in cells:
+            row = asks.index(_asks(cell.agent, cell.ask, bool(cell.env)))
+            column = teaches.index(str(cell.teach.get("teach", NOTHING_ELSE)))
+            if table.comparisons[cell.name].log_ratio.value == values[row, column]:
+                _write(axes, row, column, values[row, column], cell.name in carried)
+        axes.set_xticks(range(len(teaches)), teaches)
+        axes.set_yticks(range(len(asks)), asks)
+        axes.set_xlabel("taught besides the labels")
+        axes.set_ylabel("asked")
+        axes.set_title(f"Labels to target, ratio to passive: {table.regime.name}")
+        bar = figure.colorbar(image, ticks=[-_FULL, math.log(0.5), 0.0, math.log(2.0), _FULL])
+        bar.ax.set_yticklabels(["1/3", "1/2", "1", "2", "3"])
+        figure.supxlabel(
+            f"{table.world.name}, {table.baseline.measured.arm.seeds} seeds; framed: carried on; in brackets: screened "
+            "only, claims nothing",
+            fontsize=8,
+        )
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, without the window system and the global list of figures of pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _asks(agent: str, ask: Any, chooses: bool) -> str:
+    rule = str(ask.get("ask", "random")) if agent == COMPOSED else agent
+    return f"{rule}, {ask.get('prompts', 'chosen')} prompts" if chooses else rule
+
+
+def _write(axes: Any, row: int, column: int, value: float, carried: bool) -> None:
+    text = "never" if math.isinf(value) else f"{math.exp(value):.2f}"
+    strong = abs(value) > 0.6 * _FULL
+    colour = "white" if strong else "black" if carried else "#444444"
+    axes.text(column, row, text if carried else f"({text})", ha="center", va="center", color=colour)
+    if carried:
+        from matplotlib.patches import Rectangle
+
+        axes.add_patch(Rectangle((column - 0.48, row - 0.47), 0.96, 0.94, fill=False, edgecolor="black", linewidth=2))
+
+
+def labels_to_target(tables: Sequence[Table], theme: Theme = LIGHT) -> Figure:
+    """Labels to the target with their intervals, every arm of every table; an arrow where never is among the draws."""
+    colours = {"cell": theme.palette[0], "control": theme.muted, "privileged": theme.palette[1]}
+    rows = max(len(table.comparisons) for table in tables) + 1
+    with matplotlib_settings(theme):
+        figure = _figure(5.2 * len(tables), 1.4 + 0.32 * rows)
+        panels = figure.subplots(1, len(tables), squeeze=False)
+        for axes, table in zip(panels[0], tables, strict=True):
+            end = float(table.baseline.labels)
+            order = sorted(table.comparisons.items(), key=lambda item: -item[1].labels.value)
+            first = next(iter(table.comparisons.values())).baseline_labels
+            bars = [(label, one.labels, colours[table.roles[label]]) for label, one in order]
+            for place, (_, estimate, colour) in enumerate([*bars, ("passive", first, theme.baseline)]):
+                low, high = min(estimate.low, end), min(estimate.high, end)
+                axes.plot([low, high], [place, place], color=colour, linewidth=2)
+                if estimate.value <= end:
+                    axes.plot(estimate.value, place, "o", color=colour)
+                if estimate.high > end:
+                    axes.plot(end, place, ">", color=colour)
+            axes.set_yticks(range(len(bars) + 1), [*(label for label, *_ in bars), "passive"])
+            axes.set_xlim(0, 1.03 * end)
+            axes.set_xlabel("labels to target")
+            axes.set_title(f"{table.regime.name}, {table.world.name}", fontsize=10)
+        figure.supxlabel(
+            "Dots: all seeds; lines: 95 % bootstrap intervals, unpaired; arrows: some draws never arrive. "
+            "Blue: carried cells; orange: told the utility; grey: controls.",
+            fontsize=8,
+        )
+    return figure
+
+
+def save_pictures(study: Study, tables: Sequence[Table], carried: Mapping[str, Sequence[str]], root: Path) -> None:
+    """Write the figures of all tables as PNG files into a study's folder.
+
+    Args:
+        study: The study.
+        tables: Screened and confirmed.
+        carried: Labels of the cells that were carried on, by regime.
+        root: The folder.
+    """
+    drawn = {}
+    for table in tables:
+        if table.stage == "screen" and table.comparisons:
+            drawn[f"screen-{table.regime.name}"] = heat_map(study, table, carried[table.regime.name])
+    for regime in study.regimes:
+        confirmed = [t for t in tables if t.stage == "confirm" and t.regime is regime and t.comparisons]
+        if confirmed:
+            drawn[f"labels-{regime.name}"] = labels_to_target(confirmed)
+    for name, figure in drawn.items():
+        with files.atomic(root / f"{name}.png") as stream:
+            stream.write(as_bytes(figure, "png"))

@@ -1,0 +1,157 @@
+"""The stages of a study: what they choose and freeze, that they go on where they were, and what they leave."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from duelenv import UserError
+from duelenv.experiments.efficiency import stages
+from duelenv.experiments.efficiency.command import run_study
+from duelenv.experiments.efficiency.resampling import Arm
+from duelenv.experiments.efficiency.runs import Measured
+from duelenv.experiments.efficiency.stages import Stages, Tuned
+from duelenv.experiments.efficiency.study import read_study
+from duelenv.experiments.loading import override_mapping
+
+TINY = {
+    "study": "tiny",
+    "base": {
+        "env": {"id": "AlignmentDuel", "num_candidates": 3},
+        "policy": "toy",
+        "prompts": {"toy": {"train": 8, "test": 4}},
+        "backend": "threading",
+    },
+    "development": {"again": {"oracle": {"name": "rare_word", "word": "again"}}},
+    "held_out": {"was": {"oracle": {"name": "rare_word", "word": "was"}}},
+    "regimes": {"few": {"per_round": 2, "labels": 8, "every": 4}},
+    "tuning": {"replay": [0, 3]},
+    "seeds": {
+        "tune": {"count": 1, "first": 10},
+        "screen": {"count": 2, "first": 20},
+        "confirm": {"count": 2, "first": 30},
+    },
+    "cells": {"taught": {"ask": "extreme", "teach": "best_worst", "belief": "linear_logistic"}},
+    "controls": {"perfect": {"name": "perfect_belief", "ask": "extreme"}},
+    "growth": 0,
+    "jobs": 1,
+}
+
+
+def test_the_best_trial_is_that_of_the_highest_score_and_the_first_of_equals():
+    trials = tuple({"rate": rate, "replay": replay} for rate in (1, 2) for replay in (0, 3))
+    tuned = Tuned("x", trials, (0.5, 0.7, 0.9, 0.7))
+    assert tuned.best == {"rate": 2, "replay": 0}
+    assert tuned.best_with({"replay": 3}) == {"rate": 1, "replay": 3}
+
+
+def test_what_is_frozen_stays(tmp_path):
+    own = Stages(read_study(TINY), tmp_path)
+    with pytest.raises(UserError, match="freeze before confirming"):
+        own.confirm(own.study.regimes[0], {}, None)
+    digest = own.freeze({"few": {"passive": {"replay": 0}}})
+    assert own.freeze({"few": {"passive": {"replay": 0}}}) == digest
+    with pytest.raises(UserError, match="what is frozen is not changed"):
+        own.freeze({"few": {"passive": {"replay": 3}}})
+
+
+def rises(seeds, labels, middle):
+    """Arms that rise from .5 to .9 around `middle` labels, evaluated every 4."""
+    generator = np.random.default_rng(0)
+    places = np.arange(0, labels + 1, 4.0)
+    height = 0.5 + 0.4 / (1 + np.exp(-(places - middle) / 4))
+    height = height + generator.normal(0, 0.01, size=(len(seeds), len(places)))
+    return Arm(places, height, height, height)
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """What would have been run, by folder; every agent rises around the label that its settings name."""
+    asked = {}
+
+    def measure(study, setup, entries, folder, progress=None):
+        asked[folder.name] = {entry.label: entry.settings for entry in entries}
+        figures = {"gradient_steps": 3.0 * setup.labels / 2, "model_labels": 0.0}
+        return {
+            entry.label: Measured(entry, rises(setup.seeds, setup.labels, entry.settings["middle"]), figures, 2)
+            for entry in entries
+        }
+
+    monkeypatch.setattr(stages, "measure", measure)
+    return asked
+
+
+def middling(*middles, **changes):
+    """A study whose agents are tuned over where they rise."""
+    raw = {**TINY, "tuning": {"middle": list(middles)}, "controls": {}, "growth": 3, **changes}
+    seeds = {stage: {"count": 12, "first": first} for first, stage in ((0, "tune"), (20, "screen"), (40, "confirm"))}
+    return read_study({**raw, "seeds": seeds})
+
+
+def test_labels_grow_by_half_until_passive_is_flat_at_twice_and_arrives(played, tmp_path):
+    study = middling(28, regimes={"few": {"per_round": 2, "labels": 24, "every": 4}})
+    found = Stages(study, tmp_path).baseline("screen", study.worlds[0], study.regimes[0], {"middle": 28})
+    # At 28 + 4 ln 9 = 37 labels it is there; 48 are no plateau yet, 72 are, of which the half is 36.
+    assert list(played) == [f"screen-passive-few-again-{twice}" for twice in (48, 72, 112)]
+    assert found.labels == 56
+    assert found.settled
+    few = middling(28, regimes={"few": {"per_round": 2, "labels": 24, "every": 4}}, growth=1)
+    assert not Stages(few, tmp_path).baseline("screen", few.worlds[0], few.regimes[0], {"middle": 28}).settled
+
+
+def test_everybody_has_the_same_trials_and_each_is_screened_with_its_best(played, tmp_path):
+    cells = {name: {"ask": "extreme"} for name in ("one", "two")}
+    study = middling(40, 20, 30, regimes={"few": {"per_round": 2, "labels": 60, "every": 4}}, cells=cells)
+    own, regime = Stages(study, tmp_path), study.regimes[0]
+    tuned = own.tune(regime)
+    assert sorted(played["tune-few-again-60"]) == [f"{n}.{i}" for n in ("one", "passive", "two") for i in range(3)]
+    assert {one.best["middle"] for one in tuned.values()} == {20}
+    table = own.screen(regime, tuned)
+    assert played["screen-few-again-60"] == {name: {"ask": "extreme", "middle": 20} for name in cells}
+    assert own.carried(table) == ["one", "two"]
+    frozen = own.frozen_of(regime, tuned, table)
+    # They took 3 steps a round. Random pairs without a belief and teaching are `passive` itself, which is there.
+    assert list(frozen["agents"]) == ["one", "two", "passive_3_steps"]
+    own.freeze({"few": frozen})
+    (confirmed,) = own.confirm(regime, tuned, table)
+    assert confirmed.world.name == "was"
+    assert played["confirm-few-was-60"].keys() == frozen["agents"].keys()
+
+
+@pytest.mark.slow
+def test_a_study_from_its_first_trial_to_its_last_table(tmp_path):
+    first = run_study(TINY, ["stage=tune"], tmp_path, progress=False)
+    assert first.count("replay=") == 2
+    assert not (tmp_path / "frozen.json").exists()
+    tuning = tmp_path / "runs" / "tune-few-again-8" / "run.json"
+    before = tuning.stat().st_mtime_ns
+
+    text = run_study(TINY, [], tmp_path, progress=False)
+    assert tuning.stat().st_mtime_ns == before  # gone on with, not played again
+    assert "confirm: few in was (held_out), 8 labels" in text
+    assert "SHA-256" in text
+    for name in ("study.txt", "study.yaml", "frozen.json", "screen-few.png", "labels-few.png"):
+        assert (tmp_path / name).stat().st_size > 0
+
+    rows = pq.read_table(tmp_path / "arms.parquet").to_pylist()
+    assert [row["agent"] for row in rows if row["stage"] == "tune"] == ["passive", "passive", "taught", "taught"]
+    confirmed = {row["agent"]: row for row in rows if row["stage"] == "confirm"}
+    assert {name: row["role"] for name, row in confirmed.items()} == {
+        "passive": "baseline",
+        "taught": "cell",
+        "random_as_taught": "control",
+        "passive_2_steps": "control",  # one on the labels, one on what is taught
+        **({"passive_replay": "control"} if "passive_replay" in confirmed else {}),
+        "perfect": "privileged",
+    }
+    assert confirmed["taught"]["gradient_steps"] == confirmed["passive_2_steps"]["gradient_steps"]
+    assert confirmed["taught"]["seeds"] == 2
+    with pytest.raises(UserError, match="what is frozen is not changed"):
+        run_study(override_mapping(TINY, ["held_out.was.oracle.word=it"]), [], tmp_path, progress=False)
+
+
+def test_a_dry_study_counts_cells_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = run_study(TINY, ["stage=screen"], dry=True)
+    counts = {line.split()[1]: int(line.split()[2]) for line in text.splitlines() if line.startswith("few")}
+    assert counts == {"tune": 2 * 2, "screen": 2 * 2}  # agents x trials, agents x seeds
+    assert list(tmp_path.iterdir()) == []

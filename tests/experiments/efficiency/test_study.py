@@ -1,0 +1,129 @@
+"""Studies as they are read: what a cell becomes, equal trials, and one sentence for what does not go together."""
+
+import copy
+
+import pytest
+
+from duelenv import UserError
+from duelenv.experiments.efficiency.runs import Entry, Setup, run_configs
+from duelenv.experiments.efficiency.study import read_study
+from duelenv.experiments.loading import load, override_mapping, read_study_file
+
+RAW = {
+    "study": "small",
+    "base": {
+        "env": {"id": "AlignmentDuel", "num_candidates": 4},
+        "policy": "toy",
+        "prompts": {"toy": {"train": 8, "test": 4}},
+    },
+    "development": {"again": {"oracle": {"name": "rare_word", "word": "again"}}},
+    "held_out": {"was": {"oracle": {"name": "rare_word", "word": "was"}}},
+    "regimes": {"few": {"per_round": 2, "labels": 12, "every": 4}, "many": {"per_round": 4, "labels": 16, "every": 8}},
+    "tuning": {"learning_rate": [1e-3, 2e-3], "replay": [0, 3]},
+    "seeds": {
+        "tune": {"count": 1, "first": 10},
+        "screen": {"count": 2, "first": 20},
+        "confirm": {"count": 2, "first": 30},
+    },
+    "cells": {
+        "pairs": {"ask": ["extreme", {"name": "thompson", "num_samples": 5}], "teach": ["duel", "best_worst"]},
+        "chosen": {"ask": "extreme", "env": {"num_envs": 6, "selective": True}, "regimes": ["few"]},
+    },
+    "controls": {"perfect": {"name": "perfect_belief", "ask": "extreme"}},
+}
+
+
+def changed(*overrides):
+    return override_mapping(copy.deepcopy(RAW), overrides)
+
+
+def test_lists_of_rules_are_cells_for_each_pair():
+    study = read_study(RAW)
+    assert {cell.name: cell.settings for cell in study.cells} == {
+        "pairs-extreme-duel": {"ask": "extreme"},
+        "pairs-extreme-best_worst": {"ask": "extreme", "teach": "best_worst"},
+        "pairs-thompson-duel": {"ask": "thompson", "num_samples": 5},
+        "pairs-thompson-best_worst": {"ask": "thompson", "num_samples": 5, "teach": "best_worst"},
+        "chosen": {"ask": "extreme"},
+    }
+    assert [cell.name for cell in study.in_regime(study.regimes[1])] == [cell.name for cell in study.cells[:4]]
+
+
+def test_trials_are_all_products_of_what_is_tuned():
+    assert read_study(RAW).trials == (
+        {"learning_rate": 1e-3, "replay": 0},
+        {"learning_rate": 1e-3, "replay": 3},
+        {"learning_rate": 2e-3, "replay": 0},
+        {"learning_rate": 2e-3, "replay": 3},
+    )
+
+
+def test_the_control_with_random_pairs_keeps_the_teaching_and_drops_what_only_asks():
+    cells = {cell.name: cell for cell in read_study(changed("cells.pairs.belief=linear_logistic")).cells}
+    taught = cells["pairs-thompson-best_worst"].with_random_pairs
+    assert taught is not None
+    assert taught.settings == {"ask": "random", "teach": "best_worst", "belief": "linear_logistic"}
+    untaught = cells["pairs-thompson-duel"].with_random_pairs
+    assert untaught is not None
+    assert untaught.settings == {"ask": "random"}  # a belief that nobody reads is refused
+    assert read_study(RAW).controls[0].with_random_pairs is None
+
+
+def test_agents_that_need_another_world_play_in_a_run_of_their_own():
+    study = read_study(RAW)
+    regime = study.regimes[0]
+    entries = [Entry.of(cell, study.trials[-1]) for cell in (*study.cells, *study.controls)]
+    runs = run_configs(study, Setup(study.worlds[0], regime, 24, (7, 8)), entries, "x")
+    first, second = runs.values()
+    alone = run_configs(study, Setup(study.worlds[0], regime, 24, (7,)), entries[4:5], "x")
+    assert list(runs) == ["x", *alone]  # whoever else plays, the folder is the same
+    assert (first.env.num_envs, second.env.num_envs) == (2, 6)
+    assert second.env.settings["selective"] is True
+    for config in (first, second):
+        assert config.env.settings["horizon"] == 12  # rounds: the labels are the same for both
+        assert config.evaluate_every == 2
+        assert config.seeds == (7, 8)
+    # The oracle is given to the agent that is told the utility, and to no other; only its run can make it.
+    assert first.agent("perfect").settings["oracle"] == {"name": "rare_word", "word": "again"}
+    assert all("oracle" not in agent.settings for agent in first.agents if agent.label != "perfect")
+    assert first.modules
+    assert second.modules == ()
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("carry=2", "did you mean 'carried'"),
+        ("regimes.few.every=5", "'regimes.few.labels' is 12, expected a multiple of 5"),
+        ("regimes.few.every=3", "'regimes.few.every' is 3, expected a multiple of 2"),
+        ("seeds.screen.first=9", "share the seed 10"),
+        ("seeds.confirm.count=1", "'seeds.confirm.count' is 1"),
+        ("cells.chosen.replay=2", "'cells.chosen.replay' is tuned"),
+        ("cells.chosen.regimes=[fwe]", "few"),
+        ("cells.passive={}", "which every study has already"),
+        ("cells.pairs-extreme-duel={}", "two cells named"),
+        ("tuning.replay=3", "'tuning.replay' is 3, expected a list"),
+        ("held_out={}", "no 'held_out'"),
+    ],
+)
+def test_a_study_that_does_not_hold_together_is_one_sentence(override, named):
+    with pytest.raises(UserError, match=named):
+        read_study(changed(override))
+
+
+def test_null_drops_a_regime_or_a_cell():
+    study = read_study(changed("regimes.many=null", "cells.pairs=null"))
+    assert [regime.name for regime in study.regimes] == ["few"]
+    assert [cell.name for cell in study.cells] == ["chosen"]
+
+
+def test_the_shipped_study_is_one_and_is_no_run():
+    raw = read_study_file("efficiency")
+    assert raw is not None
+    study = read_study(raw)
+    assert len(study.of_kind("development")) == len(study.of_kind("held_out")) == 2
+    assert study.seeds["screen"].count == 12
+    assert study.seeds["confirm"].count == 40
+    with pytest.raises(UserError, match="study of many runs"):
+        load("efficiency")
+    assert read_study_file("demo") is None
