@@ -233,7 +233,7 @@ class _Run:
         learnt = self.agent.update(observation, actions, labels, info["late"])
         self.seconds += time.perf_counter() - started
         self.step += 1
-        self.queries = self._queries(info)
+        before, self.queries = self.queries, self._queries(info)
         for name, values in info.get("regret", {}).items():
             if name not in self.regret:
                 check_name(f"regret_{name}", f"A notion of regret of {self.config.env.id}")
@@ -245,7 +245,8 @@ class _Run:
             if name in info:
                 self.figures.add_rows(name, info[name])
         self.over = bool(np.all(truncated))
-        if self.over or self.step % self.config.evaluate_every == 0:
+        reached = any(((before < stop) & (stop <= self.queries)).any() for stop in self.config.report_at)
+        if self.over or reached or self.step % self.config.evaluate_every == 0:
             self._evaluate()
 
     def _queries(self, info: Mapping[str, Any]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from duelenv.core import AgentView
 from duelenv.experiments import assembly, files, labels
 from duelenv.experiments.answers import begin_with
 from duelenv.experiments.cell import Cell, CellTask, cells
@@ -343,6 +344,7 @@ def prepare(config: RunConfig) -> dict[str, Any]:
         if key not in worlds:
             worlds[key] = assembly.make_environment(config.for_agent(agent.label), policy=policy)
             _check_changes(config, agent.label, worlds[key])
+            _check_report_at(config, worlds[key].unwrapped.view())
         assembly.make_agent(config, agent.label, worlds[key], config.seeds[0])
         if config.labels is not None:
             check_given(worlds[key].unwrapped, read_labels(**config.labels))
@@ -365,6 +367,30 @@ def _check_changes(config: RunConfig, label: str, env: Any) -> None:
             f"{where} holds {late[0]}, but a run ends after {horizon} rounds, counted from 0, so that this change "
             f"would never happen: give rounds below {horizon}, or a longer 'env.horizon'"
         )
+
+
+def _check_report_at(config: RunConfig, view: AgentView) -> None:
+    """Refuses numbers of labels at which no agent can ever be judged.
+
+    Raises:
+        UserError: There is one.
+    """
+    most = view.horizon * view.batch
+    if view.budget is not None:
+        most = min(most, view.budget)
+    for count in config.report_at:
+        if count > most:
+            raise UserError(
+                f"'report_at' holds {count}, but an agent gets {most} labels at most: leave it out, or raise "
+                "'env.horizon' or 'budget.labels'"
+            )
+        if count % view.batch and count != view.budget and not view.selective:
+            lower = count - count % view.batch
+            near = f"{lower} or {lower + view.batch}" if lower else f"{view.batch}"
+            raise UserError(
+                f"'report_at' holds {count}, but every round asks for {view.batch} labels, so that no agent is judged "
+                f"there: give {near}"
+            )
 
 
 def open_run(directory: Path | str) -> RunConfig:
