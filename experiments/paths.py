@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from duelenv.experiments.contents import function_named
 from duelenv.experiments.pools import named_pools
 from duelenv.experiments.settings import spell_out_source
 
@@ -88,6 +89,10 @@ def _anchored_world(settings: Mapping[Any, Any], folder: Path) -> dict[Any, Any]
 
 
 def _anchored_array(key: str, value: object, folder: Path) -> object:
+    function = function_named(key, value)
+    if function is not None:
+        module, name = function
+        return f"{_anchored_module(module, folder)}:{name}"
     named = key in _ARRAY_SETTINGS and isinstance(value, str) and value.endswith(ARRAY_FILES)
     return _absolute(folder, str(value)) if named else value
 

@@ -23,6 +23,7 @@ from duelenv.experiments.figures import Figures
 from duelenv.experiments.locks import hold_cell
 from duelenv.experiments.metrics import KEYS, check_name, is_measured
 from duelenv.experiments.models import CellModels
+from duelenv.experiments.modules import load_modules
 from duelenv.experiments.processes import Stopped, stop_requested
 from duelenv.experiments.products import Measured, examples_of, line_of, references_of, write_products
 from duelenv.experiments.warm import read_labels, warm_up
@@ -77,7 +78,7 @@ def scout_cell(task: CellTask) -> tuple[str, ...]:
 def _playing(task: CellTask) -> Iterator[_Run]:
     if stop_requested():
         raise Stopped
-    assembly.load_modules(task.config.modules)
+    load_modules(task.config.modules)
     with threads_of(task.config), hold_cell(task.folder.lock, stop_requested):
         run = _Run(task)
         try:

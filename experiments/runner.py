@@ -33,6 +33,7 @@ from duelenv.experiments.identity import (
 )
 from duelenv.experiments.locks import RunLock, hold_run
 from duelenv.experiments.metrics import check_better, check_measured, is_measured, is_regret
+from duelenv.experiments.modules import load_modules
 from duelenv.experiments.play import run_cell, scout_cell, start_policy
 from duelenv.experiments.processes import Ending, Outcome, Task, WorkerDied, outcomes
 from duelenv.experiments.progress import Progress
@@ -331,7 +332,7 @@ def prepare(config: RunConfig) -> dict[str, Any]:
     Raises:
         UserError: The first setting that is refused.
     """
-    assembly.load_modules(config.modules)
+    load_modules(config.modules)
     if config.budget.run is not None and config.oracle is None and config.evaluation_oracle is None:
         raise UserError(
             f"'budget.run' is {config.budget.run}, a limit on answers that somebody may be paid for, and here the "

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
@@ -24,7 +23,7 @@ from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.scalar import DuelEnv
 from duelenv.spaces import Unicode, UnicodeArray
-from duelenv.worlds.pool_inputs import features_of, pool_of
+from duelenv.worlds.pool_inputs import Features, features_of, pool_of
 from duelenv.worlds.pool_references import fit_on_all_pairs, fixed_references
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
@@ -69,7 +68,8 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     data: A pool, a table for `duelenv.data.load_pool` (a path, rows, a `datasets.Dataset`, ...), or a
         mapping of its settings with the path as `path`.
     features: None for features of the texts (`duelenv.text_features.TextFeatures`); or an array, or
-        the path of a .npy file, [P, K, d], or with one line for each row of the table, [rows, d].
+        the path of a .npy file, [P, K, d], or with one line for each row of the table, [rows, d]; or
+        a function (prompts, responses) -> [n, d], which is called once with every text once.
     dim: Number of features d. None is 64 for features of the texts and takes given ones as they are;
         with both, d features are made of the texts' style and the given ones' components.
     num_candidates: Candidates K of a round, drawn from the prompt's recorded responses; None shows
@@ -104,7 +104,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     def __init__(
         self,
         data: Any,
-        features: ArrayLike | str | Path | None = None,
+        features: Features = None,
         *,
         num_envs: int = 1,
         batch: int = 1,
@@ -387,7 +387,7 @@ class PoolDuelEnv(DuelEnv):
     def __init__(
         self,
         data: Any,
-        features: ArrayLike | str | Path | None = None,
+        features: Features = None,
         **settings: Any,
     ) -> None:
         super().__init__(PoolDuelVectorEnv(data, features, num_envs=1, **settings))
