@@ -94,7 +94,8 @@ class RunConfig:
     evaluate_every: int = 5
     """Rounds between two evaluations; step 0 and the last step are always evaluated."""
     report_at: tuple[int, ...] = ()
-    """Labels of each seed at which agents are judged and compared as well, beside the end; in increasing order."""
+    """Labels of each seed at which agents are judged and compared as well, beside the end; in increasing order. Where a
+    round asks for several, the first round with at least as many counts."""
     split: str = "test"
     """Contexts that evaluation uses."""
     metric: str | None = None

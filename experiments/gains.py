@@ -64,9 +64,10 @@ class GainsTable(TextTable):
         """What the reader has to know."""
         counts = sorted({value.seeds for line in self.lines for value in line.values})
         seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+        noun = "seed" if seeds == "1" else "seeds"
         better = "nobody said which way is better" if self.better is None else f"{self.better} is better"
         return (
-            f"{label_of(self.primary)} by the labels of a seed: {better}; {seeds} seeds; ± is half a 95 % t-interval, "
+            f"{label_of(self.primary)} by the labels of a seed: {better}; {seeds} {noun}; ± is half a 95 % t-interval, "
             f"brackets are the interval of the difference to {self.baseline} at as many labels, paired by seed."
         )
 
@@ -111,8 +112,9 @@ def gains_table(results: Results, group: Group) -> GainsTable:
     known = baseline in group.agents
     counted = baseline if known else group.agents[0]
     labels = [mean_interval(list(results.at_labels(counted, "queries", stop).values())).mean for stop in stops]
-    if labels[-1] == labels[-2]:
-        stops, labels = stops[:-1], labels[:-1]
+    # The end, and two numbers that one round passes, are one column.
+    distinct = [place for place, count in enumerate(labels) if count not in labels[:place]]
+    stops, labels = [stops[place] for place in distinct], [labels[place] for place in distinct]
     reference = [results.at_labels(baseline, metric, stop) if known else {} for stop in stops]
     lines = []
     for agent in group.agents:

@@ -371,7 +371,7 @@ def _check_changes(config: RunConfig, label: str, env: Any) -> None:
 
 
 def _check_report_at(config: RunConfig, view: AgentView) -> None:
-    """Refuses numbers of labels at which no agent can ever be judged.
+    """Refuses numbers of labels that no agent ever gets.
 
     Raises:
         UserError: There is one.
@@ -382,15 +382,8 @@ def _check_report_at(config: RunConfig, view: AgentView) -> None:
     for count in config.report_at:
         if count > most:
             raise UserError(
-                f"'report_at' holds {count}, but an agent gets {most} labels at most: leave it out, or raise "
-                "'env.horizon' or 'budget.labels'"
-            )
-        if count % view.batch and count != view.budget and not view.selective:
-            lower = count - count % view.batch
-            near = f"{lower} or {lower + view.batch}" if lower else f"{view.batch}"
-            raise UserError(
-                f"'report_at' holds {count}, but every round asks for {view.batch} labels, so that no agent is judged "
-                f"there: give {near}"
+                f"'report_at' holds {count}, but an agent gets {most} labels at most: leave it out, as with "
+                "report_at=[], or raise 'env.horizon' or 'budget.labels'"
             )
 
 
