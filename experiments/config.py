@@ -263,9 +263,10 @@ class RunConfig:
 
     def for_agent(self, label: str) -> RunConfig:
         """This run as one agent meets it, with the world settings of its own."""
-        settings = {**self.env.settings, **self.agent(label).env}
-        data = settings.pop("data", None) or self.data
-        return dataclasses.replace(self, env=dataclasses.replace(self.env, settings=settings), data=data)
+        own = dict(self.agent(label).env)
+        data = own.pop("data", None) or self.data
+        env = dataclasses.replace(self.env, settings={**self.env.settings, **own})
+        return dataclasses.replace(self, env=env, data=data)
 
     def agent(self, label: str) -> AgentConfig:
         """The agent with this label."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from duelenv.experiments import plots
+from duelenv.experiments.assembly import make_environment
 from duelenv.experiments.cell import cells
 from duelenv.experiments.cli import main
 from duelenv.experiments.config import RunConfig
@@ -105,6 +106,9 @@ def test_an_agents_own_pool_takes_the_place_of_the_shared_one(pools):
     agents = {"passive": {}, "elsewhere": {"name": "passive", "env": {"data": pools[1]}}}
     config = RunConfig.from_dict(settings(pools[0], agents=agents))
     assert [config.for_agent(label).data["path"] for label in agents] == pools
+    misplaced = RunConfig.from_dict(settings(None, env={"id": "PoolDuel", "data": pools[0]}))
+    with pytest.raises(UserError, match=r"'env\.data' is set in the wrong place"):
+        make_environment(misplaced.for_agent("passive"))
 
 
 def test_relative_paths_start_from_the_file_wherever_they_stand(tmp_path):
