@@ -24,6 +24,7 @@ from duelenv.experiments.informative import InformativeDuels
 from duelenv.experiments.locks import hold_cell
 from duelenv.experiments.metrics import KEYS, check_name, is_measured
 from duelenv.experiments.models import CellModels
+from duelenv.experiments.modules import load_modules
 from duelenv.experiments.processes import Stopped, stop_requested
 from duelenv.experiments.products import Measured, examples_of, line_of, references_of, write_products
 from duelenv.experiments.warm import read_labels, warm_up
@@ -78,7 +79,7 @@ def scout_cell(task: CellTask) -> tuple[str, ...]:
 def _playing(task: CellTask) -> Iterator[_Run]:
     if stop_requested():
         raise Stopped
-    assembly.load_modules(task.config.modules)
+    load_modules(task.config.modules)
     with threads_of(task.config), hold_cell(task.folder.lock, stop_requested):
         run = _Run(task)
         try:
@@ -235,7 +236,7 @@ class _Run:
         learnt = self.agent.update(observation, actions, labels, info["late"])
         self.seconds += time.perf_counter() - started
         self.step += 1
-        self.queries = self._queries(info)
+        before, self.queries = self.queries, self._queries(info)
         for name, values in info.get("regret", {}).items():
             if name not in self.regret:
                 check_name(f"regret_{name}", f"A notion of regret of {self.config.env.id}")
@@ -248,7 +249,8 @@ class _Run:
             if name in info:
                 self.figures.add_rows(name, info[name])
         self.over = bool(np.all(truncated))
-        if self.over or self.step % self.config.evaluate_every == 0:
+        reached = any(((before < stop) & (stop <= self.queries)).any() for stop in self.config.report_at)
+        if self.over or reached or self.step % self.config.evaluate_every == 0:
             self._evaluate()
 
     def _queries(self, info: Mapping[str, Any]) -> NDArray[np.int64]:
