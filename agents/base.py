@@ -297,6 +297,10 @@ class SettingsReader:
         given = {name: self._left.pop(name) for name in names if name in self._left}
         return kind(**(defaults | {name: self._preferred[name] for name in names if name in self._preferred} | given))
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a setting was given that no part has read yet."""
+        return name in self._left
+
     def close(self) -> None:
         """Raise `UserError` if a setting was read by no part."""
         for name in self._left:
