@@ -20,6 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from duelenv.agents.beliefs.base import labelled
 from duelenv.agents.beliefs.networks import Layers, Memory, forward
 from duelenv.agents.beliefs.standardiser import Standardiser
+from duelenv.agents.divergence import Diverged, finite
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
@@ -172,7 +173,8 @@ class DeepEnsemble:
             bootstrap weights, in nats (NaN while there is no label at all).
 
         Raises:
-            UserError: if a label is outside [0, 1] or the shapes do not fit.
+            UserError: if a label is outside [0, 1], the shapes do not fit, or a feature is not finite.
+            Diverged: a step's loss is not finite. It was not taken; the labels are stored.
         """
         known = labelled(first, second, labels)
         count = int(known.sum())
@@ -313,8 +315,22 @@ class DeepEnsemble:
             replay.pairs[rows], replay.labels[rows], weights, replay.prior_gap[rows].T, memory=self._memory
         )
         log_loss.sum().backward()  # heads share trunks at most, whose gradients add up: others are each head's own
+        loss = float(log_loss.detach().sum())
+        if not finite(loss):
+            raise Diverged(
+                "the belief",
+                step=self._steps() + 1,
+                loss=loss / self.settings.heads,
+                gradient_norm=None,
+                advice=f"set a smaller belief_learning_rate (here {self.settings.belief_learning_rate:g})",
+            )
         self._optimizer.step()
         return log_loss.detach(), weights
+
+    def _steps(self) -> int:
+        """How many were taken, as the optimiser counts."""
+        state = self._optimizer.state.get(self._layers[0])
+        return int(state["step"]) if state else 0
 
     def _log_loss(
         self,
