@@ -21,6 +21,7 @@ from duelenv.agents.base import Metrics, SettingsReader, merged
 from duelenv.agents.bonuses import Bonus, gradient_ratio
 from duelenv.agents.bonuses.novelty import LinearCounts
 from duelenv.agents.distributed import Processes
+from duelenv.agents.divergence import Diverged
 from duelenv.agents.lessons import Lesson, OldLessons, ReplaySettings, WaitingLessons
 from duelenv.agents.losses import PreferenceBatch, PreferenceLoss
 from duelenv.agents.objective import ObjectiveSettings
@@ -132,6 +133,9 @@ class PreferenceLearner:
 
         Returns:
             As `teach`, on average over the steps' labels; nothing where there was no whole step.
+
+        Raises:
+            Diverged: A step is not finite. It was not taken, and its labels wait on.
         """
         for piece in pieces:
             rows = np.flatnonzero(~np.isnan(piece.labels))
@@ -143,10 +147,13 @@ class PreferenceLearner:
                 self._counts.add(self._features(lesson)[:, :2].reshape(2 * len(lesson), -1))
             shares = [Fraction(self.settings.gradient_steps, asked) for asked in piece.asked[rows].tolist()]
             self._waiting.add(lesson, piece.rounds[rows], rows, shares)
-        taught = [
-            self._train(lesson if self._old is None else self._old.beside(lesson), steps)
-            for steps, lesson in self._waiting.whole_steps(self.settings.gradient_steps)
-        ]
+        taught = []
+        for steps, lesson in self._waiting.whole_steps(self.settings.gradient_steps):
+            if self._old is None:
+                taught.append(self._train(lesson, steps))
+            else:
+                taught.append(self._train(self._old.beside(lesson), steps))
+                self._old.hold(lesson)
         return merged(taught) if taught else {}
 
     def teach(self, observation: Observation, duels: Duels) -> Metrics:
@@ -161,6 +168,9 @@ class PreferenceLearner:
             loss's) of the last step; `accuracy`, how often the policy's implicit reward agreed with a label before
             the update (ties aside; half for an undecided policy). Of a lesson that the loss can make nothing of,
             `skipped` alone, the number of its labels.
+
+        Raises:
+            Diverged: A step is not finite. It was not taken.
         """
         duels = duels.labelled()
         if len(duels) == 0:
@@ -218,7 +228,11 @@ class PreferenceLearner:
             lesson, self.trainer, needs_reference=self._needs_reference, others=others, novelty=self._novelty(lesson)
         )
         taken: list[_Figures] = []
-        norms = self.trainer.train(partial(self._terms, shown, taken), steps)
+        try:
+            norms = self.trainer.train(partial(self._terms, shown, taken), steps)
+        except Diverged as error:
+            self._say_where(shown, error)
+            raise
         first, last = (figures.over(self.trainer.processes) for figures in (taken[0], taken[-1]))
         metrics = {"loss": last.loss, "gradient_norm": norms[-1], "accuracy": first.accuracy}
         if self._bonus is not None:
@@ -236,6 +250,21 @@ class PreferenceLearner:
             return None
         novelty = self._counts.novelty(self._features(lesson))
         return novelty - np.take_along_axis(novelty, lesson.bonus, axis=1).mean()
+
+    def _say_where(self, shown: ShownLesson, error: Diverged) -> None:
+        """Tell what a step was to be taken on, and which of it is not finite by itself."""
+        mismatched = None if shown.others is None else shown.mismatched_log_ratio(self.trainer)
+
+        def one_by_one(part: slice) -> Tensor:
+            log_prob = shown.log_prob(self.policy, part)
+            losses = self.loss.rows(shown.batch(log_prob[:, :2], part, mismatched))
+            return torch.column_stack([losses.to(log_prob), log_prob])
+
+        width = shown.lesson.tokens.shape[1]
+        found = self.trainer.scores((len(shown), 1 + width), one_by_one, passes=shown.passes)
+        error.batch = f"a batch of {len(shown)} pairs"
+        error.rows = torch.nonzero(~found.isfinite().all(1)).flatten().tolist()
+        error.prompt = str(shown.lesson.prompts[error.rows[0]]) if error.rows else None
 
     @property
     def _needs_reference(self) -> bool:

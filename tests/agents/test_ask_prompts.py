@@ -133,8 +133,8 @@ def test_entropy_is_that_of_the_policy_given_each_prompt_and_the_highest_asks_fi
     entropy = -observation["log_prob"].mean(axis=1)
     asked = agent.act(observation)[:, 2] == 1
     assert asked.tolist() == (entropy == entropy.max()).tolist()
+    flat = make_vector(FEATURES, 8, batch=8, horizon=9, selective=True)
     with pytest.raises(UserError, match="prompt rule 'entropy' looks at the policy that is trained"):
-        flat = make_vector(FEATURES, 8, batch=8, horizon=9, selective=True)
         duelenv.agents.make("passive", flat, asked=2, prompts="entropy")
 
 
