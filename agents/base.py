@@ -287,6 +287,10 @@ class SettingsReader:
         """
         self._preferred |= defaults
 
+    def given(self, name: str) -> bool:
+        """Tell whether the caller gave a setting that no part has read yet: for defaults that depend on others."""
+        return name in self._left
+
     def take(self, kind: type[Settings], /, *, yields: Sequence[str] = (), **defaults: Any) -> Settings:
         """Make a settings dataclass from the values that carry its fields' names.
 

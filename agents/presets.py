@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from duelenv.agents.asking.prompts import prefer_prompts
 from duelenv.agents.base import Agent, Builder, SettingsReader, register
 from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.parts import compose
@@ -30,6 +31,8 @@ class Preset:
         defaults: Settings of its parts that differ from theirs.
         bonus: The optimist's term beside the loss, one of `duelenv.agents.bonuses.BONUSES`; None for none.
         alpha: From the world to the bonus's default strength; None takes the bonus's own.
+        prompts: Which rows of a selective world ask, an eighth of them, one of `duelenv.agents.asking.PROMPTS`; None
+            asks in all.
         needs_policy: Whether it is about a policy model alone; others learn a belief in worlds of features.
     """
 
@@ -38,6 +41,7 @@ class Preset:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     bonus: str | None = None
     alpha: Callable[[AgentView], float] | None = None
+    prompts: str | None = None
     needs_policy: bool = True
 
 
@@ -98,6 +102,7 @@ PRESETS: Final = {
     "activedpo": Preset(
         "ActiveDPO (arXiv 2505.19241): the two responses whose gradients are furthest apart where no label has told.",
         ask="gradient_distance",
+        prompts="own",
     ),
     "best_of_n": Preset(
         "The best under the belief's mean against any other: iterated best-of-n sampling, which explores nothing.",
@@ -130,6 +135,8 @@ def build(name: str, view: AgentView, seed: int, settings: SettingsReader) -> Co
             alpha = preset.alpha(view)
         defaults |= {"bonus": preset.bonus, "bonus_settings": {} if alpha is None else {"alpha": alpha}}
     settings.prefer(**defaults)
+    if preset.prompts is not None:
+        prefer_prompts(settings, view, preset.prompts)
     agent = compose(view, seed, settings, name=name, ask=preset.ask)
     if name == "offline" and "start" not in view.sources:
         _check_stands(agent)

@@ -41,13 +41,13 @@ class PhaseSettings:
 def two_phases(resources: AskResources, settings: SettingsReader) -> Select:
     """One rule for the first labels of a replicate, another after them."""
     chosen = settings.take(PhaseSettings)
-    ranks = []
-    rules = []
+    rules, ranks, draws = [], [], []
     for name in (chosen.find, chosen.exploit):
-        resources.ranks = False
+        resources.ranks = resources.duel_is_draw = False
         rules.append(ASK[name](resources, settings))
         ranks.append(resources.ranks)
-    resources.ranks = all(ranks)
+        draws.append(resources.duel_is_draw)
+    resources.ranks, resources.duel_is_draw = all(ranks), all(draws)
     batch = resources.view.batch
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Ranked:

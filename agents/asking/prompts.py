@@ -26,7 +26,7 @@ from duelenv.agents.asking.base import MANY_DRAWS, AskResources
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.information import Float64, gaps_of, outcome_information, outcome_variance
 from duelenv.agents.roles import Ranked
-from duelenv.core import Observation
+from duelenv.core import AgentView, Observation
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -128,11 +128,16 @@ def entropy(resources: AskResources, settings: SettingsReader) -> Worth:
     """The policy's predictive entropy given the prompt, the highest first (APL, arXiv 2402.08114).
 
     Raises:
-        UserError: No candidates come from the policy.
+        UserError: No candidates come from the policy, or at another temperature than 1.
     """
     from duelenv.agents.asking.of_policy import needs_sources, predictive_entropy
 
     policy = needs_sources(resources.view, "prompt rule 'entropy'", {"policy": 1})["policy"]
+    if resources.view.temperature != 1.0:
+        raise UserError(
+            f"prompt rule 'entropy' is a mean over draws at temperature 1, and the candidates are drawn at "
+            f"{resources.view.temperature}; set temperature=1.0 in the world, or choose another rule"
+        )
 
     def worth(observation: Observation, chosen: Ranked, groups: NDArray[np.int64] | None) -> Float64:
         return predictive_entropy(observation["log_prob"][:, observation["source"][0] == policy])
@@ -148,6 +153,18 @@ def _by_gaps(resources: AskResources, settings: SettingsReader, measure: Callabl
         return measure(gaps_of(belief.sample(observation["features"], count), chosen.pairs))
 
     return worth
+
+
+def prefer_prompts(settings: SettingsReader, view: AgentView, prompts: str) -> None:
+    """Let an agent ask in an eighth of the rows of a selective world, chosen by a rule; a given `ask_share` undoes it.
+
+    Args:
+        settings: Of the agent.
+        view: Of its world.
+        prompts: One of `PROMPTS`.
+    """
+    if not settings.given("ask_share"):
+        settings.prefer(prompts=prompts, asked=max(1, view.batch // 8))
 
 
 class PromptChoice:

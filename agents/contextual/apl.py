@@ -10,6 +10,7 @@ It always shows the candidate it believes worst: its cumulative regret is linear
 
 from __future__ import annotations
 
+from duelenv.agents.asking.prompts import prefer_prompts
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.parts import compose
 from duelenv.core import AgentView
@@ -20,5 +21,5 @@ def apl(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the APL agent."""
     if view.policy is None:
         return compose(view, seed, settings, name="apl", ask="extreme")
-    settings.prefer(prompts="entropy", asked=max(1, view.batch // 8))
+    prefer_prompts(settings, view, "entropy")
     return compose(view, seed, settings, name="apl", ask="implicit_gap")

@@ -118,6 +118,58 @@ def test_predictive_entropy_is_largest_of_the_least_predictable():
     np.testing.assert_allclose(found, [0.0, np.log(8), 1.5 * np.log(2)])
 
 
+def selective(sources=EVERY, **settings):
+    policy = tiny_policy()
+    nudge(policy)
+    return world(8, policy=policy, sources=sources, selective=True, **settings)
+
+
+def test_the_rows_of_the_highest_entropy_ask():
+    """The least certain prompts, not the most certain ones: over the policy's own draws alone."""
+    env = selective()
+    agent, (observation, _) = made("random", env, asked=3, prompts="entropy"), env.reset(seed=0)
+    asked = agent.act(observation)[:, 2] == 1
+    own = observation["source"][0] == list(EVERY).index("policy")
+    entropy = -observation["log_prob"][:, own].mean(axis=1)
+    assert asked.sum() == 3
+    assert entropy[asked].min() > entropy[~asked].max()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"temperature": 0.7}, "at temperature 1, and .* drawn at 0.7"), ({"sources": {"start": 4}}, "1 candidates or")],
+)
+def test_entropy_of_other_draws_is_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        made("random", selective(**settings), asked=3, prompts="entropy")
+
+
+@pytest.mark.parametrize("ask", ["implicit_gap", "gradient_distance"])
+def test_rules_that_compare_rows_say_what_their_pairs_are_worth(ask):
+    env = selective({"policy": 4})
+    agent, (observation, _) = made(ask, env, asked=3, prompts="own"), env.reset(seed=0)
+    actions = agent.act(observation)
+    rows, pairs = np.arange(8), actions[:, :2]
+    if ask == "implicit_gap":
+        ratio = observation["log_prob"] - observation["reference_log_prob"]
+        worth = np.abs(ratio[rows, pairs[:, 0]] - ratio[rows, pairs[:, 1]])
+    else:
+        rule = agent._listeners["gradients"]
+        points = rule.gradients(observation, observation["tokens"], observation["mask"])
+        worth = np.linalg.norm(points[rows, pairs[:, 0]] - points[rows, pairs[:, 1]], axis=1)
+    asked = actions[:, 2] == 1
+    assert asked.sum() == 3
+    assert worth[asked].min() > worth[~asked].max()
+
+
+def test_two_phases_are_draws_of_the_reference_only_if_both_are():
+    env = world(sources={"policy": 2, "reference": 2})
+    for other, known in (("against_reference", True), ("random", False)):
+        for find, exploit in ((other, "against_reference"), ("against_reference", other)):
+            agent = made("two_phases", env, bonus="selm", find=find, exploit=exploit)
+            assert agent.learner.draws_per_pair == (0 if known else 1)
+
+
 # Gradients ------------------------------------------------------------------------------------------------------------
 
 

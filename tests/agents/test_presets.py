@@ -120,6 +120,20 @@ def test_apl_and_infomax_ask_as_their_papers_do_where_a_policy_is_trained():
     assert type(infomax.belief).__name__ == "DeepEnsemble"
 
 
+@pytest.mark.parametrize(("name", "prompts"), [("apl", "entropy"), ("activedpo", "own")])
+def test_in_a_selective_world_a_preset_chooses_its_prompts(name, prompts):
+    shown = []
+    for extra in ({}, {"prompts": prompts, "asked": 2}, {"prompts": "random"}):
+        env = world(16, sources={"policy": 4}, selective=True)
+        agent, (observation, _) = duelenv.agents.make(name, env, seed=1, **extra), env.reset(seed=0)
+        shown.append(agent.act(observation)[:, 2].tolist())
+        assert sum(shown[-1]) == 2
+    assert shown[0] == shown[1] != shown[2]
+    env = world(8, sources={"policy": 4}, selective=True)
+    agent, (observation, _) = duelenv.agents.make(name, env, ask_share=1.0), env.reset(seed=0)
+    assert agent.act(observation)[:, 2].all()
+
+
 def test_offline_learns_from_the_start_alone():
     """What the live policy says makes no difference to its duels."""
     shown = []
