@@ -46,6 +46,7 @@ BOOKKEEPING = (
     "evaluation_queries",
     "unanswered",
     "duel_certainty",
+    "alike",
     *SAMPLER_FIGURES,
 )
 
@@ -84,6 +85,7 @@ _KNOWN = {
     "seconds": _Metric("time", "lower", "s"),
     "response_tokens": _Metric("response length", unit="tokens"),
     "duel_certainty": _Metric("certainty of the last duels"),
+    "alike": _Metric("share of prompts whose last candidates were all alike"),
     "sampler_lag": _Metric("lag of the sampler", unit="updates"),
     "importance_mean": _Metric("mean importance ratio of the candidates"),
     "importance_max": _Metric("largest importance ratio of the candidates"),
