@@ -115,7 +115,7 @@ class Cell:
             self,
             name=f"random_as_{self.name}",
             ask={"ask": "random", **chosen},
-            belief=self.belief if self.teach or chosen else {},
+            belief=self.belief if self.teach else {},
         )
 
 
