@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.agents.divergence import Diverged
 from duelenv.agents.pieces import Piece, late_pieces
 from duelenv.core import AgentView, Labels, Observation, Pairs
 from duelenv.ground import checks
@@ -82,6 +83,8 @@ class Agent(ABC):
 
         Raises:
             UserError: `late` is missing where labels can come late, and would be lost; or the arrays do not fit.
+            Diverged: A gradient step is not finite. It was not taken: weights and optimiser are as before it, its
+                labels wait on, and `state_dict` is a state to go on from, with a smaller learning rate for example.
         """
         if late is not None and not isinstance(late, Arrivals):
             raise UserError(f"update got {str(late)[:60]!r} as late labels, expected info['late'] of the same step")
@@ -96,7 +99,11 @@ class Agent(ABC):
         actions, labels = self._checked_duels(actions, labels)
         self._heard = self._heard + 1 if late is None else late.now
         earlier = late_pieces(late, rows, self.view.num_envs) if late is not None and len(late) else []
-        return self._learn_pieces([*earlier, self._current_piece(rows, actions, labels)])
+        try:
+            return self._learn_pieces([*earlier, self._current_piece(rows, actions, labels)])
+        except Diverged as error:
+            error.round = self._heard
+            raise
 
     def warm_up(self, observation: Observation, actions: Any, labels: Any) -> Metrics:
         """Learn from labels that were given elsewhere, before the first round is played.
@@ -274,7 +281,10 @@ class SettingsReader:
         self._known: list[str] = []
 
     def prefer(self, **defaults: Any) -> None:
-        """State an agent's own defaults for whatever part will read them; one that nobody reads is no mistake."""
+        """State an agent's own defaults for whatever part will read them; one that nobody reads is no mistake.
+
+        Of a mapping, such as `bonus_settings`, what is given replaces the entries that it names, and the others stay.
+        """
         self._preferred |= defaults
 
     def take(self, kind: type[Settings], /, *, yields: Sequence[str] = (), **defaults: Any) -> Settings:
@@ -295,7 +305,15 @@ class SettingsReader:
             raise ValueError(f"two parts of agent {self._owner!r} have settings called {', '.join(shared)}")
         self._known += names
         given = {name: self._left.pop(name) for name in names if name in self._left}
-        return kind(**(defaults | {name: self._preferred[name] for name in names if name in self._preferred} | given))
+        preferred = {name: self._preferred[name] for name in names if name in self._preferred}
+        for name in given.keys() & preferred.keys():
+            if isinstance(given[name], Mapping) and isinstance(preferred[name], Mapping):
+                given[name] = {**preferred[name], **given[name]}
+        return kind(**(defaults | preferred | given))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a setting was given that no part has read yet."""
+        return name in self._left
 
     def close(self) -> None:
         """Raise `UserError` if a setting was read by no part."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, Metrics
 from duelenv.agents.pieces import Piece
-from duelenv.agents.roles import Learner, Ranked, Select, Stateful, equal_texts
+from duelenv.agents.roles import Learner, Listener, Ranked, Select, Stateful, equal_texts
 from duelenv.agents.schooling import Schooling
 from duelenv.core import AgentView, Labels, Observation, Pairs
 
@@ -33,6 +33,7 @@ class ComposedAgent(Agent):
         prompts: In selective worlds, which rows ask for a label; None asks in all.
         labels: Where labels are counted, one number a replicate, int64 [R]; None for nobody who reads them.
         streams: Random streams and other state of the rules, by name, for checkpoints.
+        listeners: Parts of the selection rule that hear of labels, by name.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ComposedAgent(Agent):
         prompts: PromptChoice | None = None,
         labels: NDArray[np.int64] | None = None,
         streams: Mapping[str, Stateful] | None = None,
+        listeners: Mapping[str, Listener] | None = None,
     ) -> None:
         super().__init__(view)
         if belief is None and schooling is None:
@@ -54,7 +56,8 @@ class ComposedAgent(Agent):
         self._select = select
         self._prompts = prompts
         self._labels = np.zeros(view.replicates, np.int64) if labels is None else labels
-        self._streams = dict(streams or {})
+        self._listeners = dict(listeners or {})
+        self._streams = {**(streams or {}), **self._listeners}
 
     @property
     def learner(self) -> Learner | None:
@@ -72,6 +75,8 @@ class ComposedAgent(Agent):
     def _learn_pieces(self, pieces: Sequence[Piece]) -> Metrics:
         for piece in pieces:
             self._labels += (~np.isnan(piece.labels)).reshape(self.view.replicates, -1).sum(axis=1)
+        for listener in self._listeners.values():
+            listener.hear(pieces)
         metrics: Metrics = {} if self.belief is None else self._believe(self.belief, pieces)
         if self.schooling is not None:
             metrics |= self.schooling.learn(pieces)

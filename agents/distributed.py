@@ -54,6 +54,10 @@ class Processes(Protocol):
         """Add up figures, each over the processes."""
         ...
 
+    def summed(self, value: Tensor) -> Tensor:
+        """Add up a value over the processes, without waiting for a device of its own."""
+        ...
+
     def least(self, value: float) -> float:
         """Return the smallest of the processes' values."""
         ...
@@ -84,6 +88,9 @@ class Alone:
 
     def total(self, values: Sequence[float]) -> list[float]:
         return list(values)
+
+    def summed(self, value: Tensor) -> Tensor:
+        return value
 
     def least(self, value: float) -> float:
         return value
@@ -136,6 +143,10 @@ class Together:
         summed = torch.tensor(values, dtype=torch.float32, device=self._device)
         distributed.all_reduce(summed)
         return list(map(float, summed.tolist()))
+
+    def summed(self, value: Tensor) -> Tensor:
+        distributed.all_reduce(value)
+        return value
 
     def least(self, value: float) -> float:
         found = torch.tensor(value, dtype=torch.float32, device=self._device)

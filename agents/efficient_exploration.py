@@ -11,6 +11,8 @@ from duelenv.agents.parts import compose
 from duelenv.core import AgentView
 
 _PARTICLES = 100
+#: First layers that the particles share, where they are an ensemble: independent ones cost ten times as much.
+_TRUNKS = 10
 
 
 @register("efficient_exploration")
@@ -21,4 +23,6 @@ def efficient_exploration(view: AgentView, seed: int, settings: SettingsReader) 
         UserError: The world has a policy model but no candidates of its reference to tie it to.
     """
     settings.prefer(heads=_PARTICLES, num_samples=_PARTICLES)
+    if "heads" not in settings:  # any other number may have no such divisor
+        settings.prefer(trunks=_TRUNKS)
     return compose(view, seed, settings, name="efficient_exploration", ask="infomax", teach="policy_gradient")

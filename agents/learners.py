@@ -19,7 +19,9 @@ from torch import Tensor
 
 from duelenv.agents.base import Metrics, SettingsReader, merged
 from duelenv.agents.bonuses import Bonus, gradient_ratio
+from duelenv.agents.bonuses.novelty import LinearCounts
 from duelenv.agents.distributed import Processes
+from duelenv.agents.divergence import Diverged
 from duelenv.agents.lessons import Lesson, OldLessons, ReplaySettings, WaitingLessons
 from duelenv.agents.losses import PreferenceBatch, PreferenceLoss
 from duelenv.agents.objective import ObjectiveSettings
@@ -62,6 +64,8 @@ class PreferenceLearner:
         self._draws = draws
         self._old = old
         self._waiting = WaitingLessons()
+        counted = bonus is not None and bonus.needs_novelty
+        self._counts = LinearCounts(trainer.policy.hidden_size) if counted else None  # of what duelled
 
     @classmethod
     def of(
@@ -129,6 +133,9 @@ class PreferenceLearner:
 
         Returns:
             As `teach`, on average over the steps' labels; nothing where there was no whole step.
+
+        Raises:
+            Diverged: A step is not finite. It was not taken, and its labels wait on.
         """
         for piece in pieces:
             rows = np.flatnonzero(~np.isnan(piece.labels))
@@ -136,12 +143,17 @@ class PreferenceLearner:
                 continue
             duels = Duels(rows, piece.actions[rows, :2], piece.labels[rows])
             lesson = self._lesson(piece.observation, duels, asked=True)
+            if self._counts is not None:
+                self._counts.add(self._features(lesson)[:, :2].reshape(2 * len(lesson), -1))
             shares = [Fraction(self.settings.gradient_steps, asked) for asked in piece.asked[rows].tolist()]
             self._waiting.add(lesson, piece.rounds[rows], rows, shares)
-        taught = [
-            self._train(lesson if self._old is None else self._old.beside(lesson), steps)
-            for steps, lesson in self._waiting.whole_steps(self.settings.gradient_steps)
-        ]
+        taught = []
+        for steps, lesson in self._waiting.whole_steps(self.settings.gradient_steps):
+            if self._old is None:
+                taught.append(self._train(lesson, steps))
+            else:
+                taught.append(self._train(self._old.beside(lesson), steps))
+                self._old.hold(lesson)
         return merged(taught) if taught else {}
 
     def teach(self, observation: Observation, duels: Duels) -> Metrics:
@@ -156,6 +168,9 @@ class PreferenceLearner:
             loss's) of the last step; `accuracy`, how often the policy's implicit reward agreed with a label before
             the update (ties aside; half for an undecided policy). Of a lesson that the loss can make nothing of,
             `skipped` alone, the number of its labels.
+
+        Raises:
+            Diverged: A step is not finite. It was not taken.
         """
         duels = duels.labelled()
         if len(duels) == 0:
@@ -178,18 +193,19 @@ class PreferenceLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the trainer's state and what waits; tensors in nested dicts and lists."""
-        draws = {} if self._draws is None else {"draws": self._draws.state_dict()}
-        old = {} if self._old is None else {"old": self._old.state_dict()}
-        return {"trainer": self.trainer.state_dict(), "waiting": self._waiting.state_dict()} | draws | old
+        parts: dict[str, Any] = {"trainer": self.trainer, "waiting": self._waiting} | self._optional()
+        return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; restores the policy's weights as well."""
         self.trainer.load_state_dict(state["trainer"])
         self._waiting.load_state_dict(state["waiting"])
-        if self._draws is not None:
-            self._draws.load_state_dict(state["draws"])
-        if self._old is not None:
-            self._old.load_state_dict(state["old"])
+        for name, part in self._optional().items():
+            part.load_state_dict(state[name])
+
+    def _optional(self) -> dict[str, Any]:
+        parts = {"draws": self._draws, "old": self._old, "counts": self._counts}
+        return {name: part for name, part in parts.items() if part is not None}
 
     # From duels to terms ---------------------------------------------------------------------------------------------
 
@@ -208,15 +224,47 @@ class PreferenceLearner:
             others = other_prompts(lesson.prompts)
             if others is None:
                 return {"skipped": float(len(lesson))}
-        shown = ShownLesson.of(lesson, self.trainer, needs_reference=self._needs_reference, others=others)
+        shown = ShownLesson.of(
+            lesson, self.trainer, needs_reference=self._needs_reference, others=others, novelty=self._novelty(lesson)
+        )
         taken: list[_Figures] = []
-        norms = self.trainer.train(partial(self._terms, shown, taken), steps)
+        try:
+            norms = self.trainer.train(partial(self._terms, shown, taken), steps)
+        except Diverged as error:
+            self._say_where(shown, error)
+            raise
         first, last = (figures.over(self.trainer.processes) for figures in (taken[0], taken[-1]))
         metrics = {"loss": last.loss, "gradient_norm": norms[-1], "accuracy": first.accuracy}
         if self._bonus is not None:
             metrics["bonus"] = last.bonus
             metrics["bonus_gradient_ratio"] = gradient_ratio(last.loss_pull, last.bonus_pull)
         return metrics
+
+    def _features(self, lesson: Lesson) -> NDArray[np.float32]:
+        """Return the start model's hidden layer of a lesson's responses, [M, J, h]."""
+        return self.policy.embed(lesson.prompts.tolist(), lesson.tokens, lesson.mask)
+
+    def _novelty(self, lesson: Lesson) -> NDArray[np.float64] | None:
+        """Return how much newer a lesson's responses [M, J] are than what the bonus looks at is on average."""
+        if self._counts is None or lesson.bonus is None:
+            return None
+        novelty = self._counts.novelty(self._features(lesson))
+        return novelty - np.take_along_axis(novelty, lesson.bonus, axis=1).mean()
+
+    def _say_where(self, shown: ShownLesson, error: Diverged) -> None:
+        """Tell what a step was to be taken on, and which of it is not finite by itself."""
+        mismatched = None if shown.others is None else shown.mismatched_log_ratio(self.trainer)
+
+        def one_by_one(part: slice) -> Tensor:
+            log_prob = shown.log_prob(self.policy, part)
+            losses = self.loss.rows(shown.batch(log_prob[:, :2], part, mismatched))
+            return torch.column_stack([losses.to(log_prob), log_prob])
+
+        width = shown.lesson.tokens.shape[1]
+        found = self.trainer.scores((len(shown), 1 + width), one_by_one, passes=shown.passes)
+        error.batch = f"a batch of {len(shown)} pairs"
+        error.rows = torch.nonzero(~found.isfinite().all(1)).flatten().tolist()
+        error.prompt = str(shown.lesson.prompts[error.rows[0]]) if error.rows else None
 
     @property
     def _needs_reference(self) -> bool:
@@ -239,7 +287,10 @@ class PreferenceLearner:
             if self._bonus is not None and drawn is not None:
                 drawn.retain_grad()
                 reference = None if shown.reference is None else shown.drawn(shown.reference[part], part)
-                bonus = self._bonus(drawn, reference)
+                if shown.novelty is None:
+                    bonus = self._bonus(drawn, reference)
+                else:
+                    bonus = self._bonus(drawn, reference, shown.drawn(shown.novelty[part], part))
                 term = term + bonus * share
                 figures.bonus += float(bonus.detach()) * share
             figures.loss += float(loss.detach()) * share

@@ -152,13 +152,12 @@ class OldLessons:
         self._known = 0
 
     def beside(self, lesson: Lesson) -> Lesson:
-        """Return a new lesson followed by old pairs, each at most once; it is an old one from now on."""
+        """Return a new lesson followed by old pairs, each at most once."""
         drawn = np.sort(self._generator.choice(self._known, min(self.count, self._known), replace=False))
-        both = lesson if self._held is None or not len(drawn) else lesson.then(self._held.take(drawn))
-        self._hold(lesson)
-        return both
+        return lesson if self._held is None or not len(drawn) else lesson.then(self._held.take(drawn))
 
-    def _hold(self, lesson: Lesson) -> None:
+    def hold(self, lesson: Lesson) -> None:
+        """Make a lesson that was taught an old one."""
         first, self._known = self._known, self._known + len(lesson)
         held = lesson if self._held is None else self._held
         width = max(held.tokens.shape[1], lesson.tokens.shape[1])
@@ -230,6 +229,8 @@ class WaitingLessons:
     def whole_steps(self, at_most: int) -> Iterator[tuple[int, Lesson]]:
         """Take out, again and again, a number of whole steps and the consecutive labels that are worth them.
 
+        Labels wait on until the next ones are asked for, so that those of a step that failed are not lost.
+
         Args:
             at_most: Steps on the same labels: those that a round's labels are worth together.
         """
@@ -243,11 +244,11 @@ class WaitingLessons:
                 count += 1
             assert self._lesson is not None
             lesson = self._lesson.take(slice(count))
+            yield steps, lesson
             rest = slice(count, None)
             self._surplus = worth - steps
             self._shares, self._places = self._shares[rest], self._places[rest]
             self._lesson = self._lesson.take(rest) if self._shares else None
-            yield steps, lesson
 
     def state_dict(self) -> dict[str, Any]:
         """Return what waits, in arrays and lists of numbers."""

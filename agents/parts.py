@@ -126,7 +126,7 @@ def compose(
         UserError: A name that nobody registered, or a setting that one of the parts refuses.
     """
     streams = RowStreams(seed, f"agents/{name}", view.num_envs)
-    resources = AskResources(view, streams, lambda: make_belief(view, seed, settings))
+    resources = AskResources(view, streams, lambda: make_belief(view, seed, settings), seed)
     select = ASK[ask](resources, settings)
     prompts = PromptChoice.of(resources, settings)
     schooling = make_schooling(
@@ -148,6 +148,7 @@ def compose(
         prompts=prompts,
         labels=resources.labels,
         streams={"select": streams},
+        listeners=resources.listeners,
     )
 
 

@@ -155,6 +155,14 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Any) -> None: ...
 
 
+class Listener(Stateful, Protocol):
+    """A part of an ask rule that remembers which duels were labelled."""
+
+    def hear(self, pieces: Sequence[Piece]) -> None:
+        """Hear what came in one call of `update`, while belief and policy are still what they were."""
+        ...
+
+
 def equal_texts(view: AgentView, observation: Observation) -> NDArray[np.int64] | None:
     """Number the candidates by text where a policy is trained, int64 [N, K]: equal texts would waste their label.
 

@@ -56,7 +56,7 @@ def uniform_pair(num_candidates: int, streams: RowStreams, groups: Indices | Non
         i = (u[:, 0] * num_candidates).astype(np.int64)
         j = (u[:, 1] * (num_candidates - 1)).astype(np.int64)
         return np.stack([i, j + (j >= i)], axis=1)
-    partners = _eligible(groups).sum(-1)  # (N, K): a first with more partners heads more of the pairs
+    partners = may_duel(groups).sum(-1)  # (N, K): a first with more partners heads more of the pairs
     i = draw(partners, u[:, 0])
     return np.stack([i, draw(_rivals(i, num_candidates, groups), u[:, 1])], axis=1)
 
@@ -142,7 +142,7 @@ def best_scored_pair(pairs: Indices, scores: Floats, groups: Indices | None = No
         int64 [N, 2], and their scores [N].
     """
     first, second = pairs
-    eligible = np.ones(scores.shape, np.bool_) if groups is None else _eligible(groups)[:, first, second]
+    eligible = np.ones(scores.shape, np.bool_) if groups is None else may_duel(groups)[:, first, second]
     best = _masked_argmax(scores, eligible)
     return np.stack([first[best], second[best]], axis=1), np.take_along_axis(scores, best[:, np.newaxis], axis=1)[:, 0]
 
@@ -179,7 +179,7 @@ def dissimilar_pair(embeddings: Floats, rule: DissimilarityRule = "cosine", grou
         norm = np.sqrt(np.maximum(square, np.finfo(np.float64).tiny))
         score = gram / (norm[:, :, None] * norm[:, None, :]) * (1 if rule == "similar" else -1)
     i, j = np.triu_indices(num_candidates, k=1)
-    eligible = np.ones((len(points), len(i)), bool) if groups is None else _eligible(groups)[:, i, j]
+    eligible = np.ones((len(points), len(i)), bool) if groups is None else may_duel(groups)[:, i, j]
     best = _masked_argmax(score[:, i, j], eligible)
     pairs = np.stack([i[best], j[best]], axis=1)
     return _nearest_to_centroids(points, pairs, groups) if rule == "kmeans" else pairs
@@ -324,6 +324,24 @@ def uniform_between(
     return np.stack([i, draw(rivals, u[:, 1])], axis=1)
 
 
+def uniform_of_kinds(kinds: NDArray[np.bool_], streams: RowStreams, groups: Indices) -> Pairs:
+    """Draw uniformly from the ordered pairs of certain kinds that may duel; where none may, from all that may.
+
+    Args:
+        kinds: Which pairs are of a kind that is wanted, bool [N, K, K].
+        streams: One uniform is read from each.
+        groups: int [N, K], candidates with the same text share a number.
+
+    Returns:
+        int64 [N, 2], never i == j.
+    """
+    rows, count, _ = kinds.shape
+    allowed = may_duel(groups)
+    wanted = allowed & kinds
+    wanted = np.where(wanted.any((1, 2), keepdims=True), wanted, allowed)
+    return np.stack(np.divmod(draw(wanted.reshape(rows, -1), streams.uniform()), count), axis=1)
+
+
 def categorical(weights: Floats, streams: RowStreams) -> NDArray[np.int64]:
     """Return int64 [N]: per row of weights [N, K] one index, drawn with probability proportional to its weight."""
     return draw(weights, streams.uniform())
@@ -390,7 +408,7 @@ def _rivals(first: Indices, num_candidates: int, groups: Indices | None) -> NDAr
     return np.where(different_group.any(-1, keepdims=True), different_group, different_index)
 
 
-def _eligible(groups: Indices) -> NDArray[np.bool_]:
+def may_duel(groups: Indices) -> NDArray[np.bool_]:
     """The pairs that may duel: bool [N, K, K], symmetric."""
     different_group = groups[:, :, None] != groups[:, None, :]
     different_index = ~np.eye(groups.shape[1], dtype=bool)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from duelenv.agents.base import Metrics
+from duelenv.agents.divergence import Diverged
 from duelenv.agents.roles import Sets
 from duelenv.agents.trainer import Trainer
 from duelenv.core import Observation
@@ -23,6 +24,9 @@ def train_on_sets(trainer: Trainer, observation: Observation, sets: Sets) -> Met
 
     Returns:
         `loss`, on average over the sets, and `gradient_norm` of the last step; nothing where there are no sets.
+
+    Raises:
+        Diverged: A step is not finite. It was not taken.
     """
     if not len(sets):
         return {}
@@ -50,5 +54,19 @@ def train_on_sets(trainer: Trainer, observation: Observation, sets: Sets) -> Met
             losses[-1] += float(term.detach()) * trainer.weight
             yield term
 
-    norms = trainer.train(terms, trainer.settings.gradient_steps)
+    try:
+        norms = trainer.train(terms, trainer.settings.gradient_steps)
+    except Diverged as error:
+        error.batch = f"a batch of {len(sets)} sets of {width} responses"
+
+        def one_by_one(part: slice) -> Tensor:
+            log_prob = trainer.policy.log_prob(prompts[part], tokens[part], mask[part])
+            beside = None if reference is None else reference[part]
+            losses = sets.loss(log_prob, beside, values[part].to(log_prob))
+            return torch.column_stack([losses, log_prob])
+
+        found = trainer.scores((len(sets), 1 + width), one_by_one, passes=passes)
+        error.rows = torch.nonzero(~found.isfinite().all(1)).flatten().tolist()
+        error.prompt = prompts[error.rows[0]] if error.rows else None
+        raise
     return {"loss": trainer.processes.total(losses)[-1], "gradient_norm": norms[-1]}

@@ -26,10 +26,17 @@ class ShownLesson:
     others: NDArray[np.int64] | None  # [M], rows whose prompts are others
     mismatched_reference: Tensor | None  # [M, 2], log ref of the pair given those prompts
     passes: Passes
+    novelty: Tensor | None = None  # [M, J], how new the lesson's responses are
 
     @classmethod
     def of(
-        cls, lesson: Lesson, trainer: Trainer, *, needs_reference: bool, others: NDArray[np.int64] | None
+        cls,
+        lesson: Lesson,
+        trainer: Trainer,
+        *,
+        needs_reference: bool,
+        others: NDArray[np.int64] | None,
+        novelty: NDArray[np.float64] | None = None,
     ) -> ShownLesson:
         """Score a lesson under the reference, in the same pieces and precision as it will be under the policy.
 
@@ -46,7 +53,8 @@ class ShownLesson:
             )
         if others is not None:
             mismatched = _given_other_prompts(score, lesson, others, trainer, passes)
-        return cls(lesson, reference, others, mismatched, passes)
+        new = None if novelty is None else torch.as_tensor(novelty, dtype=torch.float32, device=trainer.policy.device)
+        return cls(lesson, reference, others, mismatched, passes, new)
 
     def __len__(self) -> int:
         return len(self.lesson)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duelenv.agents.distributed import PROCESSES, processes_of
+from duelenv.agents.divergence import Diverged, finite
 from duelenv.agents.passes import Extent, Passes, in_pieces_of, in_pieces_that
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
@@ -272,6 +273,9 @@ class Trainer:
 
         Returns:
             The norm of the gradient of each step that was taken, over all processes, before clipping.
+
+        Raises:
+            Diverged: A step's loss or gradient is not finite. It was not taken; all processes raise alike.
         """
         before, norms = self.gradient_steps, []
         for _ in range(steps):
@@ -285,7 +289,9 @@ class Trainer:
     def _step(self, terms: Iterable[Tensor]) -> list[float]:
         for weights, master in self._masters:
             weights.grad = master.grad = None
+        loss = torch.zeros((), device=self.policy.device)
         for term in self._made(terms):
+            loss += term.detach().float() * self.weight
             torch.autograd.backward(term * self.weight)
         limit = float("inf") if self.settings.max_grad_norm is None else self.settings.max_grad_norm
         for weights, master in self._masters:
@@ -295,13 +301,32 @@ class Trainer:
         masters = [master for _, master in self._masters]
         if not self.processes.add_gradients(masters):
             return []  # an empty step would still move the weights by what the optimiser remembers
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(masters, limit)))
+        norm = whole(torch.nn.utils.clip_grad_norm_(masters, limit)).float()
+        figures = torch.stack([self.processes.summed(loss), norm]).tolist()  # waits for the device once
+        if not finite(*figures):
+            self._optimizer.zero_grad(set_to_none=True)
+            raise self._diverged(*figures)
         self._optimizer.step()
         self._round_back()
         self._optimizer.zero_grad(set_to_none=True)
         self.policy.updated()
         self.gradient_steps += 1
-        return [norm]
+        return figures[1:]
+
+    def _diverged(self, loss: float, norm: float) -> Diverged:
+        settings = self.settings
+        changes = [f"set a smaller learning_rate (here {settings.learning_rate:g})"]
+        if settings.max_grad_norm is None:
+            changes.append("clip gradients (max_grad_norm=1.0)")
+        if settings.precision != "float32":
+            changes.append("compute in precision='float32'")
+        return Diverged(
+            "the policy",
+            step=self.gradient_steps + 1,
+            loss=loss,
+            gradient_norm=norm,
+            advice=", or ".join(changes) + ", or look at what those rows hold",
+        )
 
     @torch.no_grad()
     def _round_back(self) -> None:

@@ -6,19 +6,17 @@ Everything heavy is imported inside the functions, in the process that runs the 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import sys
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from duelenv.experiments.config import RunConfig
+from duelenv.experiments.contents import function_named
+from duelenv.experiments.encoders import kept_features
 from duelenv.ground.checks import choices, integer, refuse_unknown
 from duelenv.ground.errors import UserError
 
-__all__ = ["load_modules", "make_agent", "make_environment", "make_matrix", "make_policy", "world_settings"]
+__all__ = ["make_agent", "make_environment", "make_matrix", "make_policy", "world_settings"]
 
 #: Settings of a world that have a key of their own in the config.
 _ELSEWHERE = {
@@ -32,48 +30,6 @@ _ELSEWHERE = {
     "data": "data",
     "budget": "budget.labels",
 }
-
-
-#: Which version of a file was loaded last: an older one that comes back takes its names over again.
-_loaded: dict[Path, str] = {}
-
-
-def load_modules(modules: Sequence[str]) -> None:
-    """Imports the user's own modules, which register agents, oracles or worlds.
-
-    Args:
-        modules: Dotted names, or paths of Python files.
-
-    Raises:
-        UserError: One of them does not exist.
-    """
-    for name in modules:
-        if not name.endswith(".py"):
-            if importlib.util.find_spec(name.partition(".")[0]) is None:
-                raise UserError(
-                    f"No module {name!r}: put its folder on PYTHONPATH or install it, or give the path of a Python file"
-                )
-            importlib.import_module(name)
-            continue
-        path = Path(name)
-        if not path.is_file():
-            raise UserError(f"No Python file {name!r}: correct 'modules'")
-        # By what it holds: names come twice, and a copy elsewhere registers nothing new.
-        key = f"duelenv_run_{path.stem}_{zlib.crc32(path.read_bytes()):08x}"
-        last, _loaded[path.resolve()] = _loaded.get(path.resolve(), key), key
-        if key in sys.modules and last == key:  # the same process runs many cells
-            continue
-        spec = importlib.util.spec_from_file_location(key, path)
-        if spec is None or spec.loader is None:
-            raise UserError(f"{name!r} is not a Python file: correct 'modules'")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[key] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[key]
-            _loaded.pop(path.resolve(), None)
-            raise
 
 
 def world_class(world: str) -> Any:
@@ -279,6 +235,9 @@ def make_environment(
             raise _takes_no(world, _ELSEWHERE[name])
         else:
             settings[name] = value
+    function = function_named("features", settings.get("features"))
+    if function is not None:
+        settings["features"] = kept_features(*function, settings.get("data"))
     batch = config.env.batch or 1
     if config.replicated:
         num_envs = len(config.seeds) * batch

@@ -1,10 +1,11 @@
-"""What a round of a deep ensemble and of a last-layer Laplace belief costs, on one core: `duelenv bench belief`."""
+"""What a round costs a belief on one core: an ensemble, one on shared trunks, a last layer. `duelenv bench belief`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import gcd
 from statistics import median
 from time import perf_counter
 from typing import Final
@@ -18,6 +19,8 @@ __all__ = ["BeliefSpeed", "belief_table", "bench_belief"]
 
 #: Duels in a round, and candidates of each; what the demo has.
 ROWS, CANDIDATES = 16, 8
+#: First layers that the heads of the second ensemble share.
+TRUNKS: Final = 10
 #: Labels that were learnt from before anything is timed.
 LABELS: Final = 320
 #: Timed rounds; the median counts.
@@ -31,7 +34,7 @@ class BeliefSpeed:
     Attributes:
         belief: Its name.
         dim: Number of features.
-        heads: Networks of the ensemble; draws of a sample of either.
+        heads: Networks of an ensemble; draws of a sample of any.
         update_ms: Milliseconds to learn a round's labels, median over the rounds.
         sample_ms: Milliseconds to draw the utility of a round's candidates `heads` times, median over the rounds.
     """
@@ -48,12 +51,12 @@ def bench_belief(
 ) -> Iterator[BeliefSpeed]:
     """Time updates and samples of beliefs on normal features, those of one dimension in turn.
 
-    Every timed update brings a round of new labels. The ensemble takes as many steps however many labels there are, the
+    Every timed update brings a round of new labels. An ensemble takes as many steps however many labels there are, the
     Laplace belief fits to all of them.
 
     Args:
         dims: Numbers of features.
-        heads: Sizes of the ensemble, and how many draws a sample takes of either belief.
+        heads: Sizes of the ensemble, and how many draws a sample takes of any belief.
         repeats: Timed rounds of each; one before them is not counted.
 
     Yields:
@@ -65,14 +68,14 @@ def bench_belief(
 
 
 def belief_table(speeds: Sequence[BeliefSpeed]) -> str:
-    """Return the results as text, with what a size costs in units of the belief's first of that dimension."""
-    lines = [f"{'belief':<10}{'features':>10}{'heads':>7}{'update ms':>12}{'':>7}{'sample ms':>12}{'':>7}"]
-    first: dict[tuple[str, int], BeliefSpeed] = {}
+    """Return the results as text, with what a belief costs in units of the first of that dimension."""
+    lines = [f"{'belief':<12}{'features':>10}{'heads':>7}{'update ms':>12}{'':>7}{'sample ms':>12}{'':>7}"]
+    first: dict[int, BeliefSpeed] = {}
     for speed in speeds:
-        base = first.setdefault((speed.belief, speed.dim), speed)
+        base = first.setdefault(speed.dim, speed)
         update, sample = speed.update_ms / base.update_ms, speed.sample_ms / base.sample_ms
         lines.append(
-            f"{speed.belief:<10}{speed.dim:>10,}{speed.heads:>7}{speed.update_ms:>12.2f}{f'x{update:.2f}':>7}"
+            f"{speed.belief:<12}{speed.dim:>10,}{speed.heads:>7}{speed.update_ms:>12.2f}{f'x{update:.2f}':>7}"
             f"{speed.sample_ms:>12.2f}{f'x{sample:.2f}':>7}"
         )
     return "\n".join(lines)
@@ -111,13 +114,24 @@ def _ensemble(dim: int, heads: int) -> Belief:
     return DeepEnsemble(dim, batch=ROWS, root=0, settings=DeepEnsembleSettings(heads=heads))
 
 
+def _ensemble_on_trunks(dim: int, heads: int) -> Belief:
+    from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
+
+    settings = DeepEnsembleSettings(heads=heads, trunks=gcd(heads, TRUNKS))
+    return DeepEnsemble(dim, batch=ROWS, root=0, settings=settings)
+
+
 def _laplace(dim: int, heads: int) -> Belief:
     from duelenv.agents.beliefs.laplace import LastLayerLaplace
 
     return LastLayerLaplace(dim, batch=ROWS, root=0)
 
 
-_BELIEFS: Final[dict[str, Callable[[int, int], Belief]]] = {"ensemble": _ensemble, "laplace": _laplace}
+_BELIEFS: Final[dict[str, Callable[[int, int], Belief]]] = {
+    "ensemble": _ensemble,
+    f"{TRUNKS} trunks": _ensemble_on_trunks,
+    "laplace": _laplace,
+}
 
 
 @contextmanager

@@ -11,9 +11,10 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder import RunFolder
@@ -22,6 +23,9 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
 from duelenv.labels.ledger import Counts
+
+if TYPE_CHECKING:
+    from duelenv.experiments.results import Results
 
 __all__ = ["command", "main"]
 
@@ -290,14 +294,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
         print(dry_run(config, directory))
         return 0
-    from duelenv.experiments.regret import tables
     from duelenv.experiments.report import write_report
     from duelenv.experiments.results import Results
     from duelenv.experiments.runner import run
 
     run(config, directory, answers=arguments.answers)
     page = write_report(directory)
-    print(_summary(tables(Results(directory))[0]))
+    _print_tables(Results(directory))
     print(f"\nreport   {printable(str(page))}")
     return 0
 
@@ -309,17 +312,18 @@ def _default_directory(config: RunConfig, source: str, overrides: Sequence[str])
     return Path("runs") / (config.name if plain else f"{config.name}-{config.identity()[:8]}")
 
 
-def _summary(table: object) -> str:
-    from duelenv.experiments.text_table import TextTable
+def _print_tables(results: Results) -> None:
+    """Print the tables that answer the run's question; what else was made is in the report."""
+    from duelenv.experiments.regret import tables
 
-    assert isinstance(table, TextTable)
-    import textwrap
-
-    return f"\n{table.text()}\n\n{textwrap.fill(printable(table.caption), 100)}"
+    for table in tables(results):
+        if table.name == "regret":
+            continue
+        heading = f"{printable(table.title)}\n\n" if table.title else ""
+        print(f"\n{heading}{table.text()}\n\n{textwrap.fill(printable(table.caption), 100)}")
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from duelenv.experiments.regret import tables
     from duelenv.experiments.report import write_report
     from duelenv.experiments.results import Results
     from duelenv.experiments.runner import assemble, open_run
@@ -327,7 +331,7 @@ def _report(arguments: argparse.Namespace) -> int:
     for directory in arguments.directories:
         assemble(open_run(directory), directory)
         page = write_report(directory)
-        print(_summary(tables(Results(directory))[0]))
+        _print_tables(Results(directory))
         print(f"\nreport   {printable(str(page))}")
     return 0
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from duelenv.experiments.groups import Group, group_agents
 from duelenv.experiments.metrics import Direction, label_of
 from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import Interval, mean_interval, paired_difference
@@ -23,7 +25,7 @@ from duelenv.experiments.text_table import (
     verdict_of,
 )
 
-__all__ = ["ComparisonLine", "ComparisonTable", "comparison_table"]
+__all__ = ["ComparisonLine", "ComparisonTable", "comparison_table", "file_name", "reference_name"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class ComparisonTable(TextTable):
     """Whether all seeds of an agent ran together, so that its time is that of all."""
     better: Direction | None
     """Which way of the primary metric is better, or None where nobody said."""
+    name: str = "table"
+    title: str = ""
 
     @property
     def text_columns(self) -> tuple[int, ...]:
@@ -145,16 +149,37 @@ class ComparisonTable(TextTable):
         return stream.getvalue()
 
 
-def comparison_table(results: Results) -> ComparisonTable:
-    """The final table of a run."""
-    primary, baseline = results.primary, results.config.baseline
+def comparison_table(results: Results, group: Group | None = None) -> ComparisonTable:
+    """The final table of the agents that met one world; of the run's only world, or its first, if no group is given."""
+    group = group or group_agents(results)[0]
+    primary, baseline = results.primary, group.baseline
     others = _other_metrics(results)
     reference = results.final(baseline, primary) if baseline in results.agents else {}
-    lines = [_agent_line(results, agent, others, reference) for agent in results.agents]
+    lines = [_agent_line(results, group, agent, others, reference) for agent in group.agents]
     if primary == "simple_regret":
-        for name, by_seed in results.references.items():
+        for name, by_seed in results.references(group.agents).items():
             lines.append(_reference_line(name, by_seed, len(others), reference))
-    return ComparisonTable(primary, baseline, others, tuple(lines), results.config.replicated, results.better(primary))
+    return ComparisonTable(
+        primary,
+        group.name_of(baseline),
+        others,
+        tuple(lines),
+        results.config.replicated,
+        results.better(primary),
+        file_name("table", group),
+        group.title,
+    )
+
+
+def file_name(kind: str, group: Group) -> str:
+    """The name of a table's files, of which there is one for each world: "table-a"."""
+    usable = re.sub(r"[^\w.+]+", "_", group.title)
+    return f"{kind}-{usable}" if usable else kind
+
+
+def reference_name(rule: str) -> str:
+    """The name in tables of a rule that asks for no duel: "(longest response)"."""
+    return f"({rule.replace('_', ' ')})"
 
 
 def _other_metrics(results: Results) -> tuple[str, ...]:
@@ -168,19 +193,21 @@ def _other_metrics(results: Results) -> tuple[str, ...]:
     return tuple(name for name in known if results.has(name) and name != results.primary)
 
 
-def _agent_line(results: Results, agent: str, others: Iterable[str], reference: dict[int, float]) -> ComparisonLine:
+def _agent_line(
+    results: Results, group: Group, agent: str, others: Iterable[str], reference: dict[int, float]
+) -> ComparisonLine:
     """The line of an agent, against the baseline's final values by seed."""
     final = results.final(agent, results.primary)
-    peer = _peer(results, agent)
+    peer = _peer(results, group, agent)
     return ComparisonLine(
-        agent=agent,
+        agent=group.name_of(agent),
         labels=_final_interval(results, agent, "queries"),
         gradient_steps=_final_interval(results, agent, "gradient_steps"),
         primary=_over_seeds(final),
-        difference=None if agent == results.config.baseline else paired_difference(final, reference),
+        difference=None if agent == group.baseline else paired_difference(final, reference),
         others=tuple(_final_interval(results, agent, metric) for metric in others),
         seconds=_final_interval(results, agent, "seconds"),
-        peer=peer,
+        peer=None if peer is None else group.name_of(peer),
         peer_difference=None if peer is None else paired_difference(final, results.final(peer, results.primary)),
     )
 
@@ -191,7 +218,7 @@ def _reference_line(
     """The line of a rule that learns nothing, of which only the primary metric is known."""
     unknown = mean_interval([])
     return ComparisonLine(
-        agent=f"({name.replace('_', ' ')})",
+        agent=reference_name(name),
         labels=unknown,
         gradient_steps=unknown,
         primary=_over_seeds(by_seed),
@@ -202,19 +229,19 @@ def _reference_line(
     )
 
 
-def _peer(results: Results, agent: str) -> str | None:
+def _peer(results: Results, group: Group, agent: str) -> str | None:
     """The variant of the baseline that took as many gradient steps as an agent that is no such variant.
 
     None where the baseline itself did, or no variant did.
     """
     names = {made.label: made.name for made in results.config.agents}
-    baseline = results.config.baseline
-    if baseline not in results.agents or names[agent] == names[baseline]:
+    baseline = group.baseline
+    if baseline not in group.agents or names[agent] == names[baseline]:
         return None
-    steps = {label: _final_interval(results, label, "gradient_steps").mean for label in results.agents}
+    steps = {label: _final_interval(results, label, "gradient_steps").mean for label in group.agents}
     if steps[agent] == steps[baseline]:
         return None
-    variants = [label for label in results.agents if names[label] == names[baseline]]
+    variants = [label for label in group.agents if names[label] == names[baseline]]
     return next((label for label in variants if steps[label] == steps[agent]), None)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from duelenv.experiments.paths import anchor_paths
+from duelenv.experiments.pools import in_pools, refuse_mixed_pools
 from duelenv.experiments.settings import (
     POLICY_SOURCES,
     PROMPT_SOURCES,
@@ -26,6 +27,7 @@ from duelenv.experiments.settings import (
     read_agents,
     read_budget,
     read_env,
+    read_label_counts,
     read_modules,
     read_name,
     read_named,
@@ -78,7 +80,8 @@ class RunConfig:
     prompts: NamedConfig | None = None
     """Prompts of a policy world: `{toy: {...}}`, `{path: ..., ...}` or `{list: {train: [...], test: [...]}}`."""
     data: Mapping[str, Any] | None = None
-    """Table of recorded responses, for pool worlds: its `path`, and the settings it is read with."""
+    """Table of recorded responses, for pool worlds: its `path`, and the settings it is read with. None where every
+    agent has its own, as several pools are written out, see `duelenv.experiments.pools`."""
     labels: Mapping[str, Any] | None = None
     """Table of labels from elsewhere, from which every agent learns before the first round, no query of its own: its
     `path`, and the settings it is read with."""
@@ -90,6 +93,9 @@ class RunConfig:
     """Label of the agent that all others are compared to."""
     evaluate_every: int = 5
     """Rounds between two evaluations; step 0 and the last step are always evaluated."""
+    report_at: tuple[int, ...] = ()
+    """Labels of each seed at which agents are judged and compared as well, beside the end; in increasing order. Where a
+    round asks for several, the first round with at least as many counts."""
     split: str = "test"
     """Contexts that evaluation uses."""
     metric: str | None = None
@@ -131,6 +137,7 @@ class RunConfig:
             raise UserError(
                 "'env.num_envs' is seeds x batch in a world without a policy; set 'seeds' and 'env.batch' instead"
             )
+        refuse_mixed_pools(self.agents, self.agent(self.baseline))
         first = self.seeds[0]
         if self.replicated and self.seeds != tuple(range(first, first + len(self.seeds))):
             raise UserError(
@@ -166,16 +173,21 @@ class RunConfig:
             if raw.get(key) is None:
                 raise UserError(f"The config has no {key!r}: add it at the top level")
         raw = anchor_paths(raw, Path.cwd())
+        data, variants = in_pools(raw.get("data"), raw.get("variants"))
+        raw = {**raw, "data": data}
+        bare = read_agents(raw["agents"])
         values: dict[str, Any] = {
             "name": read_name(raw["name"]),
             "env": read_env(raw["env"]),
-            "agents": in_variants(read_agents(raw["agents"]), raw.get("variants")),
+            "agents": in_variants(bare, variants),
             "seeds": read_seeds(raw.get("seeds", 1), raw.get("first_seed")),
             "modules": read_modules(raw.get("modules")),
         }
         for key, minimum in (("evaluate_every", 1), ("examples", 0), ("threads", 1)):
             if key in raw:
                 values[key] = checks.integer(f"'{key}'", raw[key], low=minimum)
+        if raw.get("report_at") is not None:
+            values["report_at"] = read_label_counts("report_at", raw["report_at"])
         if "checkpoint_seconds" in raw:
             values["checkpoint_seconds"] = checks.number("'checkpoint_seconds'", raw["checkpoint_seconds"], low=0)
         # Of these, null stands for the default.
@@ -189,6 +201,10 @@ class RunConfig:
         for key in ("baseline", "split", "backend", "metric"):
             if key in given:
                 values[key] = checks.text(f"'{key}'", given[key])
+        labels = [agent.label for agent in bare]
+        if values.get("baseline", cls.baseline) in labels:  # where there are variants, in the first of them
+            place = labels.index(values.get("baseline", cls.baseline))
+            values["baseline"] = values["agents"][place].label
         if "better" in given:
             values["better"] = checks.one_of("better", given["better"], _BETTER)
         if "save_models" in given:
@@ -222,6 +238,7 @@ class RunConfig:
             },
             "seeds": list(self.seeds),
             "modules": list(self.modules),
+            "report_at": list(self.report_at),
         }
         for key in ("oracle", "evaluation_oracle"):
             named = getattr(self, key)
@@ -239,13 +256,17 @@ class RunConfig:
         """The part of `to_dict` that decides the results, as JSON would give it back."""
         plain = {key: value for key, value in self.to_dict().items() if key not in EXECUTION_KEYS}
         plain["budget"] = {"labels": self.budget.labels}  # a fuse decides only how far a run comes
+        if not self.report_at:  # as in runs from before there was any
+            del plain["report_at"]
         decided: dict[str, Any] = json.loads(json.dumps(plain, default=str))
         return decided
 
     def for_agent(self, label: str) -> RunConfig:
         """This run as one agent meets it, with the world settings of its own."""
-        settings = {**self.env.settings, **self.agent(label).env}
-        return dataclasses.replace(self, env=dataclasses.replace(self.env, settings=settings))
+        own = dict(self.agent(label).env)
+        data = own.pop("data", None) or self.data
+        env = dataclasses.replace(self.env, settings={**self.env.settings, **own})
+        return dataclasses.replace(self, env=env, data=data)
 
     def agent(self, label: str) -> AgentConfig:
         """The agent with this label."""

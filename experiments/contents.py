@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,10 +21,12 @@ from typing import Any, Final
 from duelenv.experiments import files
 from duelenv.ground.errors import UserError
 
-__all__ = ["digest_of_modules", "digest_of_path", "names_a_file"]
+__all__ = ["digest_of_function", "digest_of_modules", "digest_of_path", "function_named", "names_a_file"]
 
 #: Settings that may name a folder or a file without an ending, wherever they stand.
 _PATHS: Final = ("path", "matrix", "features", "model", "tokenizer", "encoder", "labels")
+#: Settings that may name a function of the user's.
+_FUNCTIONS: Final = ("features",)
 #: What a folder of code or of a model holds beside itself.
 _BESIDE: Final = ("__pycache__", ".git", ".cache")
 #: Where installed code lies, and this package.
@@ -51,6 +54,24 @@ def names_a_file(key: str, value: Any) -> bool:
         return (os.sep in value or Path(value).suffix != "") and Path(value).is_file()
     except (OSError, ValueError):  # too long for a path, or with a NUL in it
         return False
+
+
+def function_named(key: str, value: Any) -> tuple[str, str] | None:
+    """The module and the function that a setting names: `encoder.py:embed`, `package.module:embed`; None if neither.
+
+    Args:
+        key: Dotted.
+        value: Of the setting.
+    """
+    if key.rpartition(".")[2] not in _FUNCTIONS or not isinstance(value, str):
+        return None
+    found = re.fullmatch(r"(.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)", value)
+    return None if found is None else (found[1], found[2])
+
+
+def digest_of_function(module: str, function: str) -> str:
+    """Return the SHA-256 of a function's module and what it imports of the user's own, with its name."""
+    return _digest_of([digest_of_modules([module]), function])
 
 
 def digest_of_path(path: Path) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.experiments.annotations import Name, agent_name, width_of
+from duelenv.experiments.groups import Group, group_agents
 from duelenv.experiments.looks import Look, Theme, looks_of
-from duelenv.experiments.regret import Group, group_agents
 from duelenv.experiments.results import Results
 
 if TYPE_CHECKING:

@@ -152,6 +152,7 @@ def forecast(config: RunConfig, label: str) -> Forecast:
         env.close()
     most = horizon * rows
     evaluations = 1 + -(-horizon // config.evaluate_every)
+    evaluations += sum(bool(-(-count // rows) % config.evaluate_every) for count in config.report_at if count < most)
     splits = [config.split] + ["train"] * (config.save_models == "best" and config.split != "train")
     questions = 0
     if not _is_free(_judge(config)) and hasattr(world, "evaluation_questions"):

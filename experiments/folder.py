@@ -58,6 +58,11 @@ class CellFolder:
         return self.path / "error.txt"
 
     @property
+    def diverged(self) -> Path:
+        """Folder of the agent and its policy from before a gradient step that was not finite."""
+        return self.path / "diverged"
+
+    @property
     def result(self) -> Path:
         """What was measured, as a table."""
         return self.path / "result.parquet"

@@ -17,7 +17,13 @@ import yaml
 from duelenv.experiments import files
 from duelenv.experiments.cell import Cell, cells
 from duelenv.experiments.config import RunConfig
-from duelenv.experiments.contents import digest_of_modules, digest_of_path, names_a_file
+from duelenv.experiments.contents import (
+    digest_of_function,
+    digest_of_modules,
+    digest_of_path,
+    function_named,
+    names_a_file,
+)
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.loading import parse_yaml
 from duelenv.ground.errors import UserError
@@ -213,7 +219,10 @@ def _contents(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the settings that name files or folders, by dotted keys, and digests of what these hold."""
     shared, agents = _split(settings)
     for key, value in {name: item for part in (shared, *agents.values()) for name, item in part.items()}.items():
-        if names_a_file(key, value):
+        function = function_named(key, value)
+        if function is not None:
+            yield key, digest_of_function(*function)
+        elif names_a_file(key, value):
             yield key, digest_of_path(Path(value))
     if settings["modules"]:
         yield "modules", digest_of_modules(settings["modules"])

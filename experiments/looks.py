@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from duelenv.experiments.regret import group_agents
+from duelenv.experiments.groups import group_agents
 from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import mean_interval
 

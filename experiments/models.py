@@ -7,17 +7,20 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from duelenv.experiments import files
+from duelenv.experiments import checkpoints, files
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.folder import CellFolder
 from duelenv.experiments.settings import NamedConfig
 from duelenv.ground.errors import UserError
 
-__all__ = ["CellModels", "facts_of"]
+__all__ = ["AGENT", "CellModels", "facts_of"]
+
+#: The file of a rescued agent's state.
+AGENT: Final = "agent.npz"
 
 
 class _Best(NamedTuple):
@@ -106,6 +109,14 @@ class CellModels:
             shutil.copytree(self._folder.best(best.step), place, copy_function=_link, dirs_exist_ok=True)
             (place / CARD).unlink()  # a name only: the file that is linked stays as it is
             write_card(place, facts, chat=self._policy.chat_template)
+
+    def rescue(self, agent: Any) -> Path:
+        """Write an agent, and its policy for a config's `policy: {path: FOLDER}`, and return the folder."""
+        with _model_folder(self._folder.diverged) as place:
+            if self._policy is not None:
+                self._policy.save(place)
+            checkpoints.save(place / AGENT, {"agent": agent.state_dict()})
+        return self._folder.diverged
 
     def state_dict(self) -> list[Any] | None:
         """Return which model is the best so far."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from duelenv.experiments.contents import function_named
+from duelenv.experiments.pools import named_pools
 from duelenv.experiments.settings import spell_out_source
 
 __all__ = ["ARRAY_FILES", "anchor_paths"]
@@ -30,13 +32,15 @@ def anchor_paths(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     anchored = dict(raw)
     env, modules = raw.get("env"), raw.get("modules")
     for key in ("data", "labels"):
-        table = raw.get(key)
-        if _is_path(table):
-            anchored[key] = _absolute(folder, table)
-        elif isinstance(table, Mapping) and _is_path(table.get("path")):
-            anchored[key] = {**table, "path": _absolute(folder, table["path"])}
+        if key in raw:
+            anchored[key] = _anchored_table(raw[key], folder)
+    if "data" in raw and named_pools(raw["data"]) is not None:
+        anchored["data"] = _anchored_pools(raw["data"], folder)
     if isinstance(env, Mapping):
-        anchored["env"] = {key: _anchored_array(key, value, folder) for key, value in env.items()}
+        anchored["env"] = _anchored_world(env, folder)
+    for key, inner in (("variants", None), ("agents", "env")):
+        if isinstance(raw.get(key), Mapping):
+            anchored[key] = {name: _anchored_part(value, inner, folder) for name, value in raw[key].items()}
     if isinstance(modules, str):
         anchored["modules"] = _anchored_module(modules, folder)
     elif isinstance(modules, list | tuple):
@@ -56,7 +60,39 @@ def _absolute(folder: Path, path: str) -> str:
     return str((folder / Path(path).expanduser()).resolve())
 
 
+def _anchored_table(table: object, folder: Path) -> object:
+    if _is_path(table):
+        return _absolute(folder, table)
+    if isinstance(table, Mapping) and _is_path(table.get("path")):
+        return {**table, "path": _absolute(folder, table["path"])}
+    return table
+
+
+def _anchored_pools(pools: Any, folder: Path) -> object:
+    if isinstance(pools, Mapping):
+        return {name: _anchored_table(table, folder) for name, table in pools.items()}
+    return [_anchored_table(table, folder) for table in pools]
+
+
+def _anchored_part(part: object, inner: str | None, folder: Path) -> object:
+    """The settings of the world in one of the variants, or of an agent under `env`."""
+    if not isinstance(part, Mapping):
+        return part
+    if inner is None:
+        return _anchored_world(part, folder)
+    return {**part, inner: _anchored_world(part[inner], folder)} if isinstance(part.get(inner), Mapping) else part
+
+
+def _anchored_world(settings: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
+    anchored = {key: _anchored_array(key, value, folder) for key, value in settings.items()}
+    return {**anchored, "data": _anchored_table(anchored["data"], folder)} if "data" in anchored else anchored
+
+
 def _anchored_array(key: str, value: object, folder: Path) -> object:
+    function = function_named(key, value)
+    if function is not None:
+        module, name = function
+        return f"{_anchored_module(module, folder)}:{name}"
     named = key in _ARRAY_SETTINGS and isinstance(value, str) and value.endswith(ARRAY_FILES)
     return _absolute(folder, str(value)) if named else value
 

@@ -11,11 +11,13 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from shutil import rmtree
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.agents.divergence import Diverged
 from duelenv.experiments import assembly, checkpoints, custody, files
 from duelenv.experiments.cell import CellReport, CellTask
 from duelenv.experiments.config import RunConfig
@@ -24,6 +26,7 @@ from duelenv.experiments.informative import InformativeDuels
 from duelenv.experiments.locks import hold_cell
 from duelenv.experiments.metrics import KEYS, check_name, is_measured
 from duelenv.experiments.models import CellModels
+from duelenv.experiments.modules import load_modules
 from duelenv.experiments.processes import Stopped, stop_requested
 from duelenv.experiments.products import Measured, examples_of, line_of, references_of, write_products
 from duelenv.experiments.warm import read_labels, warm_up
@@ -78,7 +81,7 @@ def scout_cell(task: CellTask) -> tuple[str, ...]:
 def _playing(task: CellTask) -> Iterator[_Run]:
     if stop_requested():
         raise Stopped
-    assembly.load_modules(task.config.modules)
+    load_modules(task.config.modules)
     with threads_of(task.config), hold_cell(task.folder.lock, stop_requested):
         run = _Run(task)
         try:
@@ -158,7 +161,8 @@ class _Run:
         if self.config.labels is not None:
             given = read_labels(**self.config.labels)
             self.env.reset(seed=self.cell.seeds[0])  # with which the world draws what it holds out
-            left_out = warm_up(self.agent, self.truth, given)
+            with self._rescuing():
+                left_out = warm_up(self.agent, self.truth, given)
             if left_out:
                 self.notes.append(
                     f"{self.cell.name}: {left_out:,} of {len(given):,} 'labels' are about held-out prompts, on which "
@@ -200,6 +204,7 @@ class _Run:
         if self.ledger is not None:
             self.ledger.flush()
         self.models.leave(self.agent, self.records)
+        rmtree(self.folder.diverged, ignore_errors=True)
         write_products(
             self.folder,
             Measured(self.cell.label, self.cell.seeds, self.records, self.measured, tuple(self.figures.names)),
@@ -232,10 +237,11 @@ class _Run:
         observation = self.observation
         actions = self.agent.act(observation)
         self.observation, labels, _, truncated, info = self.env.step(actions)
-        learnt = self.agent.update(observation, actions, labels, info["late"])
+        with self._rescuing():
+            learnt = self.agent.update(observation, actions, labels, info["late"])
         self.seconds += time.perf_counter() - started
         self.step += 1
-        self.queries = self._queries(info)
+        before, self.queries = self.queries, self._queries(info)
         for name, values in info.get("regret", {}).items():
             if name not in self.regret:
                 check_name(f"regret_{name}", f"A notion of regret of {self.config.env.id}")
@@ -248,8 +254,24 @@ class _Run:
             if name in info:
                 self.figures.add_rows(name, info[name])
         self.over = bool(np.all(truncated))
-        if self.over or self.step % self.config.evaluate_every == 0:
+        reached = any(((before < stop) & (stop <= self.queries)).any() for stop in self.config.report_at)
+        if self.over or reached or self.step % self.config.evaluate_every == 0:
             self._evaluate()
+
+    @contextmanager
+    def _rescuing(self) -> Iterator[None]:
+        """Save what an agent was before a step that was not finite; the checkpoint stays that of an earlier round."""
+        try:
+            yield
+        except Diverged as error:
+            if self.ledger is not None:
+                self.ledger.flush()
+            error.saved = self.models.rescue(self.agent)
+            error.advice += (
+                "; the same command comes to the same step, a changed config goes on with the answers so far by "
+                f"'--output NEW --answers {self.folder.path.parent.parent}'"
+            )
+            raise
 
     def _queries(self, info: Mapping[str, Any]) -> NDArray[np.int64]:
         return np.broadcast_to(np.asarray(info["queries"], dtype=np.int64), (self.replicates,)).copy()

@@ -25,6 +25,7 @@ from duelenv.experiments.drawing import (
     thousands,
     world_panels,
 )
+from duelenv.experiments.groups import Group
 from duelenv.experiments.looks import LIGHT, Theme, looks_of
 from duelenv.experiments.metrics import label_of, title_of
 from duelenv.experiments.regret_plots import draw_regret
@@ -67,11 +68,14 @@ def metric_against_labels(results: Results, metric: str, theme: Theme = LIGHT, *
         theme: Colours.
         rate: Show what each label adds, for a column that sums up.
     """
-    references = _references(results) if metric == "simple_regret" else {}
+
+    def references(group: Group) -> dict[str, float]:
+        return _references(results, group) if metric == "simple_regret" else {}
+
     with matplotlib_settings(theme):
-        figure, panels = world_panels(results, theme, further=lambda _: list(references))
+        figure, panels = world_panels(results, theme, further=lambda group: list(references(group)))
         for panel in panels:
-            _draw_metric(panel, results, metric, references, rate)
+            _draw_metric(panel, results, metric, references(panel.group), rate)
         footnote(figure, results, theme, metric=metric)
     return figure
 
@@ -134,11 +138,11 @@ def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _references(results: Results) -> dict[str, float]:
-    """Mean simple regret of the rules that learn nothing, by the name they have in a figure."""
+def _references(results: Results, group: Group) -> dict[str, float]:
+    """Mean simple regret of the rules that ask for no duel, by the name they have in a figure."""
     return {
         name.replace("_", " "): mean_interval(list(by_seed.values())).mean
-        for name, by_seed in results.references.items()
+        for name, by_seed in results.references(group.agents).items()
     }
 
 

@@ -7,9 +7,10 @@ a run meet several variants of a world, only those of one variant are compared.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import inspect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from duelenv import bounds
 from duelenv.experiments import assembly
 from duelenv.experiments.comparison import comparison_table
+from duelenv.experiments.gains import gains_table
+from duelenv.experiments.groups import Group, group_agents
 from duelenv.experiments.metrics import Direction, label_of
 from duelenv.experiments.paths import ARRAY_FILES
 from duelenv.experiments.results import Results
@@ -28,7 +31,7 @@ from duelenv.experiments.statistics import Interval, Slope, log_log_slope, mean_
 from duelenv.experiments.text_table import TextTable, difference_text, fixed, value_text, verdict_of
 from duelenv.oracles.matrices import condorcet_winner
 
-__all__ = ["Bound", "Group", "RegretTable", "bounds_of", "duels", "group_agents", "regret_table", "tables"]
+__all__ = ["Bound", "RegretTable", "bounds_of", "duels", "regret_table", "tables"]
 
 Array = NDArray[np.float64]
 
@@ -36,61 +39,6 @@ Array = NDArray[np.float64]
 _DISTURBANCES = ("stages", "drift", "changes")
 #: Worlds of which a bound is known.
 _MATRIX, _FEATURE = "duelenv/MatrixDuel-v0", "duelenv/FeatureDuel-v0"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Agents that met the same world."""
-
-    title: str
-    """What sets this world apart from the other groups', such as "dim = 15"; empty where there is one group."""
-    agents: tuple[str, ...]
-    """Their labels, in the config's order."""
-    names: tuple[str, ...]
-    """The labels without the ending that all of them share."""
-    baseline: str
-    """Label of the agent that the others are compared to; it may have no results yet."""
-
-
-def group_agents(results: Results) -> list[Group]:
-    """The agents by the world they met, in the config's order; one group unless each world has its own baseline."""
-    config = results.config
-    by_world: dict[str, list[str]] = {}
-    for agent in config.agents:
-        by_world.setdefault(repr(sorted(agent.env.items())), []).append(agent.label)
-    reference = config.agent(config.baseline)
-    baselines = [
-        [label for label in labels if _same_agent(config.agent(label), reference)] for labels in by_world.values()
-    ]
-    if len(by_world) == 1 or not all(baselines):
-        present = tuple(results.agents)
-        return [Group("", present, present, config.baseline)]
-    groups = []
-    for labels, own in zip(by_world.values(), baselines, strict=True):
-        present = tuple(label for label in labels if label in results.agents)
-        if not present:
-            continue
-        ending = _shared_ending(labels)
-        own_settings = config.agent(labels[0]).env
-        plain = own_settings and all(isinstance(value, str | int | float) for value in own_settings.values())
-        title = ", ".join(f"{key} = {value}" for key, value in own_settings.items()) if plain else ending[1:]
-        groups.append(Group(title, present, tuple(label.removesuffix(ending) for label in present), own[0]))
-    return groups
-
-
-def _same_agent(one: Any, other: Any) -> bool:
-    return bool(one.name == other.name and one.settings == other.settings)
-
-
-def _shared_ending(labels: Sequence[str]) -> str:
-    """The ending "-d10" of labels that all have it; empty for a single label."""
-    if len(labels) < 2:
-        return ""
-    words = [label.split("-") for label in labels]
-    shared = 0
-    while all(len(each) > shared + 1 and each[-1 - shared] == words[0][-1 - shared] for each in words):
-        shared += 1
-    return "".join(f"-{word}" for word in words[0][len(words[0]) - shared :])
 
 
 def duels(results: Results, agent: str) -> Array:
@@ -135,6 +83,8 @@ class RegretTable(TextTable):
     lines: tuple[RegretLine, ...]
     rounds: int
     better: Direction | None = "lower"
+    name: str = "regret"
+    title: str = ""
 
     @property
     def text_columns(self) -> tuple[int, ...]:
@@ -241,11 +191,14 @@ def regret_table(results: Results) -> RegretTable | None:
 
 
 def tables(results: Results) -> list[TextTable]:
-    """The tables of a run, the one that answers its question first."""
+    """The tables of a run, those that answer its question first; the comparison is one for each world."""
     regret = regret_table(results)
-    if regret is None:
-        return [comparison_table(results)]
-    return [regret] if results.primary == regret.primary else [comparison_table(results), regret]
+    groups = group_agents(results)
+    gains = [gains_table(results, group) for group in groups] if results.config.report_at else []
+    if regret is not None and results.primary == regret.primary:
+        return [dataclasses.replace(regret, name="table"), *gains]
+    compared = [comparison_table(results, group) for group in groups]
+    return [*compared, *gains, *([] if regret is None else [regret])]
 
 
 def slope_text(slope: Slope) -> str:

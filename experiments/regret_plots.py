@@ -19,9 +19,10 @@ from duelenv.experiments.drawing import (
     thousands,
     world_panels,
 )
+from duelenv.experiments.groups import Group
 from duelenv.experiments.looks import MANY, Theme
 from duelenv.experiments.metrics import label_of, title_of
-from duelenv.experiments.regret import Group, bounds_of, duels
+from duelenv.experiments.regret import bounds_of, duels
 from duelenv.experiments.results import Results
 from duelenv.experiments.statistics import band, log_log_slope
 from duelenv.experiments.text_table import fixed

@@ -19,9 +19,10 @@ from duelenv.experiments.cell import cells
 from duelenv.experiments.drawing import as_bytes
 from duelenv.experiments.environment import starts
 from duelenv.experiments.folder import RunFolder
+from duelenv.experiments.groups import group_agents
 from duelenv.experiments.looks import DARK, LIGHT, MANY
 from duelenv.experiments.metrics import label_of
-from duelenv.experiments.regret import bounds_of, group_agents, tables
+from duelenv.experiments.regret import bounds_of, tables
 from duelenv.experiments.results import Results
 from duelenv.experiments.text_table import TableLine, TextTable
 
@@ -34,7 +35,7 @@ _SEEDS = 64
 
 
 def write_report(directory: Path | str) -> Path:
-    """Writes figures, `table.md`, `table.csv` and `report.html` into a run directory.
+    """Writes figures, tables (`table.md`, `table.csv`, ...) and `report.html` into a run directory.
 
     Args:
         directory: A run directory with at least one finished cell.
@@ -50,9 +51,9 @@ def write_report(directory: Path | str) -> Path:
     results = Results(directory)
     made = tables(results)
     plots.save_figures(results)
-    for name, table in zip(("table", "regret"), made, strict=False):
-        files.write_text(results.directory / f"{name}.md", table.markdown())
-        files.write_text(results.directory / f"{name}.csv", table.csv())
+    for table in made:
+        files.write_text(results.directory / f"{table.name}.md", table.markdown())
+        files.write_text(results.directory / f"{table.name}.csv", table.csv())
     source = resources.files("duelenv.experiments").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(source).render(_content(results, made))
@@ -112,8 +113,10 @@ def _subtitle(results: Results) -> str:
         parts.append(f"oracle {config.oracle.name}")
     if config.evaluation_oracle is not None:
         parts.append(f"judged by {config.evaluation_oracle.name}")
-    if config.data is not None:
-        parts.append(f"data {Path(config.data['path']).name}")
+    tables_read = [config.for_agent(agent.label).data for agent in config.agents]
+    names = dict.fromkeys(Path(data["path"]).name for data in tables_read if data is not None)
+    if names:
+        parts.append(f"data {', '.join(names)}")
     steps, _ = results.curve(results.agents[0], "queries")
     seeds = "1 seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
     return " · ".join([*parts, f"{int(steps[-1]):,} rounds", seeds])
@@ -122,6 +125,7 @@ def _subtitle(results: Results) -> str:
 def _table(table: TextTable) -> dict[str, Any]:
     """A table in the parts that the page styles apart."""
     return {
+        "title": table.title,
         "header": table.header(),
         "text_columns": table.text_columns,
         "caption": table.caption,

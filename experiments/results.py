@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -154,11 +155,34 @@ class Results:
             if not np.isnan(value)
         }
 
-    @cached_property
-    def references(self) -> dict[str, dict[int, float]]:
-        """Simple regret by seed of rules that learn nothing, where the world knows some."""
+    def at_labels(self, agent: str, metric: str, labels: int | None) -> dict[int, float]:
+        """The value by seed at the first evaluation with at least so many labels, without the missing ones.
+
+        Args:
+            agent: Its label.
+            metric: A column.
+            labels: Of each seed; None is as `final`.
+        """
+        if labels is None:
+            return self.final(agent, metric)
+        (_, counts), (_, values) = self.curve(agent, "queries"), self.curve(agent, metric)
+        found = {}
+        for seed, had, row in zip(self.seeds(agent), counts, values, strict=True):
+            reached = np.flatnonzero(had >= labels)  # a NaN is no number of labels
+            if reached.size and not np.isnan(row[reached[0]]):
+                found[seed] = float(row[reached[0]])
+        return found
+
+    def references(self, agents: Collection[str]) -> dict[str, dict[int, float]]:
+        """Simple regret by seed of rules that ask for no duel, where the world knows some.
+
+        Args:
+            agents: Labels of agents of one world, which is the rules' too.
+        """
         found: dict[str, dict[int, float]] = {}
         for cell in cells(self.config):
+            if cell.label not in agents:
+                continue
             path = self.directory / "cells" / cell.name / "references.json"
             if not path.exists():
                 continue

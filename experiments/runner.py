@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from duelenv.core import AgentView
 from duelenv.experiments import assembly, files, labels
 from duelenv.experiments.answers import begin_with
 from duelenv.experiments.cell import Cell, CellTask, cells
@@ -32,6 +33,7 @@ from duelenv.experiments.identity import (
 )
 from duelenv.experiments.locks import RunLock, hold_run
 from duelenv.experiments.metrics import check_better, check_measured, is_measured, is_regret
+from duelenv.experiments.modules import load_modules
 from duelenv.experiments.play import run_cell, scout_cell, start_policy
 from duelenv.experiments.processes import Ending, Outcome, Task, WorkerDied, outcomes
 from duelenv.experiments.progress import Progress
@@ -330,7 +332,7 @@ def prepare(config: RunConfig) -> dict[str, Any]:
     Raises:
         UserError: The first setting that is refused.
     """
-    assembly.load_modules(config.modules)
+    load_modules(config.modules)
     if config.budget.run is not None and config.oracle is None and config.evaluation_oracle is None:
         raise UserError(
             f"'budget.run' is {config.budget.run}, a limit on answers that somebody may be paid for, and here the "
@@ -343,6 +345,7 @@ def prepare(config: RunConfig) -> dict[str, Any]:
         if key not in worlds:
             worlds[key] = assembly.make_environment(config.for_agent(agent.label), policy=policy)
             _check_changes(config, agent.label, worlds[key])
+            _check_report_at(config, worlds[key].unwrapped.view())
         assembly.make_agent(config, agent.label, worlds[key], config.seeds[0])
         if config.labels is not None:
             check_given(worlds[key].unwrapped, read_labels(**config.labels))
@@ -365,6 +368,23 @@ def _check_changes(config: RunConfig, label: str, env: Any) -> None:
             f"{where} holds {late[0]}, but a run ends after {horizon} rounds, counted from 0, so that this change "
             f"would never happen: give rounds below {horizon}, or a longer 'env.horizon'"
         )
+
+
+def _check_report_at(config: RunConfig, view: AgentView) -> None:
+    """Refuses numbers of labels that no agent ever gets.
+
+    Raises:
+        UserError: There is one.
+    """
+    most = view.horizon * view.batch
+    if view.budget is not None:
+        most = min(most, view.budget)
+    for count in config.report_at:
+        if count > most:
+            raise UserError(
+                f"'report_at' holds {count}, but an agent gets {most} labels at most: leave it out, as with "
+                "report_at=[], or raise 'env.horizon' or 'budget.labels'"
+            )
 
 
 def open_run(directory: Path | str) -> RunConfig:

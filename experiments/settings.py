@@ -28,12 +28,14 @@ __all__ = [
     "read_agents",
     "read_budget",
     "read_env",
+    "read_label_counts",
     "read_modules",
     "read_name",
     "read_named",
     "read_seeds",
     "read_source",
     "read_table_settings",
+    "same_agent",
 ]
 
 #: Where a policy and prompts may come from.
@@ -91,7 +93,12 @@ class AgentConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings that the agent is made with."""
     env: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the world that this agent needs otherwise, such as where candidates come from."""
+    """Settings of the world that this agent needs otherwise, such as where candidates come from; `data` is its pool."""
+
+
+def same_agent(one: AgentConfig, other: AgentConfig) -> bool:
+    """Whether two lines are the same agent with the same settings, in whatever world."""
+    return one.name == other.name and one.settings == other.settings
 
 
 def read_name(raw: object) -> str:
@@ -142,12 +149,20 @@ def read_agents(raw: object) -> tuple[AgentConfig, ...]:
         if not re.fullmatch(r"[\w.+-]+", label):
             raise UserError(f"The agent label {label!r} is not usable: use letters, digits, '.', '_', '+' and '-'")
         name = checks.text(f"'agents.{label}.name'", settings.pop("name", label))
-        env = checks.mapping(f"'agents.{label}.env'", settings.pop("env", None))
+        env = _read_changes(f"agents.{label}.env", settings.pop("env", None))
         for key in env:
             if key in _SHARED_ENV:
                 raise UserError(f"'agents.{label}.env.{key}' would make the agents unequal: set 'env.{key}' for all")
         agents.append(AgentConfig(label, name, settings, env))
     return tuple(agents)
+
+
+def _read_changes(key: str, raw: object) -> dict[str, Any]:
+    """Settings of the world that differ within a run; `data`, which stands elsewhere in a config, is read as there."""
+    settings = checks.mapping(f"'{key}'", raw)
+    if settings.get("data") is not None:
+        settings["data"] = read_table_settings(f"{key}.data", settings["data"])
+    return settings
 
 
 def distinct_labels(listed: Sequence[object]) -> list[str]:
@@ -175,7 +190,7 @@ def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConf
     for variant, value in variants.items():
         if not re.fullmatch(r"[\w.+]+", variant):
             raise UserError(f"The variant {variant!r} is not usable: use letters, digits, '.', '_' and '+'")
-        settings = checks.mapping(f"'variants.{variant}'", value)
+        settings = _read_changes(f"variants.{variant}", value)
         for key in settings:
             if key in _SHARED_ENV:
                 raise UserError(f"'variants.{variant}.{key}' cannot differ within a run: set 'env.{key}' for all")
@@ -234,6 +249,15 @@ def read_seeds(raw: object, first: object) -> tuple[int, ...]:
         )
     start = 0 if first is None else checks.integer("'first_seed'", first, low=0)
     return tuple(range(start, start + raw))
+
+
+def read_label_counts(key: str, raw: object) -> tuple[int, ...]:
+    """`100`, or `[100, 200]`, in increasing order."""
+    listed = raw if isinstance(raw, list | tuple) else [raw]
+    counts = [checks.integer(f"'{key}'", count, low=1) for count in listed]
+    if len(set(counts)) != len(counts):
+        raise UserError(f"'{key}' is {raw!r}, expected every number of labels once")
+    return tuple(sorted(counts))
 
 
 def read_budget(raw: object) -> BudgetConfig:

@@ -15,6 +15,7 @@ import numpy as np
 from duelenv.experiments import assembly
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.loading import apply_override, load, suites
+from duelenv.experiments.modules import load_modules
 from duelenv.experiments.settings import full_id
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -77,8 +78,8 @@ def show_duel(config: RunConfig) -> str:
     from duelenv.oracles.base import utility_of
     from duelenv.oracles.sources import answers_later
 
-    assembly.load_modules(config.modules)
-    env = assembly.make_environment(config, policy=assembly.make_policy(config))
+    load_modules(config.modules)
+    env = assembly.make_environment(config.for_agent(config.baseline), policy=assembly.make_policy(config))
     world = env.unwrapped
     try:
         observation, _ = env.reset(seed=config.seeds[0])

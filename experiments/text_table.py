@@ -50,6 +50,10 @@ class TableLine(Protocol):
 class TextTable(ABC):
     """A table with one line per agent, as text and as Markdown."""
 
+    name: str
+    """Of its files."""
+    title: str
+    """Which of the run's worlds it is of; empty where there is one."""
     primary: str
     """The metric by which agents are compared."""
     baseline: str

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.beliefs.base import Belief
-from duelenv.agents.roles import Select
+from duelenv.agents.roles import Listener, Select
 from duelenv.core import AgentView
 from duelenv.ground import checks
 from duelenv.ground.randomness import RowStreams
@@ -47,19 +47,24 @@ class AskResources:
         view: What the agent may know of its environment.
         streams: One per row, of the agent's own.
         make_belief: Makes the agent's belief.
+        seed: Root of what a rule draws once.
 
     Attributes:
         view: As given.
         streams: As given.
+        seed: As given.
+        listeners: Parts of the rule that hear of labels, by name; see `listen`.
         labels: Labels that each replicate has heard, int64 [R]; the agent counts them.
         duel_is_draw: Set by a rule whose every duel sets a candidate against one of the reference, drawn uniformly from
             those with another text where there are any: see `duelenv.agents.reference_draws`.
         ranks: Set by a rule that says what each row's duel is worth, see `duelenv.agents.roles.Ranked`.
     """
 
-    def __init__(self, view: AgentView, streams: RowStreams, make_belief: Callable[[], Belief]) -> None:
+    def __init__(self, view: AgentView, streams: RowStreams, make_belief: Callable[[], Belief], seed: int = 0) -> None:
         self.view = view
         self.streams = streams
+        self.seed = seed
+        self.listeners: dict[str, Listener] = {}
         self.labels: NDArray[np.int64] = np.zeros(view.replicates, np.int64)
         self.duel_is_draw = False
         self.ranks = False
@@ -75,6 +80,10 @@ class AskResources:
     def holds_belief(self) -> bool:
         """Whether anybody asked for it."""
         return "belief" in self.__dict__
+
+    def listen(self, name: str, listener: Listener) -> None:
+        """Let a part of the rule hear of every label, before anything is learnt from it, and have its state kept."""
+        self.listeners[name] = listener
 
     def num_samples(self, settings: SettingsReader, default: int) -> int:
         """Return how many draws of the belief a rule looks at; rules of one agent share the setting."""
@@ -101,5 +110,6 @@ ASK: Registry[AskRule] = Registry(
     | _lie_in("informative", "infomax", "information", "deviation", "ids", "vids", "decisive")
     | _lie_in("optimistic", "deltaucb", "maxminlcb", "maxinp", "optimistic")
     | _lie_in("plain", "dissimilar", "against_reference")
+    | _lie_in("of_policy", "implicit_gap", "gradient_distance", "pilaf", "offline")
     | _lie_in("phases", "two_phases"),
 )

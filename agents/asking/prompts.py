@@ -123,6 +123,23 @@ def gap(resources: AskResources, settings: SettingsReader) -> Worth:
     return _by_gaps(resources, settings, lambda gaps: np.abs(gaps.mean(axis=0)))
 
 
+@PROMPTS.register("entropy")
+def entropy(resources: AskResources, settings: SettingsReader) -> Worth:
+    """The policy's predictive entropy given the prompt, the highest first (APL, arXiv 2402.08114).
+
+    Raises:
+        UserError: No candidates come from the policy.
+    """
+    from duelenv.agents.asking.of_policy import needs_sources, predictive_entropy
+
+    policy = needs_sources(resources.view, "prompt rule 'entropy'", {"policy": 1})["policy"]
+
+    def worth(observation: Observation, chosen: Ranked, groups: NDArray[np.int64] | None) -> Float64:
+        return predictive_entropy(observation["log_prob"][:, observation["source"][0] == policy])
+
+    return worth
+
+
 def _by_gaps(resources: AskResources, settings: SettingsReader, measure: Callable[[Float64], Float64]) -> Worth:
     """A measure of the draws of each row's gap."""
     belief, count = resources.belief, resources.num_samples(settings, MANY_DRAWS)

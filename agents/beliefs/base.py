@@ -57,7 +57,7 @@ def labelled(
     """Check the duels given to `Belief.update` and return which rows have a label, bool [N].
 
     Raises:
-        UserError: if a label is outside [0, 1] or the shapes do not fit.
+        UserError: if a label is outside [0, 1], the shapes do not fit, or a feature is not finite in such a row.
     """
     if first.ndim != 2 or second.shape != first.shape or labels.shape != first.shape[:1]:
         raise UserError(
@@ -67,4 +67,10 @@ def labelled(
     if ((labels < 0) | (labels > 1)).any():
         raise UserError(f"labels range from {np.nanmin(labels)} to {np.nanmax(labels)}; give values in [0, 1] or NaN")
     known: NDArray[np.bool_] = ~np.isnan(labels)
+    finite = np.isfinite(first).all(1) & np.isfinite(second).all(1)
+    if not finite[known].all():
+        raise UserError(
+            f"features of {int((known & ~finite).sum())} of {int(known.sum())} labelled duels are not finite, row "
+            f"{int(np.flatnonzero(known & ~finite)[0])} the first; nothing was learnt from them: give finite features"
+        )
     return known

@@ -7,8 +7,6 @@ frozen model. One replicate only; for thousands of seeds at once use `linear_log
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -20,13 +18,14 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from duelenv.agents.beliefs.base import labelled
+from duelenv.agents.beliefs.networks import Layers, Memory, forward
 from duelenv.agents.beliefs.standardiser import Standardiser
+from duelenv.agents.divergence import Diverged, finite
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
 
 Floats = NDArray[np.floating[Any]]
-Layers = list[Tensor]  # weight [E, in, out], bias [E, 1, out], weight, bias, ...
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,13 @@ class DeepEnsembleSettings:
 
     heads: int = 20
     """Number of networks E; the posterior has that many support points per row."""
+
+    trunks: int | None = None
+    """First layers T, a divisor of `heads`: each is learnt by E / T heads, which differ above it (Osband et al. 2016,
+    arXiv 1602.04621, share one); as many random ones, which stay as they are, serve the prior networks. What
+    grows with the number of features then costs what it costs for T heads. None gives every head a first layer of its
+    own, as T = E does. `docs/alignment.md` has figures: on ten trunks 100 heads know what they know as well as
+    independent ones, on a single one they agree too much."""
 
     hidden: tuple[int, ...] = (64,)
     """Widths of the hidden layers, ReLU between them."""
@@ -71,6 +77,15 @@ class DeepEnsembleSettings:
                 raise UserError(f"{name} is {getattr(self, name)}; set it to 1 or more")
         if any(width < 1 for width in self.hidden):
             raise UserError(f"hidden is {self.hidden}; give widths of 1 or more, or none for linear heads")
+        if self.trunks is not None:
+            checks.integer("trunks", self.trunks, low=1)
+            if self.heads % self.trunks:
+                raise UserError(
+                    f"trunks={self.trunks} cannot serve as many of {self.heads} heads each; set it to a divisor of "
+                    "heads, or to None, which gives every head its own first layer"
+                )
+            if not self.hidden:
+                raise UserError(f"trunks={self.trunks} with hidden=() leaves no layer to share; give a width, or None")
         for name in ("prior_scale", "prior_precision"):
             checks.number(name, getattr(self, name), low=0.0)
         checks.number("belief_learning_rate", self.belief_learning_rate, above=0.0)
@@ -103,13 +118,14 @@ class DeepEnsemble:
         self.settings = settings or DeepEnsembleSettings()
         self.dim = dim
         self.device = torch.device(device)
+        self._trunks = self.settings.trunks or self.settings.heads
         self._streams = RowStreams(root, "beliefs/ensemble/order", batch)
         self._generator = stream(root, "beliefs/ensemble/training")
         initial = stream(root, "beliefs/ensemble/initial")
         self._anchor = self._random_layers(initial)
         self._prior = self._random_layers(initial)
         self._layers = [layer.clone().requires_grad_() for layer in self._anchor]
-        self._memory = _Memory(self._layers)
+        self._memory = Memory(self._layers)
         self._optimizer = torch.optim.Adam(self._layers, lr=self.settings.belief_learning_rate, fused=True)
         self._standardiser = Standardiser(dim)
         self._take_standards()
@@ -135,7 +151,7 @@ class DeepEnsemble:
         order = self._streams.uniform(passes, heads).argsort(-1)  # (N, passes, E)
         order = order.reshape(len(order), -1)[:, :num_samples].T  # (S, N)
         drawn, places = np.unique(order, return_inverse=True)
-        if 2 * len(drawn) > heads:  # taking them out would cost as much as computing the others
+        if 2 * len(drawn) > heads or self._trunks < heads:  # taking them out would cost as much as computing the others
             drawn, places = np.arange(heads), order
         utilities = self._utilities(x, drawn).cpu().numpy()
         return utilities[places.reshape(order.shape), np.arange(order.shape[1])]
@@ -157,7 +173,8 @@ class DeepEnsemble:
             bootstrap weights, in nats (NaN while there is no label at all).
 
         Raises:
-            UserError: if a label is outside [0, 1] or the shapes do not fit.
+            UserError: if a label is outside [0, 1], the shapes do not fit, or a feature is not finite.
+            Diverged: a step's loss is not finite. It was not taken; the labels are stored.
         """
         known = labelled(first, second, labels)
         count = int(known.sum())
@@ -218,10 +235,11 @@ class DeepEnsemble:
     def _random_layers(self, generator: np.random.Generator) -> Layers:
         """He-scaled weights, so that outputs have deviation of about 1 at any depth; zero biases."""
         layers: Layers = []
-        for fan_in, fan_out, variance in self._sizes():
-            weight = generator.standard_normal((self.settings.heads, fan_in, fan_out), np.float32)
+        for depth, (fan_in, fan_out, variance) in enumerate(self._sizes()):
+            networks = self._trunks if depth == 0 else self.settings.heads
+            weight = generator.standard_normal((networks, fan_in, fan_out), np.float32)
             layers.append(torch.from_numpy(weight).mul_(variance**0.5).to(self.device))
-            layers.append(torch.zeros(self.settings.heads, 1, fan_out, device=self.device))
+            layers.append(torch.zeros(networks, 1, fan_out, device=self.device))
         return layers
 
     def _sizes(self) -> list[tuple[int, int, float]]:
@@ -253,19 +271,19 @@ class DeepEnsemble:
     @torch.no_grad()
     def _prior_gap(self, pairs: Tensor) -> Tensor:
         """Difference of the scaled prior utilities of pairs [B, 2, d]: [B, E]. Kept, as it never changes again."""
-        output = _forward(self._prior, self._standardised(pairs), self._memory)  # (E, 2 B)
+        output = forward(self._prior, self._standardised(pairs), self._memory)  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         return self.settings.prior_scale * (output[..., 0] - output[..., 1]).T
 
     @torch.no_grad()
     def _utilities(self, features: Tensor, heads: NDArray[np.int64] | None = None) -> Tensor:
-        """These heads, or all, on features [N, K, d]: [E, N, K]."""
+        """These heads, or all where trunks are shared, on features [N, K, d]: [E, N, K]."""
         x = self._standardised(features)
         layers, prior = self._layers, self._prior
         if heads is not None and len(heads) < self.settings.heads:
             rows = torch.from_numpy(heads).to(self.device)
             layers, prior = ([layer[rows] for layer in networks] for networks in (layers, prior))
-        output = _forward(layers, x, self._memory) + self.settings.prior_scale * _forward(prior, x, self._memory)
+        output = forward(layers, x, self._memory) + self.settings.prior_scale * forward(prior, x, self._memory)
         return output.reshape(len(output), *features.shape[:2])
 
     def _train(self) -> float:
@@ -296,9 +314,23 @@ class DeepEnsemble:
         log_loss = self._log_loss(
             replay.pairs[rows], replay.labels[rows], weights, replay.prior_gap[rows].T, memory=self._memory
         )
-        log_loss.sum().backward()  # heads share no weights: the gradient of the sum is each head's own
+        log_loss.sum().backward()  # heads share trunks at most, whose gradients add up: others are each head's own
+        loss = float(log_loss.detach().sum())
+        if not finite(loss):
+            raise Diverged(
+                "the belief",
+                step=self._steps() + 1,
+                loss=loss / self.settings.heads,
+                gradient_norm=None,
+                advice=f"set a smaller belief_learning_rate (here {self.settings.belief_learning_rate:g})",
+            )
         self._optimizer.step()
         return log_loss.detach(), weights
+
+    def _steps(self) -> int:
+        """How many were taken, as the optimiser counts."""
+        state = self._optimizer.state.get(self._layers[0])
+        return int(state["step"]) if state else 0
 
     def _log_loss(
         self,
@@ -307,14 +339,14 @@ class DeepEnsemble:
         weights: Tensor,
         prior_gap: Tensor,
         *,
-        memory: _Memory | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
         """Weighted Bradley-Terry loss per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B].
 
         With `memory`, `backward` adds the gradients of the layers to those there, and the next call overwrites what it
         needs for that.
         """
-        output = _forward(self._layers, self._standardised(pairs), memory)  # (E, 2 B)
+        output = forward(self._layers, self._standardised(pairs), memory)  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         gap = output[..., 0] - output[..., 1] + prior_gap  # (E, B)
         assert gap.shape == weights.shape == prior_gap.shape == (self.settings.heads, len(labels))
@@ -325,16 +357,21 @@ class DeepEnsemble:
         """Penalty per head [E]: prior_precision / 2 times the squared distance in prior deviations, summed."""
         distance = torch.zeros(self.settings.heads, device=self.device)
         for layer, anchor, precision in zip(self._layers, self._anchor, self._precisions(), strict=True):
-            distance = distance + precision / 2 * ((layer - anchor) ** 2).sum((1, 2))
+            squared = ((layer - anchor) ** 2).sum((1, 2))
+            distance = distance + precision / 2 * squared.repeat_interleave(self.settings.heads // len(layer))
         return distance
 
     @torch.no_grad()
     def _pull_to_anchor(self) -> None:
-        """Set the gradients in `_memory` to those of the penalty, divided by the number of labels."""
+        """Set the gradients in `_memory` to those of all heads' penalties, divided by the number of labels.
+
+        Every head is charged with the distance of the trunk that it stands on, as its loss pulls there too.
+        """
         for gradient, layer, anchor, precision in zip(
             self._memory.gradients, self._layers, self._anchor, self._precisions(), strict=True
         ):
-            torch.sub(layer, anchor, out=gradient).mul_(precision / self._replay.size)
+            charged = self.settings.heads / len(layer)
+            torch.sub(layer, anchor, out=gradient).mul_(charged * precision / self._replay.size)
 
     def _precisions(self) -> list[float]:
         """Strength of the pull to the anchor, one for each of the layers; that of a bias is its weight's."""
@@ -371,86 +408,6 @@ class _Replay:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.append(*(torch.as_tensor(state[name]) for name in self._NAMES))
-
-
-class _Memory:
-    """What a step or a sample fills, kept for the next: fresh memory of that size takes longer to get than to fill.
-
-    Attributes:
-        gradients: One for each of the layers.
-    """
-
-    def __init__(self, layers: Layers) -> None:
-        self.gradients = [torch.empty_like(layer, requires_grad=False) for layer in layers]
-        self._scratch: dict[str, Tensor] = {}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Memory:
-        """Nothing in it is worth a copy."""
-        return _Memory(self.gradients)
-
-    def room(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Return a tensor of this shape with anything in it; the next of the same name lies in the same place."""
-        size = math.prod(shape)
-        if name not in self._scratch or len(self._scratch[name]) < size:
-            self._scratch[name] = like.new_empty(size)
-        return self._scratch[name][:size].view(shape)
-
-
-class _Networks(torch.autograd.Function):
-    """All heads on both members of pairs: one batched product a layer, the last one, of width 1, element by element."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, memory: _Memory | None, *layers: Tensor) -> Tensor:
-        """Return [E, M] for x [M, d]; for `backward` the members of a pair lie next to each other."""
-        memory = _Memory([]) if memory is None else memory
-        h = x.expand(layers[0].shape[0], -1, -1)
-        given = []  # to each layer but the first, [E, M, in]
-        for depth, (weight, bias) in enumerate(zip(layers[::2], layers[1::2], strict=True)):
-            if depth:
-                given.append(h.relu_())
-            shape = (*h.shape[:2], weight.shape[2])
-            if depth and weight.shape[2] == 1:
-                h = torch.mul(h, weight.mT, out=memory.room("product", h, h.shape)).sum(2, keepdim=True).add_(bias)
-            else:
-                h = torch.baddbmm(bias, h, weight, out=memory.room(f"output {depth}", h, shape))
-        ctx.memory = memory
-        ctx.save_for_backward(x, *given, *layers)
-        return h[..., 0].clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of the layers, or add them to those in `memory`; x has none."""
-        memory: _Memory = ctx.memory
-        x, *saved = ctx.saved_tensors
-        depth = (len(saved) - 2) // 3
-        given, layers = saved[:depth], saved[depth:]
-        into = memory.gradients or [torch.zeros_like(layer) for layer in layers]
-        g = upstream[0].unsqueeze(2)  # (E, M, out)
-        for i in range(depth, 0, -1):
-            h, weight = given[i - 1], layers[2 * i]
-            below = memory.room(f"below {i}", h, h.shape)
-            if weight.shape[2] == 1:
-                into[2 * i] += torch.mul(h, g, out=below).sum(1).unsqueeze(2)
-                torch.mul(g, weight.mT, out=below)
-            else:
-                into[2 * i].baddbmm_(h.mT, g)
-                torch.bmm(g, weight.mT, out=below)
-            into[2 * i + 1] += _over_pairs(g, memory)
-            g = torch.ops.aten.threshold_backward.grad_input(below, h, 0, grad_input=below)
-        into[0].baddbmm_(x.T.contiguous().expand(len(g), -1, -1), g)
-        into[1] += _over_pairs(g, memory)
-        return None, None, *([None] * len(layers) if memory.gradients else into)
-
-
-def _over_pairs(g: Tensor, memory: _Memory) -> Tensor:
-    """Sum gradients [E, M, out] over M, each pair first: what cancels leaves no rounding that Adam would scale up."""
-    pairs = memory.room("pairs", g, (len(g), g.shape[1] // 2, g.shape[2]))
-    return torch.add(g[:, ::2], g[:, 1::2], out=pairs).sum(1, keepdim=True)
-
-
-def _forward(layers: Sequence[Tensor], x: Tensor, memory: _Memory | None = None) -> Tensor:
-    """All heads on the same inputs x [M, d]: [E, M]; for `memory` see `DeepEnsemble._log_loss`."""
-    return _Networks.apply(x, memory, *layers)
 
 
 def _bootstrap_weights(generator: np.random.Generator, shape: tuple[int, int], kind: str) -> Tensor:

@@ -1,8 +1,9 @@
 """APL's gap rule: the pair with the largest estimated gap (active preference learning, arXiv 2402.08114).
 
-Rule. i = argmax_i theta_hat . phi_i, j = argmin_j theta_hat . phi_j. In the paper the gap is that of the implicit
-reward of a policy, among prompts of high predictive entropy; here it is that of the linear estimate, and every row is
-asked.
+Rule. In the paper the gap is that of the implicit reward of a policy, among prompts of high predictive entropy; where a
+policy is trained, that is what is asked, `ask: implicit_gap`, in a selective world in an eighth of the rows, `prompts:
+entropy`. In worlds of features it is that of the linear estimate,
+i = argmax_i theta_hat . phi_i, j = argmin_j theta_hat . phi_j, and every row is asked.
 
 It always shows the candidate it believes worst: its cumulative regret is linear. Judge it by the recommended candidate.
 """
@@ -17,4 +18,7 @@ from duelenv.core import AgentView
 @register("apl")
 def apl(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the APL agent."""
-    return compose(view, seed, settings, name="apl", ask="extreme")
+    if view.policy is None:
+        return compose(view, seed, settings, name="apl", ask="extreme")
+    settings.prefer(prompts="entropy", asked=max(1, view.batch // 8))
+    return compose(view, seed, settings, name="apl", ask="implicit_gap")

@@ -8,6 +8,9 @@ pi, m = theta_hat . z_ij, s = |z_ij| under H^-1, rho = s^2 / (c^2 + s^2) and h^2
 probability Phi_2(h, h; rho) - Phi(h)^2 = (1 / 2 pi) int_0^arcsin(rho) exp(-h^2 / (1 + sin a)) da (Plackett 1954), here
 by its midpoint.
 
+Where a policy is trained the variance is over draws of the agent's belief, by default an ensemble, as in the paper over
+an epinet: `ask: infomax`.
+
 It explores only: the best candidate meets others for ever and its cumulative regret is linear. Judge it by the
 recommended candidate.
 """
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.contextual.agent import ContextualAgent, EstimatorSettings, by_blocks, taught
 from duelenv.agents.contextual.design import Arms, Float32, Geometry, distinct_pairs, of_distinct_pairs
+from duelenv.agents.parts import compose
 from duelenv.core import AgentView
 
 _PROBIT_SCALE = np.float32(8.0 / np.pi)  # c^2
@@ -71,4 +75,6 @@ def infomax_pair(geometry: Geometry) -> tuple[Arms, Arms]:
 @register("infomax")
 def infomax(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
     """Build the InfoMax agent."""
+    if view.policy is not None:
+        return compose(view, seed, settings, name="infomax", ask="infomax")
     return taught(InfoMax(view, seed, "infomax", settings.take(EstimatorSettings), "hessian"), seed, settings)

@@ -464,6 +464,35 @@ class CausalLMPolicy:
             )
         return embedded.cpu().numpy()
 
+    def head_gradients(
+        self, prompts: Sequence[str], tokens: Array, mask: Array, projection: scoring.Projection
+    ) -> NDArray[np.float32]:
+        """Projected gradients of log pi(y | x) by the weights of the policy's output head, see `scoring`.
+
+        Args:
+            prompts: B strings.
+            tokens: int64 [B, K, L].
+            mask: [B, K, L], 1 on response tokens.
+            projection: as `head_projection` draws it.
+
+        Returns:
+            float32 [B, K, k^2].
+
+        Raises:
+            UserError: as `log_prob`, or the head cannot be run apart.
+        """
+        responses = Responses.given(tokens, mask)
+        batch = self._codec.encode(prompts, responses.length)
+        with self._roles.playing("policy") as model:
+            found = scoring.head_gradients(
+                model, batch.to(self.device), responses.to(self.device), self.shortcuts, projection
+            )
+        return found.cpu().numpy()
+
+    def head_projection(self, k: int, seed: int) -> scoring.Projection:
+        """Random directions, k by k, for `head_gradients`; `load` and `clone` change nothing about them."""
+        return scoring.Projection.draw(self.vocabulary_size, self.hidden_size, k, seed, self.device)
+
     # The reference, copies and files
 
     def move_reference(self) -> None:

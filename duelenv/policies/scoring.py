@@ -108,6 +108,82 @@ def embed(model: Any, prompts: Prompts, responses: Responses, shortcuts: Shortcu
     return out
 
 
+@dataclass(frozen=True)
+class Projection:
+    """Random directions in the weights of an output head, as a product: what stands for a gradient's V h numbers.
+
+    Attributes:
+        tokens: float32 [V, k], independent N(0, 1 / k).
+        states: float32 [h, k], likewise.
+    """
+
+    tokens: torch.Tensor
+    states: torch.Tensor
+
+    @classmethod
+    def draw(cls, vocabulary: int, width: int, k: int, seed: int, device: torch.device) -> Projection:
+        """Draw one: the same on every device for the same seed.
+
+        Args:
+            vocabulary: V.
+            width: h.
+            k: Directions of either kind, k^2 in all.
+            seed: Of the draw.
+            device: Where the model lies.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        tokens, states = (torch.randn(rows, k, generator=generator) / k**0.5 for rows in (vocabulary, width))
+        return cls(tokens.to(device), states.to(device))
+
+
+def head_gradients(
+    model: Any, prompts: Prompts, responses: Responses, shortcuts: Shortcuts, projection: Projection
+) -> torch.Tensor:
+    """The gradient of each response's log-prob by the weights of the output head, projected: float32 [B, K, k^2].
+
+    With the head's input s_t before token y_t and p_t what it says there, that is sum_t (e_{y_t} - p_t) s_t' for logits
+    that are linear in s_t; a model that scales or caps them behind its head is taken for one. Two sides of it are
+    projected, A' G C with A = tokens and C = states, so that squares of lengths and of distances are kept in
+    expectation. One pass, without gradients, and no V h numbers anywhere.
+
+    Raises:
+        UserError: the model's head cannot be run apart from its body.
+    """
+    responses.check_prompts(prompts)
+    if not shortcuts.head:
+        raise UserError(
+            f"{type(base_model(model)).__name__} runs its output head with its body only, so that the gradient by the "
+            "head is not at hand; choose another ask rule, such as implicit_gap"
+        )
+    tokens, mask = responses.tokens, responses.mask
+    num_prompts, num_responses, length = tokens.shape
+    width = projection.tokens.shape[1]
+    found = torch.zeros((num_prompts, num_responses, width, width), device=tokens.device)
+    most = _affordable(model, prompts, length, shortcuts)
+    with torch.no_grad(), evaluation(model):
+        for rows, columns, part in pieces(prompts, num_responses, most, shortcuts):
+            said, kept = tokens[rows, columns], mask[rows, columns]
+            before, own = states_of(model, part, said[:, :, :-1], shortcuts)
+            states = torch.cat([before, own], dim=2)[kept]  # [n, h]
+            sides = torch.zeros((*said.shape, width), device=said.device)
+            sides[kept] = _surprises(model, states, said[kept], projection.tokens)
+            inputs = torch.zeros_like(sides)
+            inputs[kept] = states.float() @ projection.states
+            found[rows, columns] = torch.einsum("bklp,bklq->bkpq", sides, inputs)
+    return found.flatten(2)
+
+
+def _surprises(model: Any, states: torch.Tensor, tokens: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """float32 [n, k]: e_y - p behind last hidden layers [n, h], in directions [V, k]."""
+    most = max(1, LOGITS_BUDGET // int(model.config.get_text_config().vocab_size))
+    return torch.cat(
+        [
+            directions[said] - head_logits(model, some[None])[0].float().softmax(-1) @ directions
+            for some, said in zip(states.split(most), tokens.split(most), strict=True)
+        ]
+    )
+
+
 def _affordable(model: Any, prompts: Prompts, length: int, shortcuts: Shortcuts) -> int:
     """How many sequences fit in a pass without gradients."""
     config = model.config.get_text_config()

@@ -30,6 +30,7 @@ from duelenv.worlds.candidates import (
     Context,
     Encoder,
     Strings,
+    check_pilaf_beta,
     check_sources,
     observation_spaces,
     observe,
@@ -64,9 +65,10 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     `source` int8 [K], an index into the view's `sources`; `policy_version` int64 [K], the version of the
     weights that drew it, for a reference that moved the one that it is a copy of.
 
-    Values are made when first read. `log_prob` is that of the policy at the time of drawing, whoever draws. Of what
-    another source drew it costs a pass, and only that policy can make it: to read it first when the weights have
-    changed is a `UserError`. With `sampling="ahead"`, and where labels may come late, it is made with the candidates.
+    Values are made when first read. `log_prob` is that of the policy at the time of drawing, whoever draws: that of a
+    mixture under itself is of no use to what trains on it. Of what another source drew it costs a pass, and only that
+    policy can make it: to read it first when the weights have changed is a `UserError`. With `sampling="ahead"`, and
+    where labels may come late, it is made with the candidates.
     `reference_log_prob` and `features` come from models that stand still between rounds.
 
     ## Rewards
@@ -82,7 +84,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     A `policy.sampler` draws the candidates of the source "policy", perhaps with the weights of an earlier version,
     which `policy_version` says. The info of `step` then has `sampler_lag`, `importance_mean`, `importance_max` and
     `effective_sample_share` of the round's candidates, see `duelenv.worlds.candidates.sampler_figures`. All other
-    responses, those of `evaluate` among them, are drawn by the policy's own loop.
+    responses, those of `evaluate` and of PILAF's mixtures among them, are drawn by the policy's own loop.
 
     ## Episode End
     Truncated after `horizon` rounds; never terminated.
@@ -95,7 +97,12 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     test_prompts: Held-out prompts of `evaluate`; by default every fifth prompt is held out.
     evaluation_oracle: Judges in `evaluate`, at once; by default the oracle's true utility, or the oracle itself. Where
         the oracle answers later and has no utility, `evaluate` has no win rates without one, and a warning says so.
-    sources: How many candidates come from where, such as {"policy": 16, "reference": 4}.
+    sources: How many candidates come from where, such as {"policy": 16, "reference": 4}: the live policy, its
+        reference, the model it started from ("start"), or PILAF's mixtures of policy and reference, "pilaf_plus" and
+        "pilaf_minus".
+    pilaf_beta: Of those mixtures, whose token logits are (1 +- beta) policy -+ beta reference (arXiv 2502.04270), at
+        least 0; None takes 0.1. In the paper it is the loss's beta: then "pilaf_plus" is the policy tilted by its own
+        implicit reward, token by token. Two models run for each token.
     sampling: "fresh" draws the next candidates when the observation is first read, after the usual loop's update;
         "ahead" draws them inside `step`, one update old.
     temperature: Sampling temperature; None takes the policy's own.
@@ -135,8 +142,10 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
         budget: int | None = None,
+        pilaf_beta: float | None = None,
     ) -> None:
         self._sources = check_sources(sources, num_candidates)
+        self._pilaf_beta = check_pilaf_beta(pilaf_beta, self._sources)
         checks.one_of("sampling", sampling, SAMPLING)
         if not callable(features) and (not isinstance(features, str) or features != "start"):
             raise UserError(f"features={features!r} is unknown; give 'start' or an encoder function")
@@ -215,6 +224,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             uniforms,
             self._sources,
             self._temperature,
+            pilaf_beta=self._pilaf_beta,
             hidden=not callable(self._features),
             # What is drawn before an update, or kept for labels after one, is read when the policy is another.
             score_at_once=self._sampling == "ahead" or self._labels.late,

@@ -24,8 +24,10 @@ Strings = NDArray[np.object_]
 Encoder = Callable[[Sequence[str], Sequence[str]], NDArray[Any]]
 """(prompts, responses) -> features [n, d]."""
 
-SOURCES = ("policy", "reference", "pilaf_plus", "pilaf_minus")
+SOURCES = ("policy", "reference", "start", "pilaf_plus", "pilaf_minus")
 """Where candidates may come from; see `duelenv.policies.CausalLMPolicy.sample`."""
+_MIXTURES = ("pilaf_plus", "pilaf_minus")
+_PILAF_BETA = 0.1
 
 _DEFAULT_CANDIDATES = 20
 _MANY_UPDATES = 2**53
@@ -54,6 +56,22 @@ def check_sources(sources: Mapping[str, int] | None, num_candidates: int | None)
             f"num_candidates={num_candidates} is not the sum {total} of sources={dict(sources)}; leave one of them out"
         )
     return dict(sources)
+
+
+def check_pilaf_beta(beta: float | None, sources: Mapping[str, int]) -> float:
+    """Return the beta of PILAF's mixtures, 0.1 by default, that of DPO.
+
+    Raises:
+        UserError: It is negative, or no candidates come from a mixture.
+    """
+    if beta is None:
+        return _PILAF_BETA
+    if not any(source in _MIXTURES for source in sources):
+        raise UserError(
+            f"pilaf_beta={beta!r} is read by the sources {' and '.join(_MIXTURES)} alone, and candidates come from "
+            f"{', '.join(sources)}; add those to sources, or leave it out"
+        )
+    return checks.number("pilaf_beta", beta, low=0.0)
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,7 @@ class Context:
         uniforms: [N, K, L], which decide every token.
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
+        pilaf_beta: Of PILAF's mixtures.
         hidden: Whether the start model's hidden layer will be wanted.
         score_at_once: Whether all log-probs are made with the candidates, for whoever reads them when the policy has
             moved on.
@@ -110,6 +129,7 @@ class Context:
         sources: Mapping[str, int],
         temperature: float | None,
         *,
+        pilaf_beta: float = _PILAF_BETA,
         hidden: bool = False,
         score_at_once: bool = False,
     ) -> None:
@@ -119,6 +139,7 @@ class Context:
         self._uniforms = uniforms
         self._sources = sources
         self._temperature = temperature
+        self._pilaf_beta = pilaf_beta
         self._hidden = hidden
         self._score_at_once = score_at_once
 
@@ -139,6 +160,7 @@ class Context:
                 self._uniforms,
                 self._sources,
                 self._temperature,
+                pilaf_beta=self._pilaf_beta,
                 hidden=self._hidden,
                 sampler=self._policy.sampler,
             )
@@ -176,6 +198,7 @@ def draw_candidates(
     sources: Mapping[str, int],
     temperature: float | None,
     *,
+    pilaf_beta: float = _PILAF_BETA,
     hidden: bool = False,
     sampler: Sampler | None = None,
 ) -> Candidates:
@@ -187,6 +210,7 @@ def draw_candidates(
         uniforms: [N, K, L], which decide every token.
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
+        pilaf_beta: Of PILAF's mixtures.
         hidden: Whether to keep the hidden layer of what the start model draws.
         sampler: Draws from the source "policy", perhaps with the weights of an earlier version; None for the policy's
             own loop.
@@ -202,13 +226,14 @@ def draw_candidates(
             uniforms=uniforms[:, start : start + count],
             source=drawer,
             temperature=temperature,
+            beta=pilaf_beta,
             hidden=hidden and policy.is_start(drawer),
             sampler=by,
         )
         start += count
         states.append(samples.hidden)
-        of_policy = name == "policy" or (name == "reference" and policy.reference_version == policy.version)
-        drawer_version = policy.reference_version if name == "reference" else policy.version
+        drawer_version = {"reference": policy.reference_version, "start": 0}.get(name, policy.version)
+        of_policy = name == "policy" or (name == "reference" and drawer_version == policy.version)
         own = samples.log_prob if of_policy else np.full_like(samples.log_prob, np.nan)  # (N, count)
         if by is not None:  # its weights may be older, and how far they are from the policy's is a figure of the round
             assert samples.version is not None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
@@ -24,7 +23,8 @@ from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.scalar import DuelEnv
 from duelenv.spaces import Unicode, UnicodeArray
-from duelenv.worlds.pool_inputs import features_of, pool_of
+from duelenv.worlds.pool_inputs import Features, features_of, pool_of
+from duelenv.worlds.pool_references import fit_on_all_pairs, fixed_references
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
 SPLITS = ("train", "test")
@@ -68,7 +68,8 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     data: A pool, a table for `duelenv.data.load_pool` (a path, rows, a `datasets.Dataset`, ...), or a
         mapping of its settings with the path as `path`.
     features: None for features of the texts (`duelenv.text_features.TextFeatures`); or an array, or
-        the path of a .npy file, [P, K, d], or with one line for each row of the table, [rows, d].
+        the path of a .npy file, [P, K, d], or with one line for each row of the table, [rows, d]; or
+        a function (prompts, responses) -> [n, d], which is called once with every text once.
     dim: Number of features d. None is 64 for features of the texts and takes given ones as they are;
         with both, d features are made of the texts' style and the given ones' components.
     num_candidates: Candidates K of a round, drawn from the prompt's recorded responses; None shows
@@ -103,7 +104,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     def __init__(
         self,
         data: Any,
-        features: ArrayLike | str | Path | None = None,
+        features: Features = None,
         *,
         num_envs: int = 1,
         batch: int = 1,
@@ -152,6 +153,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         )
         self.dim = table.shape[2]
         self._link = link_named(link)
+        self._argmax = feedback == "argmax"
         self._test_fraction = test_fraction
         self._rows = np.arange(num_envs)
         self._replicate_of = self._rows // batch
@@ -324,7 +326,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         return means | belief.metrics()
 
     def references(self, split: str = "test") -> dict[str, NDArray[np.float64]]:
-        """Return the simple regret of rules that learn from no duel, to hold agents against.
+        """Return the simple regret of rules that ask for no duel, to hold agents against.
 
         All of them choose from all responses recorded for a prompt.
 
@@ -333,33 +335,29 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
 
         Returns:
             float64 [replicates] each, in utility: `random`, a response drawn uniformly;
-            `longest_response`, the one of most characters (the mean over equally long ones); and
+            `longest_response`, the one of most characters (the mean over equally long ones);
             where responders are recorded `best_single_responder`, the one whose responses have the
             highest mean utility above their prompt's mean on the training prompts, among those with
-            at least half as many responses there as the most frequent one. Prompts that it did not
-            answer are left out of its mean.
+            at least half as many responses there as the most frequent one (prompts that it did not
+            answer are left out of its mean); and where the recorded utilities decide the duels
+            `fit_on_all_pairs`, what a linear belief recommends that was told the outcome of every
+            pair of responses to every training prompt, each once, as its probability, undisturbed by
+            stages, see `duelenv.worlds.pairwise_fit`: where random pairs end with these features. An
+            agent that chooses its pairs may end elsewhere, since a linear utility is only an
+            approximation, and best where it was asked. Another oracle is not asked for all pairs.
         """
-        members, counts = self._members(split)
-        gaps = self._best[:, np.newaxis] - self.pool.utilities
-        lengths = np.array([[len(text) for text in texts] for texts in self.pool.responses])
-        longest = lengths == lengths.max(axis=1, keepdims=True)
-        by_rule = {
-            "random": gaps.mean(axis=1),
-            "longest_response": (gaps * longest).sum(axis=1) / longest.sum(axis=1),
-        }
-        prompts = [row[:count] for row, count in zip(members, counts, strict=True)]
-        regret = {name: np.array([values[index].mean() for index in prompts]) for name, values in by_rule.items()}
-        if self.pool.responders is not None:
-            codes = np.unique(self.pool.responders.astype(str), return_inverse=True)[1]
-            codes = codes.reshape(gaps.shape)
-            learned, sizes = self._members("train")
-            regret["best_single_responder"] = np.array(
-                [
-                    _responder_regret(codes, gaps, train[:size], index)
-                    for train, size, index in zip(learned, sizes, prompts, strict=True)
-                ]
-            )
+        (train, judged) = (
+            [row[:count] for row, count in zip(*self._members(name), strict=True)] for name in ("train", split)
+        )
+        regret = fixed_references(self.pool, train, judged)
+        if self.oracle is None:
+            table = self._features.reshape(*self.pool.responses.shape, -1)
+            regret["fit_on_all_pairs"] = fit_on_all_pairs(self.pool, table, self._mean_label, train, judged)
         return regret
+
+    def _mean_label(self, gap: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean label of a duel whose first response has so much more utility."""
+        return 0.5 + 0.5 * np.sign(gap) if self._argmax else np.asarray(self._link(gap), np.float64)
 
     def _members(self, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         checks.one_of("split", split, SPLITS)
@@ -389,7 +387,7 @@ class PoolDuelEnv(DuelEnv):
     def __init__(
         self,
         data: Any,
-        features: ArrayLike | str | Path | None = None,
+        features: Features = None,
         **settings: Any,
     ) -> None:
         super().__init__(PoolDuelVectorEnv(data, features, num_envs=1, **settings))
@@ -406,25 +404,3 @@ def _padded(membership: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[n
     for row, inside in enumerate(membership):
         members[row, : counts[row]] = np.flatnonzero(inside)
     return members, counts
-
-
-def _responder_regret(
-    codes: NDArray[np.int64],
-    gaps: NDArray[np.float64],
-    train: NDArray[np.int64],
-    judged: NDArray[np.int64],
-) -> float:
-    """Return the mean gap on `judged` of the responder that is best on `train`; NaN if absent."""
-    size = int(codes.max()) + 1
-    number = np.bincount(codes[train].ravel(), minlength=size)
-    # Gaps relative to the prompt's mean: a responder must not gain from having easy prompts.
-    relative = gaps[train] - gaps[train].mean(axis=1, keepdims=True)
-    total = np.bincount(codes[train].ravel(), relative.ravel(), minlength=size)
-    eligible = 2 * number >= number.max()
-    best = int(np.where(eligible, total / np.maximum(number, 1), np.inf).argmin())
-    mine = codes[judged] == best
-    answered = mine.any(axis=1)
-    if not answered.any():
-        return float("nan")
-    means = (gaps[judged] * mine).sum(axis=1)[answered] / mine.sum(axis=1)[answered]
-    return float(means.mean())

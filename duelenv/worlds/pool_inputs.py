@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,50 @@ def _text_features(pool: Pool, dim: int) -> NDArray[np.float32]:
     return features
 
 
-def features_of(pool: Pool, features: ArrayLike | str | Path | None, dim: int | None) -> NDArray[np.float32]:
+Encoder = Callable[[list[str], list[str]], ArrayLike]
+"""A function (prompts, responses) -> features [n, d] of n responses, each to the prompt in the same place."""
+
+Features = ArrayLike | str | Path | Encoder | None
+"""What features of a pool's responses may be given as."""
+
+
+@functools.lru_cache(maxsize=2)
+def encoded(pool: Pool, encoder: Encoder) -> NDArray[np.float32]:
+    """Return what a function says of a pool's responses, [P, K, d]; it is called once, with every text once.
+
+    Args:
+        pool: The responses.
+        encoder: See `Encoder`; the last results are kept.
+
+    Raises:
+        UserError: What it returns is not one line of finite numbers for each response.
+    """
+    asked = [(pool.prompts[place // pool.num_responses], text) for place, text in enumerate(pool.responses.ravel())]
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(asked))}
+    name = getattr(encoder, "__name__", "the encoder")
+    answer = np.asarray(encoder([prompt for prompt, _ in places], [response for _, response in places]))
+    if answer.dtype.kind not in "fiu" or answer.ndim != 2 or len(answer) != len(places):
+        raise UserError(
+            f"{name} returned {answer.dtype} of shape {answer.shape} for {len(places)} prompts and responses, expected "
+            f"numbers of shape ({len(places)}, d); return a line for each response"
+        )
+    if not np.isfinite(answer).all():
+        row, column = np.argwhere(~np.isfinite(answer))[0].tolist()
+        raise UserError(
+            f"{name} returned {answer[row, column]} for response {row} of those it was given, expected finite numbers"
+        )
+    features = answer[[places[pair] for pair in asked]].reshape(*pool.responses.shape, -1).astype(np.float32)
+    features.flags.writeable = False
+    return features
+
+
+def features_of(pool: Pool, features: Features, dim: int | None) -> NDArray[np.float32]:
     """Return the features of a pool's responses, float32 [P, K, d]; those made of its texts alone are kept too.
 
     Args:
         pool: The responses.
         features: None for features of the texts; or an array, or the path of a .npy file, [P, K, d], or with one line
-            for each row of the table, [rows, d].
+            for each row of the table, [rows, d]; or a function, see `Encoder`.
         dim: Number of features d. None is 64 for features of the texts and takes given ones as they are; with both,
             d features are made of the texts' style and the given ones' components.
 
@@ -84,8 +121,10 @@ def features_of(pool: Pool, features: ArrayLike | str | Path | None, dim: int | 
     return given if dim is None else TextFeatures(dim)(pool.prompts, pool.responses, given)
 
 
-def _given_features(pool: Pool, features: ArrayLike | str | Path) -> NDArray[np.float32]:
+def _given_features(pool: Pool, features: ArrayLike | str | Path | Encoder) -> NDArray[np.float32]:
     name = "features"
+    if callable(features):
+        features = encoded(pool, features)
     if isinstance(features, (str, Path)):
         name = str(features)
         try:

@@ -126,6 +126,18 @@ def test_any_agent_pays_for_few_of_many(name):
     assert agent.act(observation)[:, 2].sum() == 3
 
 
+def test_entropy_is_that_of_the_policy_given_each_prompt_and_the_highest_asks_first():
+    env = make_vector("duelenv/AlignmentDuel-v0", 8, horizon=9, selective=True)
+    observation, _ = env.reset(seed=0)
+    agent = duelenv.agents.make("apl", env)  # an eighth of the rows
+    entropy = -observation["log_prob"].mean(axis=1)
+    asked = agent.act(observation)[:, 2] == 1
+    assert asked.tolist() == (entropy == entropy.max()).tolist()
+    flat = make_vector(FEATURES, 8, batch=8, horizon=9, selective=True)
+    with pytest.raises(UserError, match="prompt rule 'entropy' looks at the policy that is trained"):
+        duelenv.agents.make("passive", flat, asked=2, prompts="entropy")
+
+
 def test_the_second_phase_starts_with_the_label_that_ends_the_first():
     env = make_vector(FEATURES, 12, batch=4, num_candidates=5, dim=3, horizon=30)
     both = [

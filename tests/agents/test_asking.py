@@ -8,6 +8,8 @@ import duelenv.agents
 from duelenv.agents.asking import ASK
 
 ROWS = 400
+#: Rules that look at a policy, or at who drew a candidate; those that are not here are in test_asking_of_policy.
+NEED_POLICY = ("against_reference", "gradient_distance", "implicit_gap", "offline", "pilaf")
 
 
 def shares(pairs, better):
@@ -15,7 +17,7 @@ def shares(pairs, better):
     return (pairs[:, 0] < pairs[:, 1]).mean(), better.mean()
 
 
-@pytest.mark.parametrize("ask", [name for name in ASK if name != "against_reference"])
+@pytest.mark.parametrize("ask", [name for name in ASK if name not in NEED_POLICY])
 def test_the_position_of_a_candidate_tells_nothing(ask):
     """An oracle with a bias for a position, or a learner with one, must not meet the same kind of candidate there."""
     env = make_vector("duelenv/FeatureDuel-v0", ROWS, batch=ROWS, num_candidates=5, dim=3, horizon=9)

@@ -9,6 +9,7 @@ import torch
 from duelenv.agents.beliefs import ensemble
 from duelenv.agents.beliefs.base import Belief
 from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
+from duelenv.calibration import calibration
 from duelenv.ground.errors import UserError
 
 DIM = 6
@@ -43,10 +44,16 @@ def loss_inputs(belief, count=5, seed=0):
     return pairs, torch.from_numpy(labels).float(), weights, belief._prior_gap(pairs).T
 
 
-def gradients(belief, *inputs):
-    """Gradient of every head's own loss, flattened to [E, parameters]."""
+def all_gradients(belief, *inputs):
+    """Gradient of the sum of the heads' losses, flattened."""
     belief._optimizer.zero_grad()
     belief._log_loss(*inputs).sum().backward()
+    return torch.cat([layer.grad.flatten() for layer in belief._layers])
+
+
+def gradients(belief, *inputs):
+    """Gradient of every head's own loss, flattened to [E, parameters]."""
+    all_gradients(belief, *inputs)
     return torch.cat([layer.grad.flatten(1) for layer in belief._layers], dim=1).clone()
 
 
@@ -76,17 +83,6 @@ def test_weights_of_another_shape_are_caught():
         belief._log_loss(pairs, labels, weights[:1], prior_gap)
 
 
-def test_heads_are_the_networks_one_by_one():
-    """Batched heads equal a loop over heads with plain matrix products."""
-    belief = make()
-    x = torch.from_numpy(duels(7)[0])
-    output = ensemble._forward(belief._layers, x)
-    for head in range(8):
-        w = [layer[head].detach() for layer in belief._layers]
-        expected = torch.relu(torch.relu(x @ w[0] + w[1]) @ w[2] + w[3]) @ w[4] + w[5]
-        torch.testing.assert_close(output[head].detach(), expected[:, 0])
-
-
 def network(layers, x):
     """One head by plain matrix products."""
     for weight, bias in zip(layers[:-2:2], layers[1:-2:2], strict=True):
@@ -94,64 +90,91 @@ def network(layers, x):
     return (x @ layers[-2] + layers[-1])[..., 0]
 
 
-@pytest.mark.parametrize("hidden", [(), (32,), (32, 16)])
-def test_an_update_is_that_of_every_head_by_itself(hidden, monkeypatch):
-    """Weights and the last step's gradients, against a loop with a loss, a gradient and an Adam of its own a head."""
+def of_head(layers, head):
+    """The layers of one of 8 heads; those on the same trunk are adjacent."""
+    return [layer[head * len(layer) // 8] for layer in layers]
+
+
+@pytest.mark.parametrize("trunks", [None, 1, 2, 8])
+@pytest.mark.parametrize("hidden", [(32,), (32, 16)])
+def test_heads_are_the_networks_one_by_one(hidden, trunks):
+    """Batched heads equal a loop over heads with plain matrix products."""
+    belief = make(hidden=hidden, trunks=trunks)
+    assert [len(layer) for layer in belief._layers] == [trunks or 8] * 2 + [8] * 2 * len(hidden)
+    x = torch.from_numpy(duels(7)[0])
+    for layers in (belief._layers, belief._prior):
+        output = ensemble.forward(layers, x)
+        for head in range(8):
+            torch.testing.assert_close(output[head].detach(), network(of_head(layers, head), x).detach())
+
+
+@pytest.mark.parametrize(
+    ("hidden", "trunks"), [((), None), ((32,), None), ((32, 16), None), ((32,), 1), ((32,), 4), ((32, 16), 2)]
+)
+def test_an_update_is_that_of_every_head_by_itself(hidden, trunks, monkeypatch):
+    """Weights and the last step's gradients, against a loop over heads with a loss and a penalty of its own each."""
     count, drawn = 300, []
-    belief = make(hidden=hidden, bootstrap="exponential", prior_precision=3.0)
+    belief = make(hidden=hidden, trunks=trunks, bootstrap="exponential", prior_precision=3.0)
     step = belief._step
     monkeypatch.setattr(belief, "_step", lambda rows: drawn.append(rows) or step(rows))
     first, second, labels = duels(count)
     reported = belief.update(first, second, labels)["log_loss"]
     assert len(drawn) == 5 and all(len(np.unique(rows)) < len(rows) == 64 for rows in drawn)  # some come twice
     x, y = belief._standardised(torch.from_numpy(np.stack([first, second], 1))), torch.from_numpy(labels).float()
-    total = weight_sum = 0.0
-    for head in range(8):
-        anchor, prior = ([layer[head] for layer in layers] for layers in (belief._anchor, belief._prior))
-        own = [layer.clone().requires_grad_() for layer in anchor]
-        adam = torch.optim.Adam(own, lr=3e-3)
-        for rows in drawn:
-            utility = network(own, x) + 0.5 * network(prior, x)
+    variances = [v for *_, v in belief._sizes() for _ in range(2)]
+    own = [layer.clone().requires_grad_() for layer in belief._anchor]
+    adam = torch.optim.Adam(own, lr=3e-3)
+    for rows in drawn:
+        total = weight_sum = objective = 0.0
+        for head in range(8):
+            layers, anchor = of_head(own, head), of_head(belief._anchor, head)
+            utility = network(layers, x) + 0.5 * network(of_head(belief._prior, head), x)
             gap = (utility.view(count, 2)[:, 0] - utility.view(count, 2)[:, 1])[rows]
             weights = belief._replay.weights[rows, head]
             losses = weights * torch.nn.functional.softplus(gap) - weights * y[rows] * gap
             penalty = sum(
                 3.0 / 2 * ((value - start) ** 2).sum() / variance
-                for value, start, variance in zip(
-                    own, anchor, [v for *_, v in belief._sizes() for _ in range(2)], strict=True
-                )
+                for value, start, variance in zip(layers, anchor, variances, strict=True)
             )
-            adam.zero_grad()
-            (losses.mean() + penalty / count).backward()
-            adam.step()
-        for i, (layer, value) in enumerate(zip(belief._layers, own, strict=True)):
-            torch.testing.assert_close(layer.grad[head], value.grad, atol=1e-6, rtol=1e-4)
-            if i < len(own) - 1:  # the last bias cancels in every gap: Adam scales up what rounding leaves of it
-                torch.testing.assert_close(layer[head].detach(), value.detach(), atol=2e-5, rtol=1e-4)
-        total, weight_sum = total + float(losses.detach().mean()), weight_sum + float(weights.mean())
+            objective = objective + losses.mean() + penalty / count
+            total, weight_sum = total + float(losses.detach().mean()), weight_sum + float(weights.mean())
+        adam.zero_grad()
+        objective.backward()
+        adam.step()
+    for i, (layer, value) in enumerate(zip(belief._layers, own, strict=True)):
+        torch.testing.assert_close(layer.grad, value.grad, atol=2e-6, rtol=1e-4)
+        if i < len(own) - 1:  # the last bias cancels in every gap: Adam scales up what rounding leaves of it
+            torch.testing.assert_close(layer.detach(), value.detach(), atol=2e-5, rtol=1e-4)
     assert reported == pytest.approx(total / weight_sum, rel=1e-5)
 
 
-def test_gradients_are_the_same_with_and_without_kept_memory():
+def test_a_trunk_for_every_head_is_none_shared():
+    one, other = (learn(make(trunks=trunks), 3) for trunks in (None, 8))
+    for layer, same in zip(one._layers, other._layers, strict=True):
+        assert torch.equal(layer, same)
+
+
+@pytest.mark.parametrize("trunks", [None, 2])
+def test_gradients_are_the_same_with_and_without_kept_memory(trunks):
     """Also where the memory held another step's, of more duels."""
-    belief = make(hidden=(32, 16))
+    belief = make(hidden=(32, 16), trunks=trunks)
     learn(belief, 2, count=64)
     inputs = loss_inputs(belief)
-    fresh = gradients(belief, *inputs)
+    fresh = all_gradients(belief, *inputs)
     memory = belief._memory
     for gradient in memory.gradients:
         gradient.fill_(1.0)
     belief._optimizer.zero_grad()
     belief._log_loss(*inputs, memory=memory).sum().backward()
     assert all(layer.grad is None for layer in belief._layers)
-    kept = torch.cat([gradient.flatten(1) for gradient in memory.gradients], dim=1)
+    kept = torch.cat([gradient.flatten() for gradient in memory.gradients])
     torch.testing.assert_close(kept - 1.0, fresh, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("hidden", [(), (32, 16)])
-def test_what_cancels_in_every_gap_stays_where_it_was(hidden):
+@pytest.mark.parametrize(("hidden", "trunks"), [((), None), ((32, 16), None), ((32,), 2)])
+def test_what_cancels_in_every_gap_stays_where_it_was(hidden, trunks):
     """Rounding of a gradient that is zero would be a whole step of Adam."""
-    belief = learn(make(hidden=hidden, bootstrap="exponential"), 20)
+    belief = learn(make(hidden=hidden, trunks=trunks, bootstrap="exponential"), 20)
     assert (belief._layers[-1] == 0).all()
     assert (belief._layers[-2] != belief._anchor[-2]).all()
 
@@ -165,9 +188,10 @@ def test_utilities_before_any_label_have_the_prior_deviation():
         assert samples.std() == pytest.approx(5**0.5, rel=0.15)
 
 
-def test_distance_to_the_anchor_is_a_sum_over_all_weights():
+@pytest.mark.parametrize("trunks", [None, 2])
+def test_distance_to_the_anchor_is_a_sum_over_all_weights(trunks):
     """In prior deviations: moving every weight by one of its deviations costs half the number of weights."""
-    belief = make(prior_precision=3.0)
+    belief = make(prior_precision=3.0, trunks=trunks)
     assert (belief._distance_to_anchor() == 0).all()
     with torch.no_grad():
         for (fan_in, _, variance), layer in zip(belief._sizes(), belief._layers[::2], strict=True):
@@ -185,8 +209,9 @@ def test_stronger_anchor_stays_nearer():
     assert distance[1] < 0.2 * distance[0]
 
 
-def test_heads_disagree_more_off_the_data_than_on_it():
-    belief = learn(make(heads=16), 60)
+@pytest.mark.parametrize("trunks", [None, 4, 1])
+def test_heads_disagree_more_off_the_data_than_on_it(trunks):
+    belief = learn(make(heads=16, trunks=trunks), 60)
     first, second, _ = duels(400, seed=9)
 
     def disagreement(scale):
@@ -196,18 +221,19 @@ def test_heads_disagree_more_off_the_data_than_on_it():
 
     on = disagreement(1.0)
     assert disagreement(4.0) > 2 * on
-    untrained = make(heads=16)
+    untrained = make(heads=16, trunks=trunks)
     untrained.sample(np.stack([first, second], axis=1)[:4], 2)
     gap = untrained._utilities(torch.from_numpy(np.stack([first, second], axis=1))).numpy()
     assert on < 0.8 * (gap[..., 0] - gap[..., 1]).std(0).mean()
 
 
-def test_prior_networks_keep_heads_apart_off_the_data():
+@pytest.mark.parametrize("trunks", [None, 2])
+def test_prior_networks_keep_heads_apart_off_the_data(trunks):
     """Without bootstrap and anchor, what is left to disagree on far from the data comes from the priors."""
     far = np.random.default_rng(0).normal(size=(50, 1, DIM)).astype(np.float32) * 5
     spread = []
     for scale in (0.0, 3.0):
-        belief = learn(make(prior_scale=scale, prior_precision=0.0, bootstrap="none"), 30)
+        belief = learn(make(trunks=trunks, prior_scale=scale, prior_precision=0.0, bootstrap="none"), 30)
         spread.append(belief._utilities(torch.from_numpy(far)).std(0).mean())
     assert spread[1] > 1.5 * spread[0]
 
@@ -239,10 +265,32 @@ def test_few_draws_are_the_first_of_many(monkeypatch):
     """Only the heads that some row draws are computed, where that is less than half of them."""
     few, many = (learn(make(batch=3, heads=40), 5) for _ in range(2))
     features = np.random.default_rng(0).normal(size=(3, 4, DIM))
-    computed, forward = [], ensemble._forward
-    monkeypatch.setattr(ensemble, "_forward", lambda layers, *x: computed.append(len(layers[0])) or forward(layers, *x))
+    computed, forward = [], ensemble.forward
+    monkeypatch.setattr(ensemble, "forward", lambda layers, *x: computed.append(len(layers[0])) or forward(layers, *x))
     np.testing.assert_allclose(few.sample(features, 2), many.sample(features, 40)[:2], rtol=1e-5, atol=1e-5)
     assert max(computed[:2]) <= 6 and computed[2:] == [40, 40]
+
+
+def test_few_draws_of_heads_that_share_trunks_are_the_first_of_many():
+    few, many = (learn(make(batch=3, heads=40, trunks=4), 5) for _ in range(2))
+    features = np.random.default_rng(0).normal(size=(3, 4, DIM))
+    assert np.array_equal(few.sample(features, 2), many.sample(features, 40)[:2])
+
+
+def test_many_heads_on_few_trunks_are_as_well_calibrated_as_independent_ones():
+    """On a linear utility of 16 features; on a single trunk they agree too much, and are not."""
+    rng, weights = np.random.default_rng(0), np.random.default_rng(1).normal(size=16) / 2
+    settings = {"heads": 40, "hidden": (32,), "batch": 64, "dim": 16, "minibatches": 10}
+    beliefs = {trunks: make(trunks=trunks, **settings) for trunks in (None, 8, 1)}
+    for _ in range(40):
+        first, second = rng.normal(size=(2, 16, 16)).astype(np.float32)
+        labels = (rng.random(16) < 1 / (1 + np.exp((second - first) @ weights))).astype(float)
+        for belief in beliefs.values():
+            belief.update(first, second, labels)
+    features = rng.normal(size=(64, 6, 16)).astype(np.float32)
+    found = {trunks: calibration(belief.sample(features, 40), features @ weights) for trunks, belief in beliefs.items()}
+    assert 0.75 < found[8].error / found[None].error < 1.25 < 1.3 < found[1].error / found[None].error
+    assert found[8].log_loss < 1.1 * found[None].log_loss
 
 
 def test_more_draws_than_heads_go_round_again():
@@ -314,16 +362,16 @@ def test_mean_changes_nothing():
     assert np.array_equal(belief.sample(features, 5), other.sample(features, 5))
 
 
-@pytest.mark.parametrize("updates", [3, 12])
-def test_resuming_continues_exactly(updates):
+@pytest.mark.parametrize(("updates", "trunks"), [(3, None), (12, None), (12, 2)])
+def test_resuming_continues_exactly(updates, trunks):
     """Before and after the normalisation is fixed (256 vectors); the state holds no pickles."""
-    belief = make()
+    belief = make(trunks=trunks)
     features = np.random.default_rng(0).normal(size=(4, 3, DIM))
     for t in range(updates):
         belief.sample(features, 5)
         belief.update(*duels(16, seed=t))
     state = belief.state_dict()
-    resumed = make(root=0)
+    resumed = make(root=0, trunks=trunks)
     resumed.load_state_dict(state)
     for t in range(updates, updates + 3):
         assert np.array_equal(belief.sample(features, 5), resumed.sample(features, 5))
@@ -387,6 +435,9 @@ def test_every_label_keeps_its_bootstrap_weight_in_every_head():
         {"minibatches": 0},
         {"minibatch_size": 0},
         {"bootstrap": "poisson"},
+        {"trunks": 0},
+        {"trunks": 3},  # of 20 heads
+        {"trunks": 4, "hidden": ()},
     ],
 )
 def test_bad_settings_are_refused(settings):
@@ -407,3 +458,5 @@ def test_bad_data_are_refused():
         belief.update(first, second, labels[:3])
     with pytest.raises(UserError, match="same settings"):
         belief.load_state_dict(make(heads=3).state_dict())
+    with pytest.raises(UserError, match="same settings"):
+        belief.load_state_dict(make(trunks=2).state_dict())

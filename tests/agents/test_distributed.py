@@ -142,6 +142,8 @@ def test_a_sharded_policy_goes_on_from_its_state(folder, case):
         ("moved", "cannot be copied"),
         ("clone", "clone a policy before it is sharded"),
         ("twice", "sharded already"),
+        ("failed", "Gradient step 2 of the policy is not finite (loss inf, "),
+        ("failed sharded", "Gradient step 2 of the policy is not finite (loss "),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused(folder, what, words):

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from worlds import make_scalar, make_vector, tiny_policy
+from worlds import agents_on_features, make_scalar, make_vector, tiny_policy
 
 import duelenv
 from duelenv.agents.base import merged
@@ -309,7 +309,7 @@ def test_shares_add_up_exactly_however_they_are_cut():
 
 
 @pytest.mark.parametrize("stop", [1, 5, 11])
-@pytest.mark.parametrize("name", duelenv.agents.names())
+@pytest.mark.parametrize("name", agents_on_features())
 def test_every_agent_continues_exactly_with_labels_still_out(name, stop):
     """World and agent restored with open rows: actions, labels and recommendations are the same to the last bit."""
     stages = [{"name": "missing", "probability": 0.2}, {"name": "delay", "mean": 3.0}]

@@ -26,12 +26,19 @@ def numbers_of(some):
     return found.tolist()
 
 
+def taught(old, new):
+    """What is taught with a new lesson, which is an old one from then on."""
+    both = old.beside(new)
+    old.hold(new)
+    return both
+
+
 def test_new_duels_come_first_and_old_ones_behind_them_each_once():
     old = OldLessons(3, 0)
-    assert numbers_of(old.beside(lesson(1, 2))) == [1, 2]
-    assert sorted(numbers_of(old.beside(lesson(3, 4, 5)))[3:]) == [1, 2]  # there are no three
+    assert numbers_of(taught(old, lesson(1, 2))) == [1, 2]
+    assert sorted(numbers_of(taught(old, lesson(3, 4, 5)))[3:]) == [1, 2]  # there are no three
     for _ in range(20):
-        both = numbers_of(copy.deepcopy(old).beside(lesson(6)))
+        both = numbers_of(taught(copy.deepcopy(old), lesson(6)))
         assert both[0] == 6
         assert len(set(both[1:])) == 3
         assert set(both[1:]) <= {1, 2, 3, 4, 5}
@@ -40,29 +47,29 @@ def test_new_duels_come_first_and_old_ones_behind_them_each_once():
 def test_every_old_duel_is_as_likely():
     old = OldLessons(2, 1)
     for group in (lesson(0), lesson(1, 2, 3), lesson(4)):
-        old.beside(group)
+        taught(old, group)
     counts = np.zeros(5)
     for _ in range(2000):
         old._known = 5
-        counts[numbers_of(old.beside(lesson(9)))[1:]] += 1
+        counts[numbers_of(taught(old, lesson(9)))[1:]] += 1
     assert np.abs(counts / 2000 - 0.4).max() < 0.05  # deviation 0.011
 
 
 def test_replay_goes_on_where_its_state_was_taken():
     one = OldLessons(2, 0)
     for start in range(0, 20, 2):
-        one.beside(lesson(start, start + 1))
+        taught(one, lesson(start, start + 1))
     other = OldLessons(2, 5)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     for start in range(20, 30, 2):
-        assert numbers_of(one.beside(lesson(start))) == numbers_of(other.beside(lesson(start)))
+        assert numbers_of(taught(one, lesson(start))) == numbers_of(taught(other, lesson(start)))
 
 
 def test_an_old_duel_takes_little_more_than_its_tokens():
     """Five bytes a token, a label and a name; held in arrays, in which there is room for as many again."""
     old = OldLessons(2, 0)
     for number in range(1000):
-        assert old.beside(lesson(number)).tokens.dtype == np.int64
+        assert taught(old, lesson(number)).tokens.dtype == np.int64
     held = sum(values.nbytes for values in old._held.columns())
     assert 1000 * (2 * 3 * 5 + 16) <= held <= 2.1 * 1000 * (2 * 3 * 5 + 16)
 

@@ -249,7 +249,7 @@ def test_lessons_of_any_width_are_joined_and_cut():
     steps = [taught for _, taught in restored.whole_steps(1)]
     assert [said(each) for each in steps] == [([[3, 4]], [[4, 4]]), ([[1, 2]], [[2, 1]]), ([[5, 6]], [[7, 8]])]
     old, restored = OldLessons(2, 0), OldLessons(2, 1)
-    old.beside(wide)
+    old.hold(wide)
     restored.load_state_dict(old.state_dict())
     pairs, draws = said(restored.beside(narrow))
     assert (pairs, draws) == ([[1, 2], [3, 4], [5, 6]], [[2, 1], [4, 4], [7, 8]])

@@ -280,7 +280,8 @@ def test_equal_texts_are_put_apart_by_the_best_other():
 @pytest.mark.parametrize("ask", ASK)
 @pytest.mark.parametrize("teach", TEACHING)
 def test_parts_combine_by_name(ask, teach):
-    env, observation = world(sources={"policy": 2, "reference": 2}, num_candidates=None)
+    mixtures = {"pilaf_plus": 1, "pilaf_minus": 1} if ask == "pilaf" else {}
+    env, observation = world(sources={"policy": 2, "reference": 2, **mixtures}, num_candidates=None)
     belief = "linear_logistic" if ask == "extreme" else "ensemble"
     settings = {"belief": belief} if teach != "duel" or ask in NEED_BELIEF else {}
     agent = duelenv.agents.make("composed", env, ask=ask, teach=teach, loss="ipo", **settings)

@@ -282,4 +282,7 @@ def test_efficient_exploration_asks_with_a_hundred_particles_and_never_teaches_a
     _, labels, *_, info = env.step(actions)
     agent.update(observation, actions, labels, info["late"])
     assert agent.gradient_steps == 1
-    assert duelenv.agents.make("efficient_exploration", env, heads=7).belief.settings.heads == 7
+    assert agent.belief.settings.trunks == 10
+    settings = duelenv.agents.make("efficient_exploration", env, heads=7).belief.settings
+    assert (settings.heads, settings.trunks) == (7, None)
+    assert duelenv.agents.make("efficient_exploration", env, belief="laplace").belief.num_labels == 0

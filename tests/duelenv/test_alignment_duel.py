@@ -7,6 +7,7 @@ from worlds import PROMPTS, TEST_PROMPTS, make_scalar, make_vector, tiny_policy
 
 import duelenv
 from duelenv.disturbances import Delay
+from duelenv.ground.errors import UserError
 from duelenv.oracles.base import UtilityOracle, make
 
 WORLD = "duelenv/AlignmentDuel-v0"
@@ -78,16 +79,63 @@ def test_log_probs_are_at_temperature_one_whatever_the_sampling_temperature():
 def test_every_source_draws_its_share_and_the_policy_scores_them_all():
     policy = tiny_policy()
     nudge(policy)
-    sources = {"policy": 2, "reference": 3, "pilaf_plus": 1, "pilaf_minus": 1}
+    sources = {"policy": 2, "reference": 3, "pilaf_plus": 1, "pilaf_minus": 1, "start": 1}
     env = make_vector(WORLD, 2, policy=policy, sources=sources, num_candidates=None)
     assert env.view().sources == tuple(sources)
     observation, _ = env.reset(seed=0)
-    assert observation["source"].tolist() == [[0, 0, 1, 1, 1, 2, 3]] * 2
-    assert observation["policy_version"][0].tolist() == [1, 1, 0, 0, 0, 1, 1]
+    assert observation["source"].tolist() == [[0, 0, 1, 1, 1, 2, 3, 4]] * 2
+    assert observation["policy_version"][0].tolist() == [1, 1, 0, 0, 0, 1, 1, 0]
     scored = policy.score(list(observation["prompt"]), observation["tokens"], observation["mask"])
     np.testing.assert_allclose(observation["log_prob"], scored, atol=1e-3)
     reference = tiny_policy().score(list(observation["prompt"]), observation["tokens"], observation["mask"])
     np.testing.assert_allclose(observation["reference_log_prob"], reference, atol=1e-3)
+
+
+def test_pilafs_beta_is_the_worlds():
+    """Each is drawn as by the policy's own loop with that beta, and the log-prob is the policy's all the same."""
+    policy = tiny_policy()
+    for _ in range(3):
+        nudge(policy)
+    sources = {"pilaf_plus": 4, "pilaf_minus": 4}
+    drawn = {}
+    for beta in (None, 0.1, 3.0):
+        env = make_vector(WORLD, 4, policy=policy, sources=sources, num_candidates=None, pilaf_beta=beta)
+        observation, _ = env.reset(seed=0)
+        drawn[beta] = observation["tokens"]
+        for part, source in ((slice(0, 4), "pilaf_plus"), (slice(4, 8), "pilaf_minus")):
+            uniforms = env._current._uniforms[:, part]
+            slow = policy.sample(list(observation["prompt"]), 4, uniforms=uniforms, source=source, beta=beta or 0.1)
+            np.testing.assert_array_equal(observation["tokens"][:, part], slow.tokens)
+        scored = policy.score(list(observation["prompt"]), observation["tokens"], observation["mask"])
+        np.testing.assert_allclose(observation["log_prob"], scored, atol=1e-4)
+    assert (drawn[None] == drawn[0.1]).all()
+    assert (drawn[0.1] != drawn[3.0]).any()
+
+
+def test_candidates_of_the_start_stay_its_own_when_the_reference_moves():
+    policy = tiny_policy()
+    nudge(policy)
+    policy.move_reference()
+    nudge(policy)
+    sources = {"start": 3, "reference": 3}
+    env = make_vector(WORLD, 2, policy=policy, sources=sources, num_candidates=None)
+    observation, _ = env.reset(seed=0)
+    uniforms = env._current._uniforms[:, :3]
+    slow = tiny_policy().sample(list(observation["prompt"]), 3, uniforms=uniforms)
+    np.testing.assert_array_equal(observation["tokens"][:, :3], slow.tokens)
+    assert observation["policy_version"][0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pilaf_beta": 0.2}, "read by the sources pilaf_plus and pilaf_minus alone, and candidates come from policy"),
+        ({"pilaf_beta": -0.1, "sources": {"policy": 1, "pilaf_plus": 1}, "num_candidates": None}, "pilaf_beta is -0.1"),
+    ],
+)
+def test_a_wrong_beta_of_pilaf_is_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        make_vector(WORLD, 2, **settings)
 
 
 MIXED = {"sources": {"policy": 1, "reference": 2, "pilaf_plus": 1}, "num_candidates": None}

@@ -338,7 +338,7 @@ def test_references_by_hand() -> None:
         assert references["longest_response"][replicate] == pytest.approx(expected)
     anonymous = make(3, data=make_pool(responders=False))
     anonymous.reset(seed=0)
-    assert set(anonymous.references()) == {"random", "longest_response"}
+    assert set(anonymous.references()) == {"random", "longest_response", "fit_on_all_pairs"}
     scalar = PoolDuelEnv(POOL, FEATURES)
     scalar.reset(seed=0)
     assert scalar.references()["random"] == references["random"][0]

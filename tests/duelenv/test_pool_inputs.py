@@ -86,3 +86,53 @@ def test_a_file_that_is_no_array_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "f.npy").write_bytes(b"text")
     with pytest.raises(UserError, match="cannot be read as a NumPy array"):
         make(features=tmp_path / "f.npy")
+
+
+# Encoders ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_encoder_is_called_once_with_every_text_once_and_its_lines_find_their_responses() -> None:
+    calls: list[list[tuple[str, str]]] = []
+
+    def length(prompts: list[str], responses: list[str]) -> np.ndarray:
+        calls.append(list(zip(prompts, responses, strict=True)))
+        return np.array([[len(prompt), len(response)] for prompt, response in calls[-1]])
+
+    responses = POOL.responses.copy()
+    responses[0, :3] = "the same"  # three times to the first prompt, once to another
+    responses[1, 2] = "the same"
+    pool = Pool(POOL.prompts, responses, POOL.utilities)
+    envs = [make(data=pool, features=length) for _ in range(2)]
+    ((asked,),) = [calls]
+    assert len(asked) == len(set(asked)) == PROMPTS * RESPONSES - 2
+    observation, _ = envs[1].reset(seed=0)
+    expected = [[[len(p), len(text)] for text in row] for p, row in zip(*map(observation.get, TEXTS), strict=True)]
+    np.testing.assert_array_equal(observation["features"], expected)
+
+
+TEXTS = ("prompt", "responses")
+
+
+def test_an_encoder_goes_with_style_features_where_a_number_is_given() -> None:
+    def first_half(prompts: list[str], responses: list[str]) -> np.ndarray:
+        return np.random.default_rng(0).normal(size=(len(responses), 3))
+
+    by_hand = first_half([], [text for row in POOL.responses for text in row]).reshape(PROMPTS, RESPONSES, 3)
+    expected = make(features=by_hand, dim=60).reset(seed=0)[0]["features"]
+    np.testing.assert_allclose(make(features=first_half, dim=60).reset(seed=0)[0]["features"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (np.zeros((3, 2)), "returned float64 of shape (3, 2) for 200 prompts and responses, expected numbers of shape"),
+        (np.zeros(200), "of shape (200,)"),
+        ([["a"]] * 200, "expected numbers"),
+        (np.where(np.arange(400) == 7, np.nan, 0.0).reshape(200, 2), "returned nan for response 3"),
+        (np.zeros((200, 0)), "0 features"),
+    ],
+)
+def test_an_encoder_that_returns_no_features_gets_one_sentence(answer: Any, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make(features=lambda prompts, responses: answer)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)

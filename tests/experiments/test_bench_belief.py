@@ -43,10 +43,11 @@ def test_times_are_of_one_round_each_and_the_first_does_not_count(monkeypatch):
         assert belief.threads == {1}
 
 
-def test_both_beliefs_are_measured():
+def test_all_beliefs_are_measured():
     speeds = list(bench.bench_belief((4,), (2, 3), repeats=1))
     assert [(speed.belief, speed.heads) for speed in speeds] == [
         *(("ensemble", 2), ("ensemble", 3)),
+        *(("10 trunks", 2), ("10 trunks", 3)),
         *(("laplace", 2), ("laplace", 3)),
     ]
     assert np.isfinite([[speed.update_ms, speed.sample_ms] for speed in speeds]).all()
@@ -59,13 +60,13 @@ def one_thread(monkeypatch):
         monkeypatch.setenv(name, "1")
 
 
-def test_the_command_prints_multiples_of_the_first_size(one_thread, monkeypatch, capsys):
-    measured = [bench.BeliefSpeed("ensemble", 64, 20, 4.0, 1.0), bench.BeliefSpeed("ensemble", 64, 100, 10.0, 5.0)]
+def test_the_command_prints_multiples_of_the_first_of_a_dimension(one_thread, monkeypatch, capsys):
+    measured = [bench.BeliefSpeed("ensemble", 64, 20, 4.0, 1.0), bench.BeliefSpeed("10 trunks", 64, 100, 10.0, 5.0)]
     monkeypatch.setattr(bench, "bench_belief", lambda: iter(measured))
     assert main(["bench", "belief"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].split() == ["ensemble", "64", "20", "4.00", "x1.00", "1.00", "x1.00"]
-    assert lines[-1].split() == ["ensemble", "64", "100", "10.00", "x2.50", "5.00", "x5.00"]
+    assert lines[-1].split() == ["10", "trunks", "64", "100", "10.00", "x2.50", "5.00", "x5.00"]
 
 
 @pytest.mark.parametrize("arguments", [["belief", "ensemble"], ["belief", "--quick"], ["belief", "--replicates", "3"]])

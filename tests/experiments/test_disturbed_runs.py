@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from interrupts import stop_after
+from worlds import agents_on_features
 
 import duelenv
 from duelenv import agents
@@ -131,7 +132,7 @@ def test_stages_decide_which_run_it_is():
     assert RunConfig.from_dict(made().to_dict()) == made()
 
 
-@pytest.mark.parametrize("name", agents.names())
+@pytest.mark.parametrize("name", agents_on_features())
 def test_every_agent_learns_from_late_labels(name):
     disturbed = [{"name": "missing", "probability": 0.2}, {"name": "delay", "mean": 3}]
     env = {**FEATURES["env"], "fixed": True, "batch": 1, "stages": disturbed}

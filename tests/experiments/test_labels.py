@@ -17,6 +17,7 @@ from duelenv.experiments.cli import main
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.labels import counts_by_cell, labels_table, preferences_of, table_of, write_table
+from duelenv.experiments.modules import load_modules
 from duelenv.experiments.runner import Interrupted, run
 from duelenv.labels.ledger import Ledger
 
@@ -294,7 +295,7 @@ def longer_is_believed(belief_of, world):
 
 def test_a_belief_begins_with_what_others_said_in_every_replicate(tmp_path):
     config = paid_run(tmp_path, env={"id": "PoolDuel", "horizon": 6, "batch": 4, "dim": 8}, seeds=2)
-    assembly.load_modules(config.modules)
+    load_modules(config.modules)
     given = warm.read_labels(preferences_file(tmp_path))
     agreed = []
     for labels_given in (None, given):
@@ -320,7 +321,7 @@ def test_labels_about_held_out_prompts_are_not_learnt(tmp_path, capsys):
     """A belief that was told the opposite of them is none the wiser; and the run says that they were left out."""
     path = preferences_file(tmp_path)
     config = paid_run(tmp_path, env={"id": "PoolDuel", "horizon": 6, "batch": 4, "dim": 8}, seeds=2, labels=str(path))
-    assembly.load_modules(config.modules)
+    load_modules(config.modules)
     given = warm.read_labels(path)
     thetas = []
     for turned in (False, True):

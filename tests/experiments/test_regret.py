@@ -12,9 +12,10 @@ from made_up_runs import MATRIX, regret_run
 
 from duelenv import bounds
 from duelenv.experiments import plots
+from duelenv.experiments.groups import group_agents
 from duelenv.experiments.loading import load
 from duelenv.experiments.looks import LIGHT, looks_of
-from duelenv.experiments.regret import bounds_of, group_agents, regret_table, tables
+from duelenv.experiments.regret import bounds_of, regret_table, tables
 from duelenv.experiments.report import write_report
 from duelenv.experiments.results import Results
 from duelenv.experiments.runner import run

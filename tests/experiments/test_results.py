@@ -160,7 +160,7 @@ def test_a_rule_whose_name_is_no_name_is_refused(tmp_path):
     directory = numeric_run(tmp_path)
     place = directory / "cells" / "passive-seeds3" / "references.json"
     place.write_text('{"best of 3": [1, 2, 3]}')
-    assert "best of 3" in Results(directory).references
+    assert "best of 3" in Results(directory).references(["passive"])
     place.write_text('{"\\u001b[2J": [1, 2, 3]}')
     with pytest.raises(UserError, match=r"references\.json' has a rule named"):
-        _ = Results(directory).references
+        Results(directory).references(["passive"])

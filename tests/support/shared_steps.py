@@ -176,6 +176,22 @@ def keep(folder: Path, rank: int, case: str) -> None:
     np.savez(folder / f"{case}-kept-{rank}.npz", **found)
 
 
+def failed_step(rank: int, **settings: Any) -> str:
+    """Let the first process alone have a loss that is not finite, and return what is said where weights are kept."""
+    env, agent, observation = made(**settings)
+    observation, _ = played(env, agent, observation)
+    before, terms = weights_of(agent.learner.policy), agent.learner._terms
+
+    def failing(*arguments: Any) -> Any:
+        for term in terms(*arguments):
+            yield term + (float("inf") if rank == 0 else 0.0)
+
+    agent.learner._terms = failing
+    said = said_by(lambda: played(env, agent, observation))
+    kept = np.array_equal(weights_of(agent.learner.policy), before) and agent.gradient_steps == 1
+    return said if kept else "weights moved"
+
+
 def main(folder: Path) -> None:
     """Play every case and the wrong ways with the processes that were launched."""
     from accelerate import PartialState
@@ -202,6 +218,8 @@ def main(folder: Path) -> None:
         "moved": said_by(policy.move_reference),
         "clone": said_by(policy.clone),
         "twice": said_by(policy.shard),
+        "failed": failed_step(rank),
+        "failed sharded": failed_step(rank, shard=True),
     }
     (folder / f"said-{rank}.json").write_text(json.dumps(said), encoding="utf-8")
     torch.distributed.barrier()

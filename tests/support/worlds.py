@@ -30,6 +30,14 @@ def tiny_policy(seed: int = 0, max_new_tokens: int = 6) -> Any:
     return CausalLMPolicy(*tiny_model("gpt_neox", seed), max_new_tokens=max_new_tokens)
 
 
+def agents_on_features() -> list[str]:
+    """Names of the agents that play in some world without a policy model."""
+    from duelenv.agents import names
+    from duelenv.agents.presets import PRESETS
+
+    return [name for name in names() if name not in PRESETS or not PRESETS[name].needs_policy]
+
+
 def settings_of(world: str) -> dict[str, Any]:
     """Arguments of a small world; those with a policy get a new one each time."""
     if world == "duelenv/MatrixDuel-v0":

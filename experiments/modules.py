@@ -1,0 +1,82 @@
+"""Loads the user's own Python, by a module's name or a file's path, and what it defines. Not for what it may change."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
+
+__all__ = ["load_function", "load_modules"]
+
+#: Which version of a file was loaded last: an older one that comes back takes its names over again.
+_loaded: dict[Path, str] = {}
+
+
+def load_modules(modules: Sequence[str]) -> None:
+    """Imports the user's own modules, which register agents, oracles or worlds.
+
+    Args:
+        modules: Dotted names, or paths of Python files.
+
+    Raises:
+        UserError: One of them does not exist.
+    """
+    for name in modules:
+        _load(name, "modules")
+
+
+def load_function(module: str, function: str, setting: str) -> Callable[..., Any]:
+    """Return a function of a module of the user's.
+
+    Args:
+        module: Dotted name, or path of a Python file.
+        function: Its name there.
+        setting: The setting that names it, for sentences.
+
+    Raises:
+        UserError: No such module, or nothing in it of that name that can be called.
+    """
+    loaded = _load(module, setting)
+    found = getattr(loaded, function, None)
+    if not callable(found):
+        known = [name for name, value in vars(loaded).items() if callable(value) and not name.startswith("_")]
+        raise UserError(f"{module!r} has no function {function!r}, which {setting!r} names: {choices(function, known)}")
+    made: Callable[..., Any] = found
+    return made
+
+
+def _load(name: str, setting: str) -> ModuleType:
+    if not name.endswith(".py"):
+        if importlib.util.find_spec(name.partition(".")[0]) is None:
+            raise UserError(
+                f"No module {name!r}: put its folder on PYTHONPATH or install it, or give the path of a Python file"
+            )
+        return importlib.import_module(name)
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"No Python file {name!r}: correct {setting!r}")
+    # By what it holds: names come twice, and a copy elsewhere registers nothing new.
+    key = f"duelenv_run_{path.stem}_{zlib.crc32(path.read_bytes()):08x}"
+    last, _loaded[path.resolve()] = _loaded.get(path.resolve(), key), key
+    if key in sys.modules and last == key:  # the same process runs many cells
+        return sys.modules[key]
+    spec = importlib.util.spec_from_file_location(key, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{name!r} is not a Python file: correct {setting!r}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[key] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[key]
+        _loaded.pop(path.resolve(), None)
+        raise
+    return module

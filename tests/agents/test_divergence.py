@@ -1,0 +1,167 @@
+"""A gradient step that is not finite: it is not taken, what it would have taught waits, and one sentence says where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from worlds import make_vector, tiny_policy
+
+import duelenv.agents
+from duelenv import UserError
+from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
+from duelenv.agents.beliefs.laplace import LastLayerLaplace
+from duelenv.agents.beliefs.linear_logistic import LinearLogistic
+from duelenv.agents.divergence import Diverged, finite
+from duelenv.agents.losses import DPO
+from duelenv.agents.roles import Duels, Sets
+from duelenv.agents.set_losses import RewardDistillation
+
+ROWS = 4
+DUELS = Duels(np.arange(ROWS), np.array([[0, 1], [1, 2], [2, 0], [2, 1]]), np.array([1.0, 0.0, 0.5, 1.0]))
+
+
+@dataclass(frozen=True)
+class NoTies(DPO):
+    """A loss that is `tie` where the label is a tie, and may have no gradient there; else DPO."""
+
+    tie: float = float("nan")
+    kink: bool = False
+
+    def rows(self, batch):
+        at_zero = batch.log_prob.sum(1) - batch.log_prob.sum(1).detach()
+        tied = self.tie + (at_zero.abs().sqrt() if self.kink else at_zero)
+        return torch.where(batch.label == 0.5, tied, super().rows(batch))
+
+
+def world(**settings):
+    env = make_vector("duelenv/AlignmentDuel-v0", ROWS, policy=tiny_policy(), horizon=9, num_candidates=3)
+    return env, env.reset(seed=3)[0], duelenv.agents.make("passive", env, seed=1, **settings)
+
+
+def weights(policy):
+    return [parameter.detach().clone() for parameter in policy.parameters()]
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_grad_norm": None}, {"micro_batch": 1}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize(("tie", "kink", "named"), [("nan", True, [2]), ("inf", False, [2]), (1.0, True, [])])
+def test_a_step_that_is_not_finite_is_not_taken(settings, tie, kink, named):
+    """Whichever of loss and gradient it is."""
+    _, observation, agent = world(**settings)
+    learner = agent.learner
+    learner.teach(observation, DUELS)  # moments, and a version
+    before, version = weights(learner.policy), learner.policy.version
+    moments = {k: {n: v.clone() for n, v in s.items()} for k, s in learner.trainer._optimizer.state.items()}
+    good, learner.loss = learner.loss, NoTies(tie=float(tie), kink=kink)
+    with pytest.raises(Diverged) as raised:
+        learner.teach(observation, DUELS)
+    assert same(weights(learner.policy), before) and learner.policy.version == version
+    for master, state in learner.trainer._optimizer.state.items():
+        assert master.grad is None and same(state.values(), moments[master].values())
+    assert learner.gradient_steps == 1 and raised.value.step == 2
+    assert raised.value.rows == named
+    assert not finite(raised.value.loss, raised.value.gradient_norm)
+    learner.loss = good
+    learner.teach(observation, DUELS)
+    assert learner.gradient_steps == 2 and not same(weights(learner.policy), before)
+
+
+def test_the_sentence_names_round_batch_rows_and_what_to_change():
+    env, observation, agent = world(learning_rate=0.25, max_grad_norm=None, precision="bfloat16")
+    for _ in range(2):
+        actions = agent.act(observation)
+        following, *_, info = env.step(actions)
+        labels = np.array([1.0, 0.5, 0.0, 0.5])
+        if agent.gradient_steps == 1:
+            break
+        agent.update(observation, actions, labels, info["late"])
+        observation = following
+    agent.learner.loss = NoTies()
+    with pytest.raises(Diverged) as raised:
+        agent.update(observation, actions, labels, info["late"])
+    assert isinstance(raised.value, UserError)
+    prompt, norm = str(observation["prompt"][1])[:60], raised.value.gradient_norm
+    assert str(raised.value) == (
+        f"Gradient step 2 of the policy is not finite (loss nan, gradient norm {norm:g}) in round 1 on a batch of 4 "
+        f"pairs, by itself in number 1, 3 of them (the first on the prompt {prompt!r}): it was not taken, and the "
+        "state from before it is kept by the agent; set a smaller learning_rate (here 0.25), or clip gradients "
+        "(max_grad_norm=1.0), or compute in precision='float32', or look at what those rows hold"
+    )
+
+
+@pytest.mark.parametrize("replay", [0, 3])
+def test_labels_of_a_failed_step_wait_on(replay):
+    """In the state too: another agent that goes on from it takes their step with the next."""
+    env, observation, agent = world(replay=replay)
+    good = agent.learner.loss
+    for number in range(3):
+        actions = agent.act(observation)
+        following, *_, info = env.step(actions)
+        labels = np.array([1.0, 0.5, 0.0, 0.5])
+        if number == 1:
+            agent.learner.loss = NoTies()
+            with pytest.raises(Diverged):
+                agent.update(observation, actions, labels, info["late"])
+            state = agent.state_dict()
+            agent = duelenv.agents.make("passive", env, seed=1, replay=replay, learning_rate=1e-5)
+            agent.load_state_dict(state)
+            assert agent.learner.loss == good and agent.gradient_steps == 1
+        else:
+            agent.update(observation, actions, labels, info["late"])
+        observation = following
+    assert agent.gradient_steps == 3
+    if replay:
+        assert agent.learner._old._known == 3 * ROWS
+
+
+def test_sets_are_named_as_pairs_are():
+    _, observation, agent = world()
+    values = np.array([[0.0, 1.0], [np.inf, 1.0], [0.0, 2.0]])
+    sets = Sets(np.array([0, 1, 3]), np.array([[0, 1], [0, 1], [0, 2]]), values, RewardDistillation(1.0))
+    before = weights(agent.learner.policy)
+    with pytest.raises(Diverged, match=r"on a batch of 3 sets of 2 responses, by itself in number 1 of them") as raised:
+        agent.learner.teach_sets(observation, sets)
+    assert raised.value.prompt == observation["prompt"][1]
+    assert same(weights(agent.learner.policy), before) and agent.learner.gradient_steps == 0
+
+
+def test_a_belief_that_diverges_keeps_its_weights():
+    belief = DeepEnsemble(3, batch=2, root=0, settings=DeepEnsembleSettings(heads=2, belief_learning_rate=1e30))
+    features = np.random.default_rng(0).normal(size=(2, 20, 3)).astype(np.float32)
+    step, seen = belief._step, []
+    belief._step = lambda rows: (seen.append([layer.detach().clone() for layer in belief._layers]), step(rows))[1]
+    with pytest.raises(Diverged, match=r"Gradient step \d of the belief is not finite .*here 1e\+30"):
+        belief.update(*features, np.ones(20))
+    assert len(seen) > 1  # it was the learning rate
+    assert same([layer.detach() for layer in belief._layers], seen[-1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DeepEnsemble(3, batch=4, root=0, settings=DeepEnsembleSettings(heads=2)),
+        lambda: LastLayerLaplace(3, batch=4, root=0),
+        lambda: LinearLogistic(3, replicates=1, batch=4, root=0),
+    ],
+)
+def test_no_belief_learns_from_features_that_are_not_finite(make):
+    belief = make()
+    first, second = np.random.default_rng(0).normal(size=(2, 4, 3))
+    second[2, 1], first[3, 0] = np.inf, np.nan
+    with pytest.raises(UserError, match="features of 2 of 4 labelled duels are not finite, row 2 the first"):
+        belief.update(first, second, np.ones(4))
+    assert belief.num_labels == 0
+    belief.update(first, second, np.array([1.0, 0.0, np.nan, np.nan]))  # what nobody learns from may be anything
+    assert belief.num_labels == 2
+
+
+def test_many_rows_are_counted_and_not_listed():
+    error = Diverged("the policy", step=1, loss=1.0, gradient_norm=2.0, advice="x")
+    error.rows = list(range(9))
+    assert "in number 0, 1, 2, 3, 4, 5 and 3 more of them:" in str(error)
