@@ -8,10 +8,10 @@ from duelenv import UserError
 from duelenv.experiments.efficiency import stages
 from duelenv.experiments.efficiency.command import run_study
 from duelenv.experiments.efficiency.crossing import plateau_of
+from duelenv.experiments.efficiency.reading import read_study
 from duelenv.experiments.efficiency.resampling import Arm, compare
 from duelenv.experiments.efficiency.runs import Measured
 from duelenv.experiments.efficiency.stages import Baseline, Stages, Table, Tuned
-from duelenv.experiments.efficiency.study import read_study
 from duelenv.experiments.loading import override_mapping
 
 TINY = {

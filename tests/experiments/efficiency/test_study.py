@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from duelenv import UserError
+from duelenv.experiments.efficiency.reading import read_study
 from duelenv.experiments.efficiency.runs import Entry, Setup, run_configs
-from duelenv.experiments.efficiency.study import read_study
 from duelenv.experiments.loading import load, override_mapping, read_study_file
 
 RAW = {
