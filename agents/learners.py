@@ -1,7 +1,8 @@
 """Moves a policy model by preference labels: which loss, which bonus, on which tokens. The trainer moves the weights.
 
-The learner knows nothing of how pairs were chosen. It trains on the tokens that were shown, never on text tokenised
-again.
+The learner knows nothing of how pairs were chosen. Two responses of the same text teach nothing: their label is a coin,
+so that such a pair counts in the mean over a lesson and adds nothing to the loss; a bonus takes its row like any other.
+It trains on the tokens that were shown, never on text tokenised again.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class PreferenceLearner:
             pieces: All that came in one call, of rounds of AlignmentDuel.
 
         Returns:
-            As `teach`, on average over the steps' labels; nothing where there was no whole step.
+            As `teach`, on average over the lessons that made a step or more; nothing where there was none.
 
         Raises:
             Diverged: A step is not finite. It was not taken, and its labels wait on.
@@ -149,11 +150,10 @@ class PreferenceLearner:
             self._waiting.add(lesson, piece.rounds[rows], rows, shares)
         taught = []
         for steps, lesson in self._waiting.whole_steps(self.settings.gradient_steps):
-            if self._old is None:
-                taught.append(self._train(lesson, steps))
-            else:
-                taught.append(self._train(self._old.beside(lesson), steps))
+            figures = self._train(lesson if self._old is None else self._old.beside(lesson), steps)
+            if self._old is not None:
                 self._old.hold(lesson)
+            taught.append(figures | {"alike_pairs": float(lesson.alike)})
         return merged(taught) if taught else {}
 
     def teach(self, observation: Observation, duels: Duels) -> Metrics:
@@ -167,7 +167,8 @@ class PreferenceLearner:
             `loss`, `gradient_norm` and, with a bonus, `bonus` and `bonus_gradient_ratio` (its pull relative to the
             loss's) of the last step; `accuracy`, how often the policy's implicit reward agreed with a label before
             the update (ties aside; half for an undecided policy). Of a lesson that the loss can make nothing of,
-            `skipped` alone, the number of its labels.
+            `skipped`, the number of its labels. Beside all of them `alike_pairs`, how many labels were left out as
+            they are about two equal texts; where there are no others, and no bonus, no step is taken.
 
         Raises:
             Diverged: A step is not finite. It was not taken.
@@ -175,7 +176,8 @@ class PreferenceLearner:
         duels = duels.labelled()
         if len(duels) == 0:
             return {}
-        return self._train(self._lesson(observation, duels, asked=False), self.settings.gradient_steps)
+        lesson = self._lesson(observation, duels, asked=False)
+        return self._train(lesson, self.settings.gradient_steps) | {"alike_pairs": float(lesson.alike)}
 
     def teach_sets(self, observation: Observation, sets: Sets) -> Metrics:
         """Take `gradient_steps` steps on sets of candidates by the loss that they bring; see `train_on_sets`."""
@@ -210,15 +212,19 @@ class PreferenceLearner:
     # From duels to terms ---------------------------------------------------------------------------------------------
 
     def _lesson(self, observation: Observation, duels: Duels, *, asked: bool) -> Lesson:
-        """Return duels in the tokens that were shown, with what the bonus looks at in their rows."""
+        """Return duels in the tokens that were shown, with what the bonus looks at; equal texts have no label."""
         places = duels.rows[:, np.newaxis], duels.pairs
         prompts, pairs = observation["prompt"][duels.rows], (observation["tokens"][places], observation["mask"][places])
+        said = observation["responses"][places]
+        labels = np.where(said[:, 0] == said[:, 1], np.nan, duels.labels)
         if self._draws is None:
-            return Lesson(prompts, *pairs, duels.labels)
-        return Lesson.with_draws(prompts, pairs, duels.labels, self._draws.of(observation, duels, asked=asked))
+            return Lesson(prompts, *pairs, labels)
+        return Lesson.with_draws(prompts, pairs, labels, self._draws.of(observation, duels, asked=asked))
 
     def _train(self, lesson: Lesson, steps: int) -> Metrics:
         """Take some steps on the same lesson."""
+        if lesson.alike == len(lesson) and self._bonus is None:
+            return {}
         others = None
         if self.loss.needs_mismatched:
             others = other_prompts(lesson.prompts)
@@ -257,8 +263,10 @@ class PreferenceLearner:
 
         def one_by_one(part: slice) -> Tensor:
             log_prob = shown.log_prob(self.policy, part)
-            losses = self.loss.rows(shown.batch(log_prob[:, :2], part, mismatched))
-            return torch.column_stack([losses.to(log_prob), log_prob])
+            batch = shown.batch(log_prob[:, :2], part, mismatched)
+            losses = torch.zeros(len(batch), device=log_prob.device)
+            losses[~batch.label.isnan()] = self.loss.rows(batch).to(losses)
+            return torch.column_stack([losses, log_prob])
 
         width = shown.lesson.tokens.shape[1]
         found = self.trainer.scores((len(shown), 1 + width), one_by_one, passes=shown.passes)
@@ -282,8 +290,10 @@ class PreferenceLearner:
             pairs.retain_grad()
             batch = shown.batch(pairs, part, mismatched)
             share = self.trainer.weight * len(batch) / len(shown)
+            told = int(np.count_nonzero(~np.isnan(shown.lesson.labels[part])))  # the loss is a mean over these
+            of_told = self.trainer.weight * told / max(len(shown) - shown.lesson.alike, 1)
             loss = self.loss(batch)
-            term = loss * share
+            term = loss * (self.trainer.weight * told / len(shown))
             if self._bonus is not None and drawn is not None:
                 drawn.retain_grad()
                 reference = None if shown.reference is None else shown.drawn(shown.reference[part], part)
@@ -293,8 +303,8 @@ class PreferenceLearner:
                     bonus = self._bonus(drawn, reference, shown.drawn(shown.novelty[part], part))
                 term = term + bonus * share
                 figures.bonus += float(bonus.detach()) * share
-            figures.loss += float(loss.detach()) * share
-            figures.accuracy += _agreement(self.loss, batch) * share
+            figures.loss += float(loss.detach()) * of_told
+            figures.accuracy += _agreement(self.loss, batch if told == len(batch) else batch.counted()) * of_told
             yield term
             assert pairs.grad is not None
             figures.loss_pull += float(pairs.grad.abs().sum())
@@ -319,6 +329,8 @@ class _Figures:
 
 def _agreement(loss: PreferenceLoss, batch: PreferenceBatch) -> float:
     """Share of decided labels that the implicit reward agrees with; 1/2 for undecided rewards and ties."""
+    if not len(batch):
+        return 0.0
     reward = loss.reward(batch.log_prob.detach(), batch.reference_log_prob, batch.length)
     decision = torch.sign(reward[:, 0] - reward[:, 1]) * torch.sign(batch.label - 0.5)
     return float((0.5 + 0.5 * decision).mean())

@@ -28,7 +28,7 @@ class Lesson:
         prompts: object [M].
         tokens: int64 [M, J, L]: first and second response of the pair, and behind them what a bonus looks at besides.
         mask: int8 [M, J, L].
-        labels: float64 [M].
+        labels: float64 [M]; NaN where both responses are the same text, which teaches nothing.
         bonus: int64 [M, B], which of the J responses a bonus is taken over, one as often as it was drawn; None without
             a bonus. Columns of a row beyond the pair that are not named here fill up its length, and mean nothing.
     """
@@ -81,6 +81,11 @@ class Lesson:
             return each
         width = max(2, int(each.bonus.max(initial=0)) + 1)
         return Lesson(each.prompts, each.tokens[:, :width], each.mask[:, :width], each.labels, each.bonus)
+
+    @property
+    def alike(self) -> int:
+        """How many pairs are of one text."""
+        return int(np.isnan(self.labels).sum())
 
     def then(self, other: Lesson) -> Lesson:
         """Return these pairs followed by others."""

@@ -48,6 +48,7 @@ BOOKKEEPING = (
     "unanswered",
     "duel_certainty",
     *INFORMATIVE_COLUMNS,
+    "alike",
     *SAMPLER_FIGURES,
 )
 
@@ -89,6 +90,7 @@ _KNOWN = {
     "informative_duels": _Metric("informative duels"),
     "first_informative_label": _Metric("label of the first informative duel"),
     "third_informative_label": _Metric("label of the third informative duel"),
+    "alike": _Metric("share of prompts whose last candidates were all alike"),
     "sampler_lag": _Metric("lag of the sampler", unit="updates"),
     "importance_mean": _Metric("mean importance ratio of the candidates"),
     "importance_max": _Metric("largest importance ratio of the candidates"),

@@ -250,7 +250,7 @@ class _Run:
         self.figures.add(learnt, self.measured)
         self.figures.add_rows("duel_certainty", info["certainty"])
         self.informative.add(info["certainty"])
-        for name in SAMPLER_FIGURES:
+        for name in ("alike", *SAMPLER_FIGURES):
             if name in info:
                 self.figures.add_rows(name, info[name])
         self.over = bool(np.all(truncated))

@@ -2,7 +2,7 @@
 
 The rules are those of `duelenv.agents.contextual`, where each stands with its source; here |z_ij| is the posterior
 deviation of r_i - r_j, exact for a linear belief (of temperature 1) and over draws for any other. Rows are compared by
-the deviation of their pair's gap.
+the deviation of their pair's gap, unless a rule says otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from duelenv.agents.asking.base import AskResources
 from duelenv.agents.asking.posterior import measured
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.contextual.deltaucb import deltaucb_pair
-from duelenv.agents.contextual.design import Arms, Geometry
+from duelenv.agents.contextual.design import Arms, Float32, Geometry
 from duelenv.agents.contextual.maxinp import maxinp_pair
 from duelenv.agents.contextual.maxminlcb import maxminlcb_pair
 from duelenv.agents.contextual.maxpairucb import maxpairucb_pair
@@ -41,18 +41,32 @@ class OptimismSettings:
         checks.number("beta", self.beta, low=0.0)
 
 
+def gap_deviation(seen: Geometry, first: Arms, second: Arms) -> Float32:
+    """Return |z_ij| of one pair in every row, [N]."""
+    return seen.widths()[np.arange(len(first)), first, second]
+
+
 def on_geometry(
-    resources: AskResources, settings: SettingsReader, rule: Callable[[Geometry], tuple[Arms, Arms]]
+    resources: AskResources,
+    settings: SettingsReader,
+    rule: Callable[[Geometry], tuple[Arms, Arms]],
+    worth: Callable[[Geometry, Arms, Arms], Float32] = gap_deviation,
 ) -> Select:
-    """Make an ask rule of a rule on a geometry; equal texts are kept apart, and rows compared by widths."""
+    """Make an ask rule of a rule on a geometry; equal texts are kept apart.
+
+    Args:
+        resources: Of the agent.
+        settings: Read for the draws.
+        rule: From a geometry to first and second.
+        worth: From a geometry, first and second to what a row's duel is worth.
+    """
     look, streams = measured(resources, settings), resources.streams
     resources.ranks = True
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Ranked:
         seen = look(observation)
         pairs = apart(np.column_stack(rule(seen)).astype(np.int64), seen.mean, groups)
-        worth = seen.widths()[np.arange(len(pairs)), pairs[:, 0], pairs[:, 1]]
-        return Ranked(random_order(pairs, streams), worth)
+        return Ranked(random_order(pairs, streams), worth(seen, *pairs.T))
 
     return select
 
@@ -66,8 +80,15 @@ def _by_widths(
 
 
 def deltaucb(resources: AskResources, settings: SettingsReader) -> Select:
-    """The duel whose gap may be largest."""
-    return _by_widths(resources, settings, deltaucb_pair)
+    """The duel whose gap may be largest; worth that gap, so that rows are compared as pairs are."""
+    beta = np.float32(settings.take(OptimismSettings).beta)
+
+    def worth(seen: Geometry, first: Arms, second: Arms) -> Float32:
+        rows = np.arange(len(first))
+        gap = seen.mean[rows, first] - seen.mean[rows, second]
+        return gap + beta * seen.widths()[rows, first, second]
+
+    return on_geometry(resources, settings, lambda seen: deltaucb_pair(seen, beta), worth)
 
 
 def maxminlcb(resources: AskResources, settings: SettingsReader) -> Select:

@@ -30,6 +30,7 @@ from duelenv.worlds.candidates import (
     Context,
     Encoder,
     Strings,
+    all_alike,
     check_pilaf_beta,
     check_sources,
     observation_spaces,
@@ -79,6 +80,11 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     response where it is known, and otherwise against the best of 64 responses of the start policy, drawn once. Neither
     depends on the policy; against a best of 64, regret can turn negative. `within_set=True` adds the utility regret
     against the round's own best candidate, a diagnostic that a policy lowers by collapsing.
+
+    ## Responses all alike
+    A row whose K candidates are one text is played like any other: its duel is asked for, answered by a coin, counted.
+    `info["alike"]`, bool [N], names such rows of the round that was played; none where nobody read the candidates. No
+    learner trains the policy on a pair of equal texts, see `duelenv.agents.learners`.
 
     ## Samplers
     A `policy.sampler` draws the candidates of the source "policy", perhaps with the weights of an earlier version,
@@ -233,10 +239,11 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             self._current.candidates()
 
     def step(self, actions: Any) -> tuple[Any, Labels, Any, Any, dict[str, Any]]:
-        """See `DuelVectorEnv.step`, and the class for what info has besides where a sampler draws."""
+        """See `DuelVectorEnv.step`, and the class for what info has besides."""
         played = getattr(self, "_current", None)
         *told, info = super().step(actions)
         drawn = None if played is None else played.drawn  # nobody need have looked
+        info["alike"] = np.zeros(self.num_envs, np.bool_) if drawn is None else all_alike(drawn.responses)
         if drawn is not None and "policy" in self._sources:
             info |= sampler_figures(drawn, list(self._sources).index("policy"))
         observation, labels, terminated, truncated = told

@@ -260,6 +260,12 @@ def draw_candidates(
     )
 
 
+def all_alike(responses: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Return the rows whose candidates are all the same text, bool [N], for responses [N, K]."""
+    alike: NDArray[np.bool_] = (responses == responses[:, :1]).all(axis=1)
+    return alike
+
+
 SAMPLER_FIGURES = ("sampler_lag", "importance_mean", "importance_max", "effective_sample_share")
 """Names of what `sampler_figures` gives."""
 

@@ -10,8 +10,9 @@ import yaml
 
 from duelenv.experiments import files
 from duelenv.experiments.efficiency.outcome import claims, null_text, table_text, tuning_text, write_arms
+from duelenv.experiments.efficiency.reading import read_study
 from duelenv.experiments.efficiency.stages import STAGES, Stages, Table, Tuned
-from duelenv.experiments.efficiency.study import Study, read_study
+from duelenv.experiments.efficiency.study import Study
 from duelenv.experiments.efficiency.verdicts import null_check
 from duelenv.experiments.loading import override_mapping
 from duelenv.ground import checks

@@ -81,9 +81,9 @@ class Comparison:
     baseline_labels: Estimate
     """The same of `passive`."""
     log_ratio: Estimate
-    """ln(labels of the arm / labels of `passive`): the first figure. 0 where neither arrives, which tells nothing."""
+    """ln(labels of the arm / labels of `passive`): the first figure. 0 where neither arrives in time."""
     never: float
-    """Share of draws in which the arm does not arrive."""
+    """Share of draws in which the arm does not arrive in time."""
     baseline_never: float
     """The same of `passive`."""
     area: Estimate
@@ -108,8 +108,9 @@ def compare(
 
     Args:
         arm: Measured up to `horizon` labels at least.
-        baseline: `passive`, measured until it is flat; where it crosses is looked for up to `horizon` alone, as of the
-            arm.
+        baseline: `passive`, measured until it is flat. Where it crosses is looked for up to `horizon`, as of the arm: a
+            fit over more evaluations would cross elsewhere. Only of draws that do not cross there the later crossing
+            counts, so that the ratio is not 0 where it is known.
         horizon: Labels at which both are compared; both were evaluated there.
         share: Of the way from start to plateau that the target lies at.
         draws: Of the bootstrap.
@@ -127,17 +128,19 @@ def compare(
     own_shares, shares = _drawn(arm.seeds, draws, streams[0]), _drawn(baseline.seeds, draws, streams[1])
     target = target_of(baseline.labels, shares @ baseline.height, share)
     labels = reached(own.labels, own_shares @ own.height, target)
-    baseline_labels = reached(near.labels, shares @ near.height, target)
-    kl = _at(own.labels, own_shares @ own.kl, labels) - _at(near.labels, shares @ near.kl, baseline_labels)
+    in_time = reached(near.labels, shares @ near.height, target)
+    kl = _at(own.labels, own_shares @ own.kl, labels) - _at(near.labels, shares @ near.kl, in_time)
+    later = np.maximum(reached(baseline.labels, shares @ baseline.height, target), horizon)
+    baseline_labels = np.where(np.isinf(in_time), later, in_time)
     seeds = min(arm.seeds, baseline.seeds)
     tail = bootstrap_tail(seeds, confidence)
     return Comparison(
         target=_estimate(target, tail),
         labels=_estimate(labels, tail),
         baseline_labels=_estimate(baseline_labels, tail),
-        log_ratio=_difference(_log_ratio(labels, baseline_labels), tail, seeds),
+        log_ratio=_difference(_log_ratio(labels, baseline_labels, horizon), tail, seeds),
         never=float(np.isinf(labels[1:]).mean()),
-        baseline_never=float(np.isinf(baseline_labels[1:]).mean()),
+        baseline_never=float(np.isinf(in_time[1:]).mean()),
         area=_difference(own_shares @ _areas(own) - shares @ _areas(near), tail, seeds),
         kl=_difference(kl, tail, seeds),
         regret=_difference(own_shares @ own.regret[:, -1] - shares @ near.regret[:, -1], tail, seeds),
@@ -169,14 +172,14 @@ def _drawn(seeds: int, draws: int, generator: np.random.Generator) -> NDArray[np
     return np.concatenate([np.ones((1, seeds)), counts]) / seeds
 
 
-def _log_ratio(labels: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of labels to a target, [D]; 0 where both are the same.
+def _log_ratio(labels: NDArray[np.float64], baseline: NDArray[np.float64], horizon: float) -> NDArray[np.float64]:
+    """Of labels to a target, [D]; 0 where both begin there.
 
-    So it is where neither arrives, since of two that take longer than was looked the faster one is not known, and where
-    both begin at the target.
+    And where neither arrives in time: of two that take longer than was looked, the faster one is not known.
     """
+    equal = (labels == baseline) | (np.isinf(labels) & (baseline >= horizon))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(labels == baseline, 0.0, np.log(labels) - np.log(baseline))
+        return np.where(equal, 0.0, np.log(labels) - np.log(baseline))
 
 
 def _areas(arm: Arm) -> NDArray[np.float64]:

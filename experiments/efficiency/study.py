@@ -1,4 +1,4 @@
-"""What a study compares: worlds, regimes, cells of ask and teach, what is tuned, seeds. Runs nothing.
+"""What a study compares: worlds, regimes, cells of ask and teach, what is tuned, seeds. Reads and runs nothing.
 
 A study is a YAML file with the key `study`. `base` is what all of its runs share, keys of an ordinary run config;
 worlds and regimes change it, and cells are agents in it.
@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 
-__all__ = ["COMPOSED", "NOTHING_ELSE", "PASSIVE", "Cell", "Regime", "SeedRange", "Study", "World", "read_study"]
+__all__ = ["COMPOSED", "NOTHING_ELSE", "PASSIVE", "Cell", "Regime", "SeedRange", "Study", "World"]
 
 #: The baseline of every study.
 PASSIVE: Final = "passive"
 #: The agent that is made of the parts that a cell names.
 COMPOSED: Final = "composed"
-#: Stages that draw seeds.
-_DRAWING: Final = ("tune", "screen", "confirm")
-#: What a composed agent is made of, as a cell names it.
-_PARTS: Final = ("ask", "teach", "belief")
 #: The teaching rule that teaches the labels alone.
 NOTHING_ELSE: Final = "duel"
-_KINDS: Final = ("development", "held_out", "negative")
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ class Cell:
             self,
             name=f"random_as_{self.name}",
             ask={"ask": "random", **chosen},
-            belief=self.belief if self.teach or chosen else {},
+            belief=self.belief if self.teach else {},
         )
 
 
@@ -134,7 +129,7 @@ class SeedRange:
 
 @dataclass(frozen=True)
 class Study:
-    """A study, made by `read_study`."""
+    """A study, made by `duelenv.experiments.efficiency.reading`."""
 
     name: str
     base: Mapping[str, Any]
@@ -173,152 +168,3 @@ class Study:
     def trials(self) -> tuple[dict[str, Any], ...]:
         """What is tried of every agent: all products of the values that are tuned."""
         return tuple(dict(zip(self.tuning, values, strict=True)) for values in itertools.product(*self.tuning.values()))
-
-
-def read_study(raw: Mapping[str, Any]) -> Study:
-    """Check a plain mapping and make the study.
-
-    A world, regime, cell or control that is null is left out, so that an override can drop it.
-
-    Args:
-        raw: Parsed YAML.
-
-    Raises:
-        UserError: The first setting that is unknown, missing or of the wrong kind.
-    """
-    known = [
-        *("study", "base", "regimes", "cells", "controls", "tuning", "seeds", *_KINDS),
-        *("metric", "share", "carried", "growth", "jobs"),
-    ]
-    checks.refuse_unknown("", raw, known)
-    for key in ("base", "development", "held_out", "regimes", "cells", "tuning", "seeds"):
-        if not raw.get(key):
-            raise UserError(f"The study has no {key!r}: add it at the top level")
-    regimes = tuple(
-        Regime(name, **_exactly(f"regimes.{name}", value, ("per_round", "labels", "every")))
-        for name, value in _present("regimes", raw["regimes"])
-    )
-    names = tuple(regime.name for regime in regimes)
-    tuning = {
-        key: tuple(values) if isinstance(values, list) and values else _refuse_values(key, values)
-        for key, values in checks.mapping("'tuning'", raw["tuning"]).items()
-    }
-    chosen: dict[str, Any] = {}
-    if "metric" in raw:
-        chosen["metric"] = checks.text("'metric'", raw["metric"])
-    if "share" in raw:
-        chosen["share"] = checks.number("'share'", raw["share"], above=0.0, below=1.0)
-    for key, low in (("carried", 1), ("growth", 0), ("jobs", 1)):
-        if raw.get(key) is not None:
-            chosen[key] = checks.integer(f"'{key}'", raw[key], low=low)
-    return Study(
-        name=checks.text("'study'", raw["study"]),
-        base=checks.mapping("'base'", raw["base"]),
-        worlds=tuple(
-            World(name, kind, checks.mapping(f"'{kind}.{name}'", value))
-            for kind in _KINDS
-            for name, value in _present(kind, raw.get(kind))
-        ),
-        regimes=regimes,
-        cells=_distinct(
-            _cell("cells", label, own, names, tuning)
-            for name, value in _present("cells", raw["cells"])
-            for label, own in _products(name, checks.mapping(f"'cells.{name}'", value))
-        ),
-        controls=tuple(
-            _cell("controls", name, value, names, tuning) for name, value in _present("controls", raw.get("controls"))
-        ),
-        tuning=tuning,
-        seeds=_seeds(raw["seeds"]),
-        resolved=raw,
-        **chosen,
-    )
-
-
-def _present(key: str, raw: object) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in checks.mapping(f"'{key}'", raw).items() if value is not None]
-
-
-def _exactly(key: str, raw: object, names: tuple[str, ...]) -> dict[str, Any]:
-    given = checks.mapping(f"'{key}'", raw)
-    checks.refuse_unknown(key, given, names)
-    for name in names:
-        if name not in given:
-            raise UserError(f"'{key}' has no {name!r}: add it")
-    return given
-
-
-def _refuse_values(key: str, values: object) -> tuple[Any, ...]:
-    raise UserError(f"'tuning.{key}' is {values!r}, expected a list of the values that are tried")
-
-
-def _cell(key: str, name: str, raw: object, regimes: tuple[str, ...], tuning: Mapping[str, Any]) -> Cell:
-    settings = checks.mapping(f"'{key}.{name}'", raw)
-    if name == PASSIVE:
-        raise UserError(f"'{key}' has an agent {PASSIVE!r}, which every study has already: leave it out or rename it")
-    agent = checks.text(f"'{key}.{name}.name'", settings.pop("name", COMPOSED))
-    ask, teach, belief = (_part(f"{key}.{name}", part, settings.pop(part, None)) for part in _PARTS)
-    env = checks.mapping(f"'{key}.{name}.env'", settings.pop("env", None))
-    within = settings.pop("regimes", list(regimes))
-    for regime in within if isinstance(within, list) else [within]:
-        checks.one_of(f"{key}.{name}.regimes", regime, regimes)
-    for setting in tuning:
-        if any(setting in part for part in (ask, teach, belief, settings)):
-            raise UserError(f"'{key}.{name}.{setting}' is tuned for every agent alike: leave it out here")
-    return Cell(name, agent, ask, teach, belief, settings, env, tuple(within if isinstance(within, list) else [within]))
-
-
-def _products(name: str, raw: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """A cell with lists of rules as one cell for each combination, named by the rules: `{ask: [extreme, infomax]}`."""
-    lists = {part: raw[part] for part in _PARTS if isinstance(raw.get(part), list)}
-    if not lists:
-        return [(name, dict(raw))]
-    found = []
-    for rules in itertools.product(*lists.values()):
-        names = [rule["name"] if isinstance(rule, Mapping) else str(rule) for rule in rules]
-        found.append(("-".join([name, *names]), {**raw, **dict(zip(lists, rules, strict=True))}))
-    return found
-
-
-def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """The cells, whose names came from lists too.
-
-    Raises:
-        UserError: Two have one name.
-    """
-    found: dict[str, Cell] = {}
-    for cell in cells:
-        if cell.name in found:
-            raise UserError(f"'cells' holds two cells named {cell.name!r}: rename one")
-        found[cell.name] = cell
-    return tuple(found.values())
-
-
-def _part(key: str, part: str, raw: object) -> dict[str, Any]:
-    """`best_worst`, or `{name: best_worst, target: mean}`, as settings of an agent: `{teach: best_worst, ...}`."""
-    given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}.{part}'", raw)
-    if not given or (part == "teach" and given == {"name": NOTHING_ELSE}):
-        return {}
-    if "name" not in given:
-        raise UserError(f"'{key}.{part}' has no 'name': add that of a registered rule")
-    return {part: checks.text(f"'{key}.{part}.name'", given.pop("name")), **given}
-
-
-def _seeds(raw: object) -> dict[str, SeedRange]:
-    given = _exactly("seeds", raw, _DRAWING)
-    found = {}
-    for stage in _DRAWING:
-        own = _exactly(f"seeds.{stage}", given[stage], tuple(item.name for item in dataclasses.fields(SeedRange)))
-        low = 1 if stage == "tune" else 2
-        found[stage] = SeedRange(
-            checks.integer(f"'seeds.{stage}.count'", own["count"], low=low),
-            checks.integer(f"'seeds.{stage}.first'", own["first"], low=0),
-        )
-    for one, other in itertools.combinations(_DRAWING, 2):
-        shared = set(found[one].values) & set(found[other].values)
-        if shared:
-            raise UserError(
-                f"'seeds.{one}' and 'seeds.{other}' share the seed {min(shared)}, expected fresh ones in every stage: "
-                "change one 'first'"
-            )
-    return found

@@ -146,7 +146,7 @@ def test_a_step_follows_the_gradient_of_loss_and_bonus(monkeypatch, micro_batch,
     env, observation = world()
     bonus = {"bonus": "selm", "bonus_settings": {"alpha": alpha}, "bonus_draws": draws} if alpha else {}
     learner = learner_of(env, loss=name, beta=beta, micro_batch=micro_batch, **bonus)
-    observation = {name: observation[name] for name in ("prompt", "tokens", "mask", "source")}
+    observation = {name: observation[name] for name in ("prompt", "responses", "tokens", "mask", "source")}
     away_from_the_start(learner.policy)
     duels = some_duels()
     expected = slow_gradient(learner.policy, observation, duels, name, beta, alpha, rivals=(2, 3, 4)[:draws])
@@ -163,7 +163,7 @@ def test_kto_compares_with_all_responses_given_other_prompts_anew_in_each_step(m
     learner = learner_of(env, loss="kto", beta=0.4, micro_batch=micro_batch, gradient_steps=2, learning_rate=0.02)
     prompts = observation["prompt"].copy()
     prompts[1] = prompts[0]  # a neighbour with the same prompt is no other
-    observation = {name: observation[name] for name in ("tokens", "mask", "source")} | {"prompt": prompts}
+    observation = {name: observation[name] for name in ("responses", "tokens", "mask", "source")} | {"prompt": prompts}
     away_from_the_start(learner.policy)
     duels = some_duels()
     others = [2, 2, 3, 0]
@@ -197,7 +197,7 @@ def test_kto_makes_nothing_of_labels_under_one_prompt():
     learner = learner_of(env, loss="kto")
     only = Duels(np.array([2]), np.array([[0, 3]]), np.array([1.0]))
     before = learner.policy.state_dict()["model"]
-    assert learner.teach(observation, only) == {"skipped": 1.0}
+    assert learner.teach(observation, only) == {"skipped": 1.0, "alike_pairs": 0.0}
     assert learner.gradient_steps == 0
     assert all(torch.equal(before[name], value) for name, value in learner.policy.state_dict()["model"].items())
 
@@ -554,3 +554,76 @@ def test_a_policy_without_trainable_weights_is_refused():
     policy.model.requires_grad_(False)
     with pytest.raises(UserError, match="the policy has no weights that train"):
         Trainer(policy, TrainerSettings())
+
+
+# Responses of the same text -------------------------------------------------------------------------------------------
+
+
+def same_texts(observation, rows):
+    """The observation as if all candidates of some rows said the same, in tokens of their own."""
+    said = observation["responses"].copy()
+    said[rows] = "the same"
+    return {name: observation[name] for name in observation if name != "responses"} | {"responses": said}
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1])
+@pytest.mark.parametrize("loss", sorted(LOSSES.names()))
+def test_a_pair_of_equal_texts_counts_in_the_mean_and_adds_nothing(monkeypatch, loss, micro_batch):
+    """Its label is a coin: the gradient is that of the others' sum, over all; whichever way the coin fell."""
+    _, observation = world()
+    observation = {name: observation[name] for name in ("prompt", "responses", "tokens", "mask", "source")}
+    alike = same_texts(observation, [2])
+
+    def taught(shown, labels, pieces):
+        env, _ = world()
+        learner = learner_of(env, loss=loss, micro_batch=pieces, max_grad_norm=None)
+        away_from_the_start(learner.policy)
+        with monkeypatch.context() as patched:
+            before, _ = gradients_of_steps(learner, patched)
+            figures = learner.teach(shown, some_duels(labels))
+        assert learner.gradient_steps == 1
+        return before[0], figures
+
+    (one, figures), (other, _) = (taught(alike, (1.0, 0.0, y, 1.0), micro_batch) for y in (0.0, 1.0))
+    assert figures["alike_pairs"] == 1.0
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert one.isfinite().all() and one.abs().max() > 0
+    if loss != "kto":  # whose z0 is over the responses of all rows
+        without, others = taught(observation, (1.0, 0.0, float("nan"), 1.0), None)
+        torch.testing.assert_close(one * 4 / 3, without, rtol=1e-3, atol=1e-6)
+        assert figures["loss"] == pytest.approx(others["loss"], rel=1e-4)  # of the pairs that say something
+        assert figures["accuracy"] == pytest.approx(others["accuracy"])
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES.names()))
+def test_the_same_tokens_twice_have_no_gradient_under_any_loss(loss):
+    """So that leaving them out changes nothing but what equal texts of different tokens would add."""
+    made = make_loss(loss)
+    log_prob = torch.tensor([[-3.0, -3.0], [-1.0, -1.0]], requires_grad=True)
+    shared = log_prob[:, :1].expand(-1, 2)  # one response's log-prob, read twice
+    batch = made.batch_type(
+        log_prob=shared,
+        label=torch.tensor([1.0, 0.0]),
+        length=torch.full((2, 2), 4),
+        reference_log_prob=torch.tensor([[-2.0, -2.0], [-2.5, -2.5]]),
+        mismatched_log_ratio=torch.tensor(0.3),
+    )
+    made(batch).backward()
+    assert log_prob.grad.abs().max() < 1e-7
+
+
+def test_labels_of_equal_texts_alone_make_no_step_but_with_a_bonus():
+    env, observation = world()
+    alike = same_texts(observation, [0, 1, 2, 3])
+    learner = learner_of(env)
+    before = [weights.detach().clone() for weights in learner.policy.parameters()]
+    assert learner.teach(alike, some_duels()) == {"alike_pairs": 4.0}
+    piece = Piece(alike, some_duels().pairs, some_duels().labels, np.zeros(ROWS, int), np.full(ROWS, ROWS))
+    assert learner.learn([piece]) == {"alike_pairs": 4.0}
+    assert learner.gradient_steps == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, learner.policy.parameters(), strict=True))
+    assert len(learner._waiting) == 0  # they have had their share
+    optimist = learner_of(env, bonus="selm", bonus_settings={"alpha": 0.5})
+    figures = optimist.teach(alike, some_duels())
+    assert figures["loss"] == 0.0 and figures["alike_pairs"] == 4.0 and optimist.gradient_steps == 1
+    assert np.isfinite(figures["bonus"]) and figures["gradient_norm"] > 0

@@ -610,6 +610,34 @@ def test_the_scalar_form_plays_an_episode():
     assert len(env.examples(count=1)) == 1
 
 
+def test_rows_whose_candidates_all_say_the_same_are_named_asked_and_counted():
+    env = make_vector(WORLD, 3, num_candidates=3)
+    env.reset(seed=0)
+    said = env.unwrapped._current.candidates().responses
+    said[:] = [["a", "b", "a"], ["c", "c", "c"], ["d", "d", "e"]]
+    _, labels, *_, info = env.step(np.array([[0, 1], [0, 1], [0, 1]]))
+    assert info["alike"].dtype == np.bool_ and info["alike"].tolist() == [False, True, False]
+    assert not np.isnan(labels).any() and info["queries"].tolist() == [3]
+    assert info["certainty"][1] == info["certainty"][2] == 0.0  # equal texts, and a coin
+    scalar = make_scalar(WORLD, num_candidates=2)
+    scalar.reset(seed=0)
+    scalar.unwrapped.vector._current.candidates().responses[:] = "a"
+    assert scalar.step(np.array([0, 1]))[-1]["alike"] is True
+
+
+def test_of_candidates_that_nobody_read_none_are_alike():
+    """Where no oracle has a utility, rows that are not asked need not be drawn at all."""
+
+    def half(prompts, first, second):
+        return np.full(len(prompts), 0.5)
+
+    env = make_vector(WORLD, 2, selective=True, temperature=1e-6, oracle=half)
+    env.reset(seed=0)
+    nobody, everybody = (np.array([[0, 1, ask]] * 2) for ask in (0, 1))
+    assert env.step(nobody)[-1]["alike"].tolist() == [False, False]
+    assert env.step(everybody)[-1]["alike"].tolist() == [True, True]
+
+
 def test_sources_draw_from_uniforms_of_their_own():
     """Before any update policy and reference are one model: only other draws tell their responses apart."""
     env = make_vector("duelenv/AlignmentDuel-v0", 4, sources={"policy": 2, "reference": 2}, num_candidates=None)

@@ -178,6 +178,19 @@ def test_every_agent_continues_exactly(tmp_path, monkeypatch, rounds, whole_poli
     assert results(tmp_path).equals(whole)
 
 
+@pytest.mark.parametrize(("temperature", "share"), [(1e-6, 1.0), (1.0, 0.0)])
+def test_the_share_of_prompts_whose_candidates_are_all_alike_is_a_column(tmp_path, model_path, temperature, share):
+    """Their labels are asked for and counted; the policy is taught nothing by them, and says so."""
+    env = {"id": "AlignmentDuel", "num_envs": 3, "horizon": 2, "num_candidates": 2, "temperature": temperature}
+    raw = alignment(model_path, {"name": "length"}, env=env, agents={"passive": {}}, evaluate_every=2)
+    run(made(raw), tmp_path)
+    table = results(tmp_path).to_pydict()
+    assert table["alike"][0] is None and table["alike"][1] == share
+    assert table["queries"][1] == 6
+    assert table["gradient_steps"][1] == (0 if share else 2)
+    assert table["alike_pairs"][1] == 3 * share
+
+
 def test_gradient_steps_are_counted(whole_policy_run):
     _, whole = whole_policy_run
     steps = {row["agent"]: row["gradient_steps"] for row in whole.to_pylist() if row["step"] == 4}

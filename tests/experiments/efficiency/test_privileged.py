@@ -52,6 +52,21 @@ def test_it_duels_the_best_against_the_worst_by_the_truth():
         assert utility[agent.recommend(observation)[row]] == utility.max()
 
 
+def test_of_many_prompts_it_asks_those_with_the_largest_gaps():
+    env = world(selective=True)
+    agent = agents.make("perfect_belief", env, seed=0, oracle=ORACLE, ask="extreme", prompts="gap", asked=2)
+    observation, _ = env.reset(seed=0)
+    actions = agent.act(observation)
+    truth = oracles.make("rare_word", word="the", scale=3.0)
+    gaps = [
+        np.ptp(truth.utility([prompt] * 5, list(responses)))
+        for prompt, responses in zip(observation["prompt"], observation["responses"], strict=True)
+    ]
+    asked = actions[:, 2] == 1
+    assert asked.sum() == 2
+    assert min(np.array(gaps)[asked]) >= max(np.array(gaps)[~asked])
+
+
 def test_it_does_what_every_agent_has_to_but_for_learning_what_it_knows():
     told = {"name": "length"}
     # The check of actions, seeds and checkpoints comes before, that of labels, which cannot change a truth, after it.

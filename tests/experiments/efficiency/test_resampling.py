@@ -54,6 +54,21 @@ def test_where_neither_arrives_nothing_is_told():
     assert verdicts([found]) == [NOT_SHOWN]
 
 
+def test_passive_that_arrives_later_is_known_from_its_longer_run():
+    found = compare(constant(1.0, 60), constant(1.0, 300), 240, draws=500)
+    assert found.baseline_never == 1.0
+    assert found.baseline_labels.value == pytest.approx(298.0)
+    assert found.log_ratio.value == pytest.approx(np.log(58 / 298))
+
+
+def test_what_comes_after_the_horizon_does_not_move_a_crossing_before_it():
+    passive = constant(1.0, 120)
+    dips = passive.height.copy()
+    dips[:, LABELS == 300] = 0.5  # a fit over all would cross there alone
+    later = Arm(LABELS, dips, passive.kl, passive.regret)
+    assert compare(passive, later, 240, draws=500).baseline_labels.value == pytest.approx(118.0)
+
+
 def test_an_arm_of_half_the_labels_is_found_and_a_slower_one_too():
     generator = np.random.default_rng(0)
     passive = arm(40, generator)

@@ -7,10 +7,11 @@ import pytest
 from duelenv import UserError
 from duelenv.experiments.efficiency import stages
 from duelenv.experiments.efficiency.command import run_study
-from duelenv.experiments.efficiency.resampling import Arm
+from duelenv.experiments.efficiency.crossing import plateau_of
+from duelenv.experiments.efficiency.reading import read_study
+from duelenv.experiments.efficiency.resampling import Arm, compare
 from duelenv.experiments.efficiency.runs import Measured
-from duelenv.experiments.efficiency.stages import Stages, Tuned
-from duelenv.experiments.efficiency.study import read_study
+from duelenv.experiments.efficiency.stages import Baseline, Stages, Table, Tuned
 from duelenv.experiments.loading import override_mapping
 
 TINY = {
@@ -42,6 +43,22 @@ def test_the_best_trial_is_that_of_the_highest_score_and_the_first_of_equals():
     tuned = Tuned("x", trials, (0.5, 0.7, 0.9, 0.7))
     assert tuned.best == {"rate": 2, "replay": 0}
     assert tuned.best_with({"replay": 3}) == {"rate": 1, "replay": 3}
+
+
+def test_passive_is_settled_if_it_is_flat_and_arrives():
+    flat, rising = (plateau_of(np.arange(0, 33, 4.0), rises(range(6), 32, middle).height) for middle in (4, 24))
+    settled = [Baseline(None, 16, plateau, arrives).settled for plateau in (flat, rising) for arrives in (1.0, 0.94)]
+    assert settled == [True, False, False, False]
+
+
+def test_of_cells_that_never_arrive_the_higher_one_is_carried_on(tmp_path):
+    passive = rises(range(12), 64, 16)
+    arms = {name: rises(range(12), 64, middle) for name, middle in (("late", 58), ("less_late", 54), ("early", 12))}
+    found = {name: compare(arm, passive, 48, draws=50) for name, arm in arms.items()}
+    assert found["late"].log_ratio.value == found["less_late"].log_ratio.value == np.inf
+    table = Table("screen", None, None, None, {}, found, {})
+    study = read_study({**TINY, "carried": 2})
+    assert Stages(study, tmp_path).carried(table) == ["early", "less_late"]
 
 
 def test_what_is_frozen_stays(tmp_path):

@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from duelenv import UserError
+from duelenv.experiments.efficiency.reading import read_study
 from duelenv.experiments.efficiency.runs import Entry, Setup, run_configs
-from duelenv.experiments.efficiency.study import read_study
 from duelenv.experiments.loading import load, override_mapping, read_study_file
 
 RAW = {
@@ -67,6 +67,12 @@ def test_the_control_with_random_pairs_keeps_the_teaching_and_drops_what_only_as
     assert untaught is not None
     assert untaught.settings == {"ask": "random"}  # a belief that nobody reads is refused
     assert read_study(RAW).controls[0].with_random_pairs is None
+    asks = "cells.chosen.ask={name: deviation, num_samples: 9, prompts: own, asked: 2}"
+    (*_, chosen) = read_study(changed(asks, "cells.chosen.belief=linear_logistic")).cells
+    shown = chosen.with_random_pairs
+    assert shown is not None
+    assert shown.settings == {"ask": "random", "prompts": "random", "asked": 2}  # of the prompts that it is shown
+    assert shown.env == chosen.env
 
 
 def test_agents_that_need_another_world_play_in_a_run_of_their_own():
