@@ -13,6 +13,7 @@ from typing import Any
 from duelenv.experiments.config import RunConfig
 from duelenv.experiments.contents import function_named
 from duelenv.experiments.encoders import kept_features
+from duelenv.experiments.modules import load_function
 from duelenv.ground.checks import choices, integer, refuse_unknown
 from duelenv.ground.errors import UserError
 
@@ -237,7 +238,10 @@ def make_environment(
             settings[name] = value
     function = function_named("features", settings.get("features"))
     if function is not None:
-        settings["features"] = kept_features(*function, settings.get("data"))
+        if "data" in known:
+            settings["features"] = kept_features(*function, settings.get("data"))
+        else:
+            settings["features"] = load_function(*function, "env.features")
     batch = config.env.batch or 1
     if config.replicated:
         num_envs = len(config.seeds) * batch

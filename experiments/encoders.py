@@ -35,7 +35,7 @@ def kept_features(module: str, function: str, data: Any) -> NDArray[np.float32]:
 
     Args:
         module: Dotted name, or path of a Python file.
-        function: Its name there; see `duelenv.worlds.pool_inputs.Encoder`.
+        function: Its name there; see `duelenv.worlds.encoders.Encoder`.
         data: The pool, as `duelenv.worlds.pool_inputs.pool_of` takes it.
 
     Raises:

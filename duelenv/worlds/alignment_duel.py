@@ -38,6 +38,7 @@ from duelenv.worlds.candidates import (
     sampler_figures,
 )
 from duelenv.worlds.comparator import Comparator
+from duelenv.worlds.encoders import ENCODERS
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     sampling: "fresh" draws the next candidates when the observation is first read, after the usual loop's update;
         "ahead" draws them inside `step`, one update old.
     temperature: Sampling temperature; None takes the policy's own.
-    features: "start" for the mean hidden state of the frozen start model, or an encoder (prompts, responses) -> [n, d].
+    features: "start" for the mean hidden state of the frozen start model; "words" for the words that are said, see
+        `duelenv.worlds.encoders`; or an encoder (prompts, responses) -> [n, d].
     within_set: Add the diagnostic regret; it asks for the utility of every candidate.
     evaluation_prompts: At most so many prompts are judged in `evaluate`.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
@@ -153,8 +155,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         self._sources = check_sources(sources, num_candidates)
         self._pilaf_beta = check_pilaf_beta(pilaf_beta, self._sources)
         checks.one_of("sampling", sampling, SAMPLING)
-        if not callable(features) and (not isinstance(features, str) or features != "start"):
-            raise UserError(f"features={features!r} is unknown; give 'start' or an encoder function")
+        features = _features(features)
         checks.integer("evaluation_prompts", evaluation_prompts, low=1)
         self._prompts = _split_prompts(prompts, test_prompts)
         for split_prompts in self._prompts.values():
@@ -370,6 +371,16 @@ class AlignmentDuelEnv(DuelEnv):
         vector = self.vector
         assert isinstance(vector, AlignmentDuelVectorEnv)
         return vector.examples(split, count)
+
+
+def _features(features: str | Encoder) -> str | Encoder:
+    """Return "start" or an encoder."""
+    if callable(features) or (isinstance(features, str) and features == "start"):
+        return features
+    if not isinstance(features, str) or features not in ENCODERS:
+        known = ", ".join(["start", *ENCODERS])
+        raise UserError(f"features={features!r} is unknown; give one of {known}, or an encoder function")
+    return ENCODERS[features]()
 
 
 def _split_prompts(prompts: Sequence[str], test_prompts: Sequence[str] | None) -> dict[str, Strings]:

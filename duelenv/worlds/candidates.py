@@ -15,14 +15,13 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
 from duelenv.spaces import Unicode, UnicodeArray
+from duelenv.worlds.encoders import Encoder
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy, Source
     from duelenv.policies.samplers import Sampler
 
 Strings = NDArray[np.object_]
-Encoder = Callable[[Sequence[str], Sequence[str]], NDArray[Any]]
-"""(prompts, responses) -> features [n, d]."""
 
 SOURCES = ("policy", "reference", "start", "pilaf_plus", "pilaf_minus")
 """Where candidates may come from; see `duelenv.policies.CausalLMPolicy.sample`."""

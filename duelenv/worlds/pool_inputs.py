@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from duelenv.data import Pool, load_pool
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.text_features import TextFeatures
+from duelenv.worlds.encoders import Encoder
 
 _TEXT_DIM = 64
 
@@ -62,9 +63,6 @@ def _text_features(pool: Pool, dim: int) -> NDArray[np.float32]:
     features.flags.writeable = False
     return features
 
-
-Encoder = Callable[[list[str], list[str]], ArrayLike]
-"""A function (prompts, responses) -> features [n, d] of n responses, each to the prompt in the same place."""
 
 Features = ArrayLike | str | Path | Encoder | None
 """What features of a pool's responses may be given as."""
