@@ -112,7 +112,7 @@ def expected_bonus(bonus: Bonus, listed: Listed, law: Tensor) -> Tensor:
         listed: The M responses.
         law: Probability of each in the policy that is pushed against, [M].
     """
-    each = cast("Callable[..., Tensor]", torch.vmap(lambda own, reference: bonus(own, reference)))
+    each = cast("Callable[[Tensor, Tensor], Tensor]", torch.vmap(bonus.__call__))
     flat = each(listed.log_prob.reshape(-1), listed.reference_log_prob.reshape(-1))
     return (flat.reshape(listed.log_prob.shape) * law.to(flat)).sum(-1)
 

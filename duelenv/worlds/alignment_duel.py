@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.core import AgentView, Labels, Recommender, StageLike
-from duelenv.exact import ExactFigures, ExactTruth
+from duelenv.exact import ExactTruth
 from duelenv.ground import checks
 from duelenv.ground.dialogue import prompt_of
 from duelenv.ground.errors import UserError
@@ -185,7 +185,6 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         )
         self._contexts: RowStreams
         self._current: Context
-        self._judged: ExactFigures | None = None  # the policy, in the round that is played
         self._evaluation = AlignmentEvaluation(
             policy,
             {split: split_prompts[:evaluation_prompts] for split, split_prompts in self._prompts.items()},
@@ -242,13 +241,13 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     def step(self, actions: Any) -> tuple[Any, Labels, Any, Any, dict[str, Any]]:
         """See `DuelVectorEnv.step`, and the class for what info has besides where a sampler draws."""
         played = getattr(self, "_current", None)
-        self._judged = None
         *told, info = super().step(actions)
         drawn = None if played is None else played.drawn  # nobody need have looked
         if drawn is not None and "policy" in self._sources:
             info |= sampler_figures(drawn, list(self._sources).index("policy"))
-        if self._judged is not None:
-            info |= {"objective": self._judged.objective, "kl": self._judged.kl}
+        if self._exact is not None and played is not None:  # known from the regret
+            judged = self._exact.figures(played.prompts.tolist())
+            info |= {"objective": judged.objective, "kl": judged.kl}
         observation, labels, terminated, truncated = told
         return observation, labels, terminated, truncated, info
 
@@ -289,8 +288,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             return {}
         exact: dict[str, NDArray[np.float64]] = {}
         if self._exact is not None:
-            self._judged = self._exact.figures(self._current.prompts.tolist())
-            exact = self._judged.notions()
+            exact = self._exact.figures(self._current.prompts.tolist()).notions()
         drawn = self._current.candidates()
         pairs = np.stack([first, second], axis=1)
         shown = drawn.responses[self._rows[:, np.newaxis], pairs]  # (N, 2)
