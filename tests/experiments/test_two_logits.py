@@ -1,5 +1,6 @@
 """The rare-good-arm bandit: the published order of its rows, and the minimiser against scipy."""
 
+import importlib
 from itertools import pairwise
 
 import gymnasium
@@ -10,7 +11,6 @@ from scipy.special import expit, log_expit
 
 import duelenv
 from duelenv import agents
-from duelenv.experiments.two_logits import TwoLogitsVectorEnv
 from duelenv.testing import check_world
 
 #: Cumulative KL-regret of one duel a round, T = 1000, by sampler and c: where b is better, and where it is worse. The
@@ -23,6 +23,12 @@ PUBLISHED = {
     ("reference", 1e-2): ((1.7, 3), (432, 42)),
     ("policy", 1e-3): ((0.4, 0.1), (1598, 1)),
 }
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """Not at import: other tests take every agent that there is, and this one plays nowhere else."""
+    importlib.import_module("duelenv.experiments.two_logits")
 
 
 def played(against, c, gap, replicates=20, rounds=1000, seed=0):
@@ -41,6 +47,8 @@ def played(against, c, gap, replicates=20, rounds=1000, seed=0):
 
 
 def test_the_world_keeps_its_contract():
+    from duelenv.experiments.two_logits import TwoLogitsVectorEnv
+
     check_world(lambda: TwoLogitsVectorEnv(num_envs=3, horizon=4, reference_log_odds=0.3))
 
 
