@@ -304,3 +304,52 @@ def test_hard_labels_of_the_best_against_the_worst_have_no_finite_minimiser():
     assert soft[2] - soft[1] - (REFERENCE[2] - REFERENCE[1]) == pytest.approx(
         (UTILITY[2] - UTILITY[1]) / BETA, abs=1e-4
     )
+
+
+# Teaching rules
+
+
+class Sure:
+    """A belief that knows the utility, by the one-hot features of the responses."""
+
+    def sample(self, features, count):
+        return np.broadcast_to(features @ UTILITY, (count, *features.shape[:2]))
+
+    def mean(self, features):
+        return features @ UTILITY
+
+
+@pytest.mark.parametrize("name", ["best_worst", "reward_distillation", "boltzmann", "policy_gradient"])
+def test_a_teaching_rule_pulls_at_every_draw_s_sets_as_the_sum_over_them_says(world, name):
+    """All draws at once, one a row: the rule's own choice, the learner's step; by hand the sum over draws."""
+    from duelenv.agents.roles import Played
+    from duelenv.agents.teaching import TEACHING, Resources
+
+    view, policy, responses = world
+    learner = learner_of(view, beta=BETA)
+    given = {"anchor": 0.0} if name == "policy_gradient" else {}
+    teach = TEACHING[name](Resources(view, Sure(), None), SettingsReader("test", given))
+    arms, probability = every_draw(laws(policy, responses))
+    mean = 0.0
+    for drawn, weight in zip(arms, probability, strict=True):
+        observation = round_of(responses, drawn) | {"features": np.eye(3)[drawn][np.newaxis]}
+        duel = Duels(np.zeros(1, np.int64), np.array([[0, 1]]), np.array([1.0]))
+        taught = teach(Played(observation, None, duel, np.zeros(1, np.bool_)))
+        if isinstance(taught, Sets):
+            learner.teach_sets(observation, taught)
+        else:
+            learner.teach(observation, taught)
+        mean = mean + weight * learner.trainer.gradient
+    all_of_them = Listed.of(policy, "kind", responses)
+    utility = UTILITY[arms]
+    if name == "best_worst":  # the order of a pair does not matter, and a pair of equals pulls at nothing
+        value = expected_loss(learner.loss, all_of_them, probability.reshape(3, 3), WINS)
+    elif name == "policy_gradient":  # the duel, and the best against the worst: twice p - 1/2
+        signal = 2 * (expit(utility - utility[:, ::-1]) - 0.5)
+        value = expected_set_loss(PolicyGradient(), all_of_them, arms, signal, probability)
+    else:
+        loss = RewardDistillation(0.1) if name == "reward_distillation" else Boltzmann(0.1)
+        value = expected_set_loss(loss, all_of_them, arms, utility, probability)
+    expected = flat(policy, torch.autograd.grad(value, policy.parameters(), allow_unused=True))
+    assert np.abs(expected).max() > 1e-4
+    np.testing.assert_allclose(mean, expected, atol=2e-5 * max(1, np.abs(expected).max()))
