@@ -4,7 +4,7 @@ A GPT-NeoX of two tokens says nothing nearly always and "b" with log-odds of -9.
 control, dislikes it (bad), by one unit of utility. Both responses are listed, so that every round has its regret
 J* - J(pi) exactly. `duelenv run exact` plays the same with an exact minimiser in the place of gradient steps.
 
-    python examples/rare_response.py FOLDER [seeds=8] [env.horizon=200]
+    python examples/rare_response.py FOLDER [seeds=4] [env.horizon=100]
 """
 
 import argparse
@@ -81,7 +81,7 @@ def config(model: Path, gap: float, overrides: list[str]) -> RunConfig:
             "selm_c1e3": {"name": "selm", "alpha": 1e-3 / BETA, **training},
             "pi_pi": {"name": "passive", "env": {"sources": {"policy": 2}}, **training},
         },
-        "seeds": 4,
+        "seeds": 10,
         "baseline": "pi_ref",
         "metric": "regret_kl",
         "evaluate_every": 50,
