@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.core import AgentView, Labels, Recommender, StageLike
+from duelenv.exact import ExactTruth
 from duelenv.ground import checks
 from duelenv.ground.dialogue import prompt_of
 from duelenv.ground.errors import UserError
@@ -82,6 +83,12 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     depends on the policy; against a best of 64, regret can turn negative. `within_set=True` adds the utility regret
     against the round's own best candidate, a diagnostic that a policy lowers by collapsing.
 
+    With `exact_beta` and responses that can all be listed there are two more, of the policy as it stands in the round:
+    `kl`, J* - J(pi) = beta KL(pi || pi*) with J(pi) = E_pi[u] - beta KL(pi || start), and `temperature_zero`,
+    max_y u(y) - E_pi[u]; see `duelenv.exact`. The info of `step` then has `objective`, J(pi), and `kl`,
+    KL(pi || start), of each row's prompt, float64 [N]. All responses to a prompt are scored once for every version of
+    the policy that meets it, which is known by `policy.updated()`.
+
     ## Responses all alike
     A row whose K candidates are one text is played like any other: its duel is asked for, answered by a coin, counted.
     `info["alike"]`, bool [N], names such rows of the round that was played; none where nobody read the candidates. No
@@ -115,6 +122,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     temperature: Sampling temperature; None takes the policy's own.
     features: "start" for the mean hidden state of the frozen start model; "words" for the words that are said, see
         `duelenv.worlds.encoders`; or an encoder (prompts, responses) -> [n, d].
+    exact_beta: beta of the exact figures, price of a nat of KL, above 0; None leaves them out. The oracle's utility
+        alone counts, noise and ties aside.
     within_set: Add the diagnostic regret; it asks for the utility of every candidate.
     evaluation_prompts: At most so many prompts are judged in `evaluate`.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
@@ -124,7 +133,9 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     v0: first version.
 
     Raises:
-        UserError: No prompts, a prompt longer than the model's context, unknown sources, or a value out of range.
+        UserError: No prompts, a prompt longer than the model's context, unknown sources, or a value out of range; with
+            `exact_beta` also an oracle without a utility, more than 200,000 possible responses, a temperature other
+            than 1, or a sampler.
     """
 
     world: ClassVar[str] = "duelenv/AlignmentDuel-v0"
@@ -144,6 +155,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         temperature: float | None = None,
         features: str | Encoder = "start",
         within_set: bool = False,
+        exact_beta: float | None = None,
         evaluation_prompts: int = 64,
         horizon: int = 60,
         selective: bool = False,
@@ -168,6 +180,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         self._judge_comparator = self._comparator
         if judged is not truth:  # utilities of two oracles are not to be mixed
             self._judge_comparator = None if judged is None else Comparator(judged, policy, temperature)
+        self._exact = None if exact_beta is None else ExactTruth(policy, truth, exact_beta, temperature)
         self._sampling = sampling
         self._temperature = temperature
         self._features = features
@@ -197,6 +210,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             num_candidates=total,
             temperature=temperature,
             features=features,
+            exact=self._exact,
         )
 
     def view(self) -> AgentView:
@@ -212,6 +226,8 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     # A round ---------------------------------------------------------------------------------------------------------
 
     def _redraw(self, root: int) -> None:
+        if self._exact is not None:
+            self._exact.check_sampler()  # which can be set at any time
         self._contexts = RowStreams(root, "context", self.num_envs)
         for comparator in (self._comparator, self._judge_comparator):
             if comparator is not None:
@@ -247,6 +263,9 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         info["alike"] = np.zeros(self.num_envs, np.bool_) if drawn is None else all_alike(drawn.responses)
         if drawn is not None and "policy" in self._sources:
             info |= sampler_figures(drawn, list(self._sources).index("policy"))
+        if self._exact is not None and played is not None:  # known from the regret
+            judged = self._exact.figures(played.prompts.tolist())
+            info |= {"objective": judged.objective, "kl": judged.kl}
         observation, labels, terminated, truncated = told
         return observation, labels, terminated, truncated, info
 
@@ -285,6 +304,9 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     def _regret(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         if self._comparator is None:
             return {}
+        exact: dict[str, NDArray[np.float64]] = {}
+        if self._exact is not None:
+            exact = self._exact.figures(self._current.prompts.tolist()).notions()
         drawn = self._current.candidates()
         pairs = np.stack([first, second], axis=1)
         shown = drawn.responses[self._rows[:, np.newaxis], pairs]  # (N, 2)
@@ -294,7 +316,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         if self._within_set:
             everyone = self._comparator.utility(drawn.prompts, drawn.responses)
             regret["within_set"] = utility_regret(everyone.max(axis=1), utilities[:, 0], utilities[:, 1])
-        return regret
+        return regret | exact
 
     # Evaluation ------------------------------------------------------------------------------------------------------
 
@@ -314,7 +336,9 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             as the mean log-ratio over responses drawn at temperature 1, whatever the world's temperature;
             `response_tokens`; and where the oracle has a utility, the mean `utility` and the `simple_regret` of the
             recommended response, and of an agent with a belief its `belief_calibration` and `belief_log_loss` about the
-            policy's own responses, and with `_off` about the start policy's, see `duelenv.calibration`.
+            policy's own responses, and with `_off` about the start policy's, see `duelenv.calibration`. With
+            `exact_beta`, `kl` is exact, and the means over the prompts of J(pi), `objective`, and of both regrets,
+            `kl_regret` and `temperature_zero_regret`, stand beside it.
         """
         return self._evaluation.evaluate(agent, split, self._number)
 

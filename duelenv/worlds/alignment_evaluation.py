@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
 from duelenv.core import Recommender
+from duelenv.exact import ExactTruth
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 from duelenv.labels.path import LabelPath
@@ -39,6 +40,7 @@ class AlignmentEvaluation:
         num_candidates: K, responses to each prompt.
         temperature: Sampling temperature; None takes the policy's own.
         features: As in `duelenv.worlds.alignment_duel.AlignmentDuelVectorEnv`.
+        exact: Judges the policy by all of its responses; None where they are too many, or nobody asked.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class AlignmentEvaluation:
         num_candidates: int,
         temperature: float | None,
         features: str | Encoder,
+        exact: ExactTruth | None = None,
     ) -> None:
+        self._exact = exact
         self._policy = policy
         self._prompts = prompts
         self._judge = judge
@@ -87,7 +91,12 @@ class AlignmentEvaluation:
         utilities = None if self._comparator is None else self._comparator.utility(new.prompts, new.responses)
         if self._judge is not None:
             metrics |= self._win_rates(self._judge, split, new, old, arms, utilities, number)
-        metrics |= {"kl": self._kl(split, new), "response_tokens": float(new.mask.sum(axis=2).mean())}
+        if self._exact is None:
+            metrics["kl"] = self._kl(split, new)
+        else:
+            figures = self._exact.figures(self._prompts[split].tolist())
+            metrics |= {item.name: float(getattr(figures, item.name).mean()) for item in fields(figures)}
+        metrics["response_tokens"] = float(new.mask.sum(axis=2).mean())
         if self._comparator is not None and utilities is not None:
             beliefs = self._belief_metrics(agent, split, shown, utilities, self._comparator)
             gap = self._comparator.best(new.prompts) - utilities[np.arange(len(arms)), arms]

@@ -33,8 +33,8 @@ def test_the_responses_are_all_different_and_their_probabilities_sum_to_one(poli
     responses = enumerate_responses(policy)
     spoken = {tuple(row[: m.sum()]) for row, m in zip(responses.tokens, responses.mask, strict=True)}
     assert len(spoken) == len(responses) == count_responses(96, 1, 2)
-    objective = ExactObjective(policy, make("good_words"), PROMPTS, beta=0.5)
-    np.testing.assert_allclose(np.exp(objective.log_prob()).sum(axis=1), 1.0, atol=1e-4)
+    scored = policy.score(PROMPTS, *(np.tile(part, (2, 1, 1)) for part in (responses.tokens, responses.mask)))
+    np.testing.assert_allclose(np.exp(scored.astype(np.float64)).sum(axis=1), 1.0, atol=1e-4)
 
 
 def test_the_start_policy_has_the_mean_utility_and_sampling_agrees(policy):
@@ -73,7 +73,8 @@ def test_regret_is_the_divergence_from_the_optimum(policy):
     assert (np.abs(after - before) > 0.01).all()
     log_prob = objective.log_prob()
     divergence = (np.exp(log_prob) * (log_prob - objective.optimal_log_prob)).sum(axis=1)
-    np.testing.assert_allclose(after, 0.5 * divergence, atol=2e-3)
+    np.testing.assert_allclose(after, 0.5 * divergence, atol=1e-9)
+    np.testing.assert_allclose(after, objective.optimum - objective.value(), atol=1e-9)
     assert (after > 0).all()
 
 
@@ -113,3 +114,12 @@ def test_too_many_responses_are_refused():
     long = CausalLMPolicy(*tiny_model("gpt_neox", 0), max_new_tokens=8)
     with pytest.raises(duelenv.UserError, match="lower max_new_tokens"):
         enumerate_responses(long)
+
+
+def test_a_policy_whose_probabilities_do_not_sum_to_one_is_refused(policy, monkeypatch):
+    def score(prompts, tokens, mask, *, source="policy"):
+        return np.full(tokens.shape[:2], -3.0, np.float32)
+
+    monkeypatch.setattr(policy, "score", score)
+    with pytest.raises(duelenv.UserError, match=r"sum to .*, expected 1"):
+        ExactObjective(policy, make("good_words"), PROMPTS, beta=0.5)

@@ -1,5 +1,6 @@
 """The examples run as they stand, and show what they claim."""
 
+import dataclasses
 import re
 import runpy
 from pathlib import Path
@@ -95,3 +96,22 @@ def test_what_the_real_model_refuses_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["real_model.py", str(tmp_path), str(tmp_path / "prompts.txt"), "out"])
     with pytest.raises(SystemExit, match=r"real_model\.py: no causal language model with a tokenizer could be loaded"):
         runpy.run_path(str(EXAMPLES / "real_model.py"), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_an_optimist_finds_the_rare_response_of_a_real_model_and_pays_for_it_where_it_is_bad(tmp_path):
+    from duelenv.experiments.results import Results
+    from duelenv.experiments.runner import run
+
+    names = runpy.run_path(str(EXAMPLES / "rare_response.py"))
+    names["save_model"](tmp_path / "model")
+    kept = ("pi_ref", "pi_ref_c1e2")
+    regret = {}
+    for name, gap in {"good": 1.0, "bad": -1.0}.items():
+        config = names["config"](tmp_path / "model", gap, ["seeds=1", "env.horizon=100", "jobs=1"])
+        config = dataclasses.replace(config, agents=tuple(agent for agent in config.agents if agent.label in kept))
+        run(config, tmp_path / name, progress=False)
+        results = Results(tmp_path / name)
+        regret[name] = {label: results.final(label, "regret_kl")[0] for label in kept}
+    assert regret["good"]["pi_ref"] > 2 * regret["good"]["pi_ref_c1e2"]
+    assert regret["bad"]["pi_ref"] < 0.1 < regret["bad"]["pi_ref_c1e2"]

@@ -17,7 +17,7 @@ from duelenv.labels import stage_names
 from duelenv.labels.stage import STAGES
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("karmed.md", "contextual.md", "alignment.md", "labels.md", "pools.md")
+PAGES = ("karmed.md", "contextual.md", "alignment.md", "labels.md", "pools.md", "exact.md")
 WORLDS = {
     "karmed.md": ("duelenv/MatrixDuel-v0", {"matrix": [[0.5, 0.6], [0.4, 0.5]]}),
     "contextual.md": ("duelenv/FeatureDuel-v0", {}),

@@ -1,0 +1,112 @@
+"""The rare-good-arm bandit on a real language model, with the ordinary agents and exact regret.
+
+A GPT-NeoX of two tokens says nothing nearly always and "b" with log-odds of -9. The oracle likes "b" (good) or, the
+control, dislikes it (bad), by one unit of utility. Both responses are listed, so that every round has its regret
+J* - J(pi) exactly. `duelenv run exact` plays the same with an exact minimiser in the place of gradient steps.
+
+    python examples/rare_response.py FOLDER [seeds=4] [env.horizon=100]
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+
+from duelenv.experiments.config import RunConfig
+from duelenv.experiments.loading import apply_override
+from duelenv.experiments.regret import tables
+from duelenv.experiments.report import write_report
+from duelenv.experiments.results import Results
+from duelenv.experiments.runner import run
+
+WORDS = ("<eos>", "b")
+LOG_PROBS = (0.0, -9.0)
+BETA = 0.05
+
+
+def save_model(folder: Path) -> None:
+    """Fit a tiny model to the two log-probs after the prompt "b", and save it with its tokenizer."""
+    inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<eos>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<eos>", eos_token="<eos>")
+    torch.manual_seed(0)
+    model = GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=len(WORDS),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=16,
+            eos_token_id=0,
+            pad_token_id=0,
+        )
+    ).eval()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    target = torch.tensor(LOG_PROBS).log_softmax(-1)
+    for _ in range(300):
+        found = model(torch.tensor([[1]])).logits[0, -1].log_softmax(-1)
+        optimizer.zero_grad()
+        (found - target).square().mean().backward()
+        optimizer.step()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def config(model: Path, gap: float, overrides: list[str]) -> RunConfig:
+    """One world: `gap` is the utility of "b", that of nothing is 0."""
+    training = {"beta": BETA, "learning_rate": 3e-3, "max_grad_norm": None}
+    against = {"name": "composed", "ask": "against_reference", **training}
+    raw = {
+        "name": "rare_response",
+        "env": {
+            "id": "AlignmentDuel",
+            "num_envs": 1,
+            "horizon": 200,
+            "exact_beta": BETA,
+            "sources": {"policy": 2, "reference": 1},
+        },
+        "policy": {"path": {"path": str(model), "max_new_tokens": 1}},
+        "prompts": {"list": {"train": ["b"], "test": ["b"]}},
+        "oracle": {"name": "rare_word", "word": "b", "scale": gap, "length_scale": 0.0},
+        "agents": {
+            "pi_ref": against,
+            **{
+                f"pi_ref_c{name}": {**against, "bonus": "xpo", "bonus_settings": {"alpha": alpha}}
+                for name, alpha in {"1e4": 1e-4, "1e3": 1e-3, "1e2": 1e-2}.items()
+            },
+            # SELM's alpha times beta is XPO's alpha.
+            "selm_c1e3": {"name": "selm", "alpha": 1e-3 / BETA, **training},
+            "pi_pi": {"name": "passive", "env": {"sources": {"policy": 2}}, **training},
+        },
+        "seeds": 10,
+        "baseline": "pi_ref",
+        "metric": "regret_kl",
+        "evaluate_every": 50,
+        "save_models": "none",
+    }
+    for override in overrides:
+        apply_override(raw, override)
+    return RunConfig.from_dict(raw)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Run both worlds and print their tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("overrides", nargs="*", help="such as seeds=2 env.horizon=50")
+    arguments = parser.parse_args(words)
+    model = arguments.folder / "model"
+    if not model.exists():
+        save_model(model)
+    for name, gap in {"good": 1.0, "bad": -1.0}.items():
+        directory = arguments.folder / name
+        run(config(model, gap, arguments.overrides), directory)
+        write_report(directory)
+        print(f"\nb is {name}\n{tables(Results(directory))[0].text()}")
+
+
+if __name__ == "__main__":
+    main()
