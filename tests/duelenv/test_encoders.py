@@ -1,0 +1,66 @@
+"""Features of responses by their words."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from worlds import make_vector
+
+from duelenv.ground.errors import UserError
+from duelenv.worlds.encoders import ENCODERS, HashedWords
+
+TEN = "one two three four five six seven eight nine ten"
+
+
+def of(text, dim=128):
+    return HashedWords(dim)([""], [text])[0]
+
+
+def test_a_word_that_one_of_two_responses_of_ten_words_has_is_worth_one_deviation():
+    """Of a linear utility with the prior N(0, I), up to 3 / sqrt(10)."""
+    gap = of(f"{TEN} rare") - of(f"{TEN} six")
+    word = of("rare")[2:] / 3 * 3 / np.sqrt(11)  # what the word adds among eleven
+    assert np.linalg.norm(word) == pytest.approx(3 / np.sqrt(11), rel=1e-6)
+    doubled = np.log(2) * of("six")[2:] / np.sqrt(11)  # it says six twice
+    np.testing.assert_allclose(gap[2:], word - doubled, atol=1e-6)
+
+
+def test_words_are_vectors_of_length_one_and_nearly_at_right_angles():
+    words = np.stack([of(f"w{number}", 130)[2:] / 3 for number in range(300)])
+    np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1.0, rtol=1e-6)
+    cosines = (words @ words.T)[np.triu_indices(300, 1)]
+    assert abs(cosines.mean()) < 4 / np.sqrt(128 * len(cosines))
+    assert cosines.var() == pytest.approx(1 / 128, rel=0.1)
+
+
+def test_order_and_case_do_not_count_and_punctuation_does():
+    np.testing.assert_allclose(of("The cat saw the dog"), of("the dog SAW the cat"), atol=1e-6)
+    assert not np.allclose(of("so"), of("so!"))
+    assert of("").tolist() == [0.0] * 128
+
+
+def test_length_stands_by_itself_so_that_a_utility_can_have_a_best_one():
+    assert of("a a a")[:2] == pytest.approx([np.log(4), np.log(4) ** 2])
+    lengths = np.arange(1, 30)
+    features = np.stack([of("a " * int(length)) for length in lengths])
+    best = features[:, :2] @ [2 * np.log(9), -1.0]  # -(log(1 + n) - log 9)^2
+    assert lengths[best.argmax()] == 8
+
+
+def test_a_word_is_the_same_in_another_process():
+    code = "from duelenv.worlds.encoders import HashedWords; print(HashedWords()([''], ['forest'])[0].tolist())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == str(of("forest").tolist())
+
+
+def test_a_world_takes_the_words_by_name():
+    env = make_vector("duelenv/AlignmentDuel-v0", 2, features="words")
+    observation, _ = env.reset(seed=0)
+    assert observation["features"].shape == (2, 4, 128)
+    responses = observation["responses"][1].tolist()
+    np.testing.assert_array_equal(observation["features"][1], ENCODERS["words"]()([""] * 4, responses))
+    with pytest.raises(UserError, match="features='wards' is unknown; give one of start, words, or an encoder"):
+        make_vector("duelenv/AlignmentDuel-v0", 2, features="wards")
+    with pytest.raises(UserError, match="dim is 4"):
+        HashedWords(4)
