@@ -105,9 +105,9 @@ PRESETS: Final = {
         prompts="own",
     ),
     "frugal": Preset(
-        "A composition of this project: of all prompts and pairs of a round those are asked whose gap may be largest, the "
-        "best that may be true of one response against the worst of another (DeltaUCB, arXiv 2603.09692, over prompts "
-        "too); old duels are taught again. It finds what is rare by looking for it, and then asks what teaches most.",
+        "A composition of this project: of all prompts and pairs of a round those are asked whose gap may be largest, "
+        "the best that may be true of one response against the worst of another (DeltaUCB, arXiv 2603.09692, over "
+        "prompts too); old duels are taught again.",
         ask="deltaucb",
         defaults={"belief": "linear_logistic", "prior_precision": 0.3, "replay": 14},
         prompts="own",

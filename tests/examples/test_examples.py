@@ -21,6 +21,18 @@ def test_the_example_agent_learns_more_from_the_same_labels_than_random_pairs(ca
     assert float(mine) < float(passive) - 2 * float(error)
 
 
+def test_the_last_layer_does_not_hold_the_words_that_were_said(capsys):
+    """And hashed words do: what the choice of features in the demo and the study rests on."""
+    names = runpy.run_path(str(EXAMPLES / "what_features_hold.py"))
+    names["main"](["green", "busy"])
+    printed = capsys.readouterr().out
+    for word in ("green", "busy"):
+        said, start, words = re.search(rf"{word} +([\d.]+) +([-\d.]+) +([\d.]+)", printed).groups()
+        assert 0.01 < float(said) < 0.03
+        assert float(start) < 0.3
+        assert float(words) > 0.9
+
+
 def test_the_example_oracle_shortens_answers(capsys):
     runpy.run_path(str(EXAMPLES / "my_oracle.py"), run_name="__main__")
     printed = capsys.readouterr().out
