@@ -205,4 +205,9 @@ def make_schooling(
         raise UserError(
             f"teach_labels=False with teach={rule!r} leaves nothing to teach; choose another rule, such as best_worst"
         )
+    if not teach_labels and isinstance(learner, SetLearner) and learner.replayed:
+        raise UserError(
+            f"replay={learner.replayed} teaches old duels again, and teach={rule!r} teaches no labels; set "
+            "teach_labels=True, or leave replay out"
+        )
     return Schooling(view, learner, taught, teach_labels=teach_labels)

@@ -142,6 +142,11 @@ class Learner(Protocol):
 class SetLearner(Learner, Protocol):
     """A learner that also follows objectives other than its own."""
 
+    @property
+    def replayed(self) -> int:
+        """Old pairs beside each lesson, at most."""
+        ...
+
     def teach_sets(self, observation: Observation, sets: Sets) -> Metrics:
         """Take a round's steps on sets of responses."""
         ...

@@ -128,6 +128,10 @@ def test_rows_that_were_not_asked_are_taught_whatever_the_rule():
         ({"teach": "mixed", "taught_pairs": 0}, "taught_pairs is 0"),
         ({"teach": "duel", "taught_pairs": 2}, "reads no setting 'taught_pairs'"),
         ({"teach": "mixed", "only_sure": 0.5}, "reads no setting 'only_sure'"),
+        (
+            {"teach": "boltzmann", "replay": 4},
+            "replay=4 teaches old duels again, and teach='boltzmann' teaches no labels",
+        ),
     ],
 )
 @pytest.mark.parametrize("agent", ["passive", "thompson"])
