@@ -9,7 +9,7 @@ from duelenv.testing.beliefs import check_belief
 from duelenv.testing.failure import CheckFailed
 from duelenv.testing.losses import check_loss
 from duelenv.testing.oracles import check_oracle
-from duelenv.testing.rules import check_ask_rule, check_teaching_rule
+from duelenv.testing.rules import check_ask_rule, check_prompt_rule, check_teaching_rule
 from duelenv.testing.worlds import check_world
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "check_belief",
     "check_loss",
     "check_oracle",
+    "check_prompt_rule",
     "check_teaching_rule",
     "check_world",
 ]

@@ -47,12 +47,49 @@ def check_ask_rule(make: Callable[[Any, int], Select]) -> None:
         )
         require(same(*pairs), "two rules of one seed chose different pairs from the same observation")
         worth = getattr(returned[0], "worth", None)
-        require(
-            worth is None or (np.shape(worth) == (_ROWS,) and bool(np.isfinite(worth).all())),
-            f"the rule says that its pairs are worth {worth}, expected {_ROWS} finite numbers",
-        )
+        if worth is not None:
+            _check_worth(worth)
         if told is not None:
             _check_apart(found, told)
+
+
+def check_prompt_rule(make: Callable[[Any, int], Callable[..., Any]]) -> None:
+    """Check a rule that says which rows of a selective world ask for their label.
+
+    A finite number for each row, the same from the same seed, whichever member of a pair comes first, nothing written
+    into what it is shown.
+
+    Args:
+        make: Makes the rule from a belief (with `sample`, `mean`, `update`) and a seed. It is called with N = 6 rows of
+            K = 5 candidates, what duels in them (`pairs` [N, 2], `worth` [N]) and the groups of equal texts.
+
+    Raises:
+        CheckFailed: It breaks its contract.
+    """
+    observation, rng = _observation(), np.random.default_rng(6)
+    groups = np.tile(np.arange(_ARMS), (_ROWS, 1))
+    rules = [make(_Known(), 0) for _ in range(3)]
+    for _ in range(3):
+        pairs = np.stack([rng.permutation(_ARMS)[:2] for _ in range(_ROWS)])
+        shown, turned = (_Chosen(played, np.arange(_ROWS, dtype=np.float64)) for played in (pairs, pairs[:, ::-1]))
+        told = [
+            np.asarray(rule(observation, chosen, groups))
+            for rule, chosen in zip(rules, (shown, shown, turned), strict=True)
+        ]
+        for worth in told:
+            _check_worth(worth)
+        require(same(told[0], told[1]), "two rules of one seed say another worth of the same duels")
+        require(
+            bool(np.allclose(told[0], told[2], rtol=1e-6)),
+            f"duels turned round are worth {told[2]} and were worth {told[0]}: who comes first is a coin",
+        )
+
+
+def _check_worth(worth: Any) -> None:
+    require(
+        np.shape(worth) == (_ROWS,) and bool(np.isfinite(worth).all()),
+        f"the rule says that the rows' duels are worth {worth}, expected {_ROWS} finite numbers",
+    )
 
 
 def check_teaching_rule(make: Callable[[Any, Select, Any], Any]) -> None:
@@ -167,6 +204,13 @@ def _observation() -> dict[str, Any]:
 class _View:
     num_envs, num_candidates, selective = _ROWS, _ARMS, False
     sources, source_counts, temperature = ("policy", "reference"), (3, 2), 1.0
+
+
+class _Chosen(NamedTuple):
+    """What an ask rule chose, one duel a row."""
+
+    pairs: NDArray[np.int64]
+    worth: NDArray[np.float64]
 
 
 class _Duels(NamedTuple):

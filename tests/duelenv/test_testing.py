@@ -10,7 +10,7 @@ from worlds import make_vector, tiny_policy
 
 import duelenv.agents
 from duelenv import oracles
-from duelenv.agents.asking import ASK, AskResources
+from duelenv.agents.asking import ASK, PROMPTS, AskResources
 from duelenv.agents.base import Agent, SettingsReader
 from duelenv.agents.beliefs.ensemble import DeepEnsemble
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
@@ -28,6 +28,7 @@ from duelenv.testing import (
     check_belief,
     check_loss,
     check_oracle,
+    check_prompt_rule,
     check_teaching_rule,
     check_world,
 )
@@ -323,6 +324,30 @@ def test_an_ask_rule_draws_from_its_seed():
     rng = np.random.default_rng()
     with pytest.raises(CheckFailed, match="two rules of one seed"):
         check_ask_rule(lambda belief, seed: lambda shown, groups: np.column_stack([rng.integers(0, 2, 6), [2] * 6]))
+
+
+@pytest.mark.parametrize("name", [name for name in PROMPTS if name not in ("random", "entropy")])
+def test_prompt_rules_by_name_pass(name):
+    def make(belief, seed):
+        resources = resources6(belief, seed)
+        resources.ranks = True
+        return PROMPTS[name](resources, SettingsReader("x", {}))
+
+    check_prompt_rule(make)
+
+
+@pytest.mark.parametrize(
+    ("worth", "message"),
+    [
+        (lambda shown, chosen, groups: np.ones(5), "expected 6 finite numbers"),
+        (lambda shown, chosen, groups: np.full(6, np.nan), "expected 6 finite numbers"),
+        (lambda shown, chosen, groups: chosen.pairs[:, 0] * 1.0, "who comes first is a coin"),
+        (lambda shown, chosen, groups: np.random.default_rng().uniform(size=6), "two rules of one seed"),
+    ],
+)
+def test_wrong_prompt_rules_fail(worth, message):
+    with pytest.raises(CheckFailed, match=message):
+        check_prompt_rule(lambda belief, seed: worth)
 
 
 def rule(name, **settings):
