@@ -29,7 +29,6 @@ from duelenv.worlds.alignment_evaluation import AlignmentEvaluation, judge_of
 from duelenv.worlds.candidates import (
     Candidates,
     Context,
-    Encoder,
     Strings,
     all_alike,
     check_pilaf_beta,
@@ -39,7 +38,7 @@ from duelenv.worlds.candidates import (
     sampler_figures,
 )
 from duelenv.worlds.comparator import Comparator
-from duelenv.worlds.encoders import ENCODERS
+from duelenv.worlds.encoders import ENCODERS, Encoder
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
 if TYPE_CHECKING:
