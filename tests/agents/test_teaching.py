@@ -299,6 +299,7 @@ def test_parts_combine_by_name(ask, teach):
 
 
 NEED_BELIEF = set(ASK) - {"random", "dissimilar", "against_reference"}
+NEED_BELIEF -= {"gradient_distance", "implicit_gap", "offline", "pilaf"}
 PRESETS = {
     "passive": {"ask": "random"},
     "thompson": {"ask": "thompson"},

@@ -78,7 +78,7 @@ def test_settings_of_stages_are_those_of_the_code():
 
 def test_every_agent_has_a_page():
     text = "".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
-    built_in = [name for name in agents.names() if base.AGENTS[name].__module__.startswith("duelenv.")]
+    built_in = [name for name in agents.names() if base.AGENTS[name].__module__.startswith("duelenv.agents")]
     assert [name for name in built_in if f"`{name}`" not in text] == []
     assert {name for page in PAGES for name, _ in rows(page)} <= set(agents.names())
 

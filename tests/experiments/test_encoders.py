@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from duelenv.experiments.assembly import make_environment
 from duelenv.experiments.config import RunConfig
@@ -40,6 +41,7 @@ def write_code(folder, code):
 def folder(tmp_path, monkeypatch):
     """A folder with an encoder and three pools: other prompts or other responses."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    get_reusable_executor().shutdown()  # workers of an earlier test keep the variables of theirs
     write_code(tmp_path, CODE)
     for name, prompt, word in (("a", "why", "word "), ("b", "how", "word "), ("c", "why", "text ")):
         rows = [

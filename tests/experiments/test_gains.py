@@ -130,7 +130,7 @@ def test_it_decides_what_a_run_is_only_where_it_is_set(tmp_path):
 
 def test_the_forecast_counts_these_evaluations(tmp_path, monkeypatch):
     counted = []
-    monkeypatch.setattr("duelenv.experiments.dry._Forecast", lambda **given: counted.append(given) or Made(given))
+    monkeypatch.setattr("duelenv.experiments.dry.Forecast", lambda **given: counted.append(given) or Made(given))
     dry_run(config(report_at=[6, 8, 20], evaluate_every=4), tmp_path / "run")
     assert [given["evaluations"] for given in counted] == [5, 5]  # after 0, 3, 4, 8 and 10 rounds of two labels
 
