@@ -9,13 +9,13 @@ import csv
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from duelenv.experiments.groups import Group, group_agents
 from duelenv.experiments.metrics import Direction, label_of
 from duelenv.experiments.results import Results
-from duelenv.experiments.statistics import Interval, mean_interval, paired_difference
+from duelenv.experiments.statistics import Interval, corrected, mean_interval, paired_difference
 from duelenv.experiments.text_table import (
     TextTable,
     count_text,
@@ -94,11 +94,13 @@ class ComparisonTable(TextTable):
         counts = sorted({line.primary.seeds for line in self.lines if line.learns})
         seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
         noun = "seed" if seeds == "1" else "seeds"
+        compared = sum(line.learns and line.difference is not None for line in self.lines)
+        family = f"; what it shows is corrected for the {compared} agents (Holm)" if compared > 1 else ""
         better = "nobody said which way is better" if self.better is None else f"{self.better} is better"
         time = "time is that of all seeds together" if self.shared_time else "time is the mean of a seed"
         return (
             f"{seeds} {noun}; ± is half a 95 % t-interval over seeds, brackets are the interval of the difference to "
-            f"{self.baseline}, paired by seed; {label_of(self.primary)}: {better}; {time}, without evaluation."
+            f"{self.baseline}, paired by seed{family}; {label_of(self.primary)}: {better}; {time}, without evaluation."
         )
 
     def header(self) -> list[str]:
@@ -156,6 +158,8 @@ def comparison_table(results: Results, group: Group | None = None) -> Comparison
     others = _other_metrics(results)
     reference = results.final(baseline, primary) if baseline in results.agents else {}
     lines = [_agent_line(results, group, agent, others, reference) for agent in group.agents]
+    verdicts = corrected([line.difference for line in lines])
+    lines = [replace(line, difference=difference) for line, difference in zip(lines, verdicts, strict=True)]
     if primary == "simple_regret":
         for name, by_seed in results.references(group.agents).items():
             lines.append(_reference_line(name, by_seed, len(others), reference))

@@ -1,4 +1,4 @@
-"""Means, differences, bands and growth rates over seeds, with intervals; not for tests of many hypotheses at once.
+"""Means, differences, bands and growth rates over seeds, with intervals, and what many differences show at once.
 
 The unit is always the seed: rows and rounds of one run share a policy and a truth, so they are averaged before any
 interval is taken.
@@ -6,7 +6,8 @@ interval is taken.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,20 +18,31 @@ __all__ = [
     "area_under_curve",
     "band",
     "bootstrap_tail",
+    "corrected",
+    "holm",
     "log_log_slope",
     "mean_interval",
     "paired_difference",
 ]
 
 
+_CONFIDENCE = 0.95
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and its t-interval; the bounds are NaN where fewer than two seeds are known."""
+    """A mean over seeds and its t-interval; the bounds are NaN where fewer than two seeds are known.
+
+    Attributes:
+        adjusted: p-value of "the mean is 0" after correction for the others of a family, see `corrected`; None where it
+            stands alone.
+    """
 
     mean: float
     low: float
     high: float
     seeds: int
+    adjusted: float | None = None
 
     @property
     def half_width(self) -> float:
@@ -39,11 +51,24 @@ class Interval:
 
     @property
     def shows_difference(self) -> bool:
-        """Whether 0 lies outside the interval. False where there is no interval."""
-        return bool(self.low > 0 or self.high < 0)
+        """Whether 0 lies outside the interval, and still does so for its family. False where there is no interval."""
+        alone = bool(self.low > 0 or self.high < 0)
+        return alone and (self.adjusted is None or self.adjusted < 1.0 - _CONFIDENCE)
+
+    @property
+    def p_value(self) -> float:
+        """Of "the mean is 0", two-sided, by Student's t, of an interval of 95 %; NaN where there is no interval."""
+        from scipy import stats
+
+        if self.seeds < 2:
+            return float("nan")
+        if self.half_width == 0.0:
+            return 0.0 if self.mean else 1.0
+        t = abs(self.mean) / self.half_width * t_quantile(self.seeds)
+        return float(2 * stats.t.sf(t, self.seeds - 1))
 
 
-def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+def mean_interval(values: ArrayLike, confidence: float = _CONFIDENCE) -> Interval:
     """Mean and Student t-interval of independent values.
 
     Args:
@@ -100,6 +125,44 @@ def paired_difference(values: dict[int, float], baseline: dict[int, float], conf
     """
     common = sorted(values.keys() & baseline.keys())
     return mean_interval([values[seed] - baseline[seed] for seed in common], confidence)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values so that the chance of any false claim among them keeps its level (Holm 1979).
+
+    Args:
+        p_values: One for each hypothesis of the family, in any order.
+
+    Returns:
+        As many, in the same order: the k-th smallest times the number of those not smaller, never less than one before,
+        at most 1.
+    """
+    order = sorted(range(len(p_values)), key=lambda which: p_values[which])
+    adjusted, least = [1.0] * len(p_values), 0.0
+    for rank, which in enumerate(order):
+        least = max(least, min((len(order) - rank) * p_values[which], 1.0))
+        adjusted[which] = least
+    return adjusted
+
+
+def corrected(differences: Sequence[Interval | None]) -> list[Interval | None]:
+    """Let a family of differences show only what survives `holm` over all of them.
+
+    Args:
+        differences: Intervals of 95 % of what is compared with one baseline; None, and those of fewer than two seeds,
+            are no members.
+
+    Returns:
+        The same, with `adjusted` p-values.
+    """
+    members = [place for place, one in enumerate(differences) if one is not None and one.seeds > 1]
+    adjusted = holm([one.p_value for place in members if (one := differences[place]) is not None])
+    found = list(differences)
+    for place, p_value in zip(members, adjusted, strict=True):
+        one = differences[place]
+        assert one is not None
+        found[place] = replace(one, adjusted=p_value)
+    return found
 
 
 def band(

@@ -8,28 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from duelenv.experiments.efficiency.resampling import Arm, Comparison, compare
+from duelenv.experiments.statistics import holm
 
-__all__ = ["FEWER", "MORE", "NOT_SHOWN", "NullCheck", "holm", "null_check", "verdicts"]
+__all__ = ["FEWER", "MORE", "NOT_SHOWN", "NullCheck", "null_check", "verdicts"]
 
 FEWER, MORE, NOT_SHOWN = "fewer labels", "more labels", "not shown"
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that the chance of any false claim among them keeps its level (Holm 1979).
-
-    Args:
-        p_values: One for each hypothesis of the family, in any order.
-
-    Returns:
-        As many, in the same order: the k-th smallest times the number of those not smaller, never less than one before,
-        at most 1.
-    """
-    order = sorted(range(len(p_values)), key=lambda which: p_values[which])
-    adjusted, least = [1.0] * len(p_values), 0.0
-    for rank, which in enumerate(order):
-        least = max(least, min((len(order) - rank) * p_values[which], 1.0))
-        adjusted[which] = least
-    return adjusted
 
 
 def verdicts(comparisons: Sequence[Comparison], level: float = 0.05) -> list[str]:

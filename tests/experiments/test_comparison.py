@@ -78,6 +78,19 @@ def test_the_table_tells_a_difference_from_noise(tmp_path):
     assert len({line.index("0.") for line in text.splitlines()[2:]}) == 1
 
 
+def test_what_shows_alone_need_not_show_among_many(tmp_path):
+    """The difference of `slightly` misses 0 by little; ten agents that are like the baseline take that from it."""
+    noise = np.random.default_rng(0).normal(0.0, 0.01, (10, 4))
+    slightly = {"passive": [0.70, 0.72, 0.71, 0.69], "slightly": [0.72, 0.73, 0.74, 0.705]}
+    many = slightly | {f"other_{number}": (0.705 + noise[number]).tolist() for number in range(10)}
+    for agents, shown in ((slightly, True), (many, False)):
+        table = comparison_table(Results(policy_run(tmp_path / str(len(agents)), agents=agents)))
+        line = next(line for line in table.lines if line.agent == "slightly")
+        assert line.difference.low > 0
+        assert (line.verdict == "") == shown
+        assert ("corrected for the 11 agents (Holm)" in table.caption) == (not shown)
+
+
 def test_one_seed_shows_nothing(tmp_path):
     table = comparison_table(Results(policy_run(tmp_path, seeds=1)))
     assert "(one seed)" in table.text()

@@ -4,7 +4,36 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from duelenv.experiments.statistics import area_under_curve, band, log_log_slope, mean_interval, paired_difference
+from duelenv.experiments.statistics import (
+    area_under_curve,
+    band,
+    corrected,
+    log_log_slope,
+    mean_interval,
+    paired_difference,
+)
+
+
+def test_a_p_value_is_that_of_the_t_test_and_a_family_is_corrected_for_its_size():
+    rng = np.random.default_rng(10)
+    samples = [rng.normal(shift, 1.0, 20) for shift in (1.0, 0.55, 0.0)]
+    family = [None, *(mean_interval(sample) for sample in samples), mean_interval([2.0])]
+    p_values = [stats.ttest_1samp(sample, 0.0).pvalue for sample in samples]
+    np.testing.assert_allclose([one.p_value for one in family[1:4]], p_values, rtol=1e-9)
+    assert (
+        p_values[0] < p_values[1] < 0.05 < 2 * p_values[1]
+    )  # the second shows something alone, and not as one of three
+    after = corrected(family)
+    assert after[0] is None
+    assert after[4] == family[4]
+    np.testing.assert_allclose(
+        [one.adjusted for one in after[1:4]], [3 * p_values[0], 2 * p_values[1], max(2 * p_values[1], p_values[2])]
+    )
+    assert [one.shows_difference for one in family[1:4]] == [True, True, False]
+    assert [one.shows_difference for one in after[1:4]] == [True, False, False]
+    assert np.isnan(family[4].p_value)
+    assert mean_interval([1.0, 1.0]).p_value == 0.0
+    assert mean_interval([0.0, 0.0]).p_value == 1.0
 
 
 def test_interval_equals_scipys():
