@@ -107,9 +107,15 @@ PRESETS: Final = {
     "frugal": Preset(
         "A composition of this project: of all prompts and pairs of a round those are asked whose gap may be largest, "
         "the best that may be true of one response against the worst of another (DeltaUCB, arXiv 2603.09692, over "
-        "prompts too); old duels are taught again.",
+        "prompts too). Old duels are taught again, and of every prompt the best against the worst by the belief.",
         ask="deltaucb",
-        defaults={"belief": "linear_logistic", "prior_precision": 0.3, "replay": 14},
+        defaults={
+            "belief": "linear_logistic",
+            "prior_precision": 0.3,
+            "replay": 14,
+            "teach": "best_worst",
+            "target": "mean",
+        },
         prompts="own",
         needs_policy=False,
     ),
