@@ -5,7 +5,8 @@ import pytest
 from worlds import make_vector
 
 import duelenv.agents
-from duelenv.agents.asking import AskSettings, PromptChoice
+from duelenv.agents.asking import ASK, AskResources, AskSettings, PromptChoice
+from duelenv.agents.base import SettingsReader
 from duelenv.agents.roles import Ranked
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -136,6 +137,34 @@ def test_entropy_is_that_of_the_policy_given_each_prompt_and_the_highest_asks_fi
     flat = make_vector(FEATURES, 8, batch=8, horizon=9, selective=True)
     with pytest.raises(UserError, match="prompt rule 'entropy' looks at the policy that is trained"):
         duelenv.agents.make("passive", flat, asked=2, prompts="entropy")
+
+
+class Known:
+    """A belief of given draws [S, N, K]."""
+
+    def __init__(self, draws):
+        self.draws = draws
+
+    def sample(self, features, count):
+        return np.resize(self.draws, (count, *self.draws.shape[1:]))
+
+    def mean(self, features):
+        return self.draws.mean(axis=0)
+
+
+@pytest.mark.parametrize("ask", ["deltaucb", "best_worst", "reversed_thompson", "extreme"])
+def test_a_pair_is_worth_the_gap_that_the_rule_sees_whoever_stands_first(ask):
+    """Utilities of row n are n times 0, 1 and 4, and in every other draw the best of the second row has 2 more."""
+    utilities = np.arange(1.0, ROWS + 1)[:, np.newaxis] * [0.0, 1.0, 4.0]
+    draws = np.stack([utilities, utilities])
+    draws[1, 1, 2] += 2.0
+    env = make_vector(FEATURES, ROWS, batch=ROWS, num_candidates=3, dim=2, horizon=9)
+    resources = AskResources(env.view(), RowStreams(0, "rule", ROWS), lambda: Known(draws))
+    chosen = ASK[ask](resources, SettingsReader("mine", {}))({"features": np.zeros((ROWS, 3, 2))}, DIFFERENT)
+    assert resources.ranks
+    assert np.sort(chosen.pairs).tolist() == [[0, 2]] * ROWS
+    second = {"deltaucb": 9.0 + 2.0 * 1.0, "extreme": 9.0}.get(ask, 8.0)  # mean and deviation of the gap are 9 and 1
+    np.testing.assert_allclose(chosen.worth, [4.0, second, 12.0, 16.0, 20.0, 24.0], atol=1e-3)
 
 
 def test_the_second_phase_starts_with_the_label_that_ends_the_first():
