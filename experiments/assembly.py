@@ -16,6 +16,7 @@ from duelenv.experiments.encoders import kept_features
 from duelenv.experiments.modules import load_function
 from duelenv.ground.checks import choices, integer, refuse_unknown
 from duelenv.ground.errors import UserError
+from duelenv.oracles.services.home import Home
 
 __all__ = ["make_agent", "make_environment", "make_matrix", "make_policy", "world_settings"]
 
@@ -156,14 +157,23 @@ def _listed_prompts(name: str, prompts: Any) -> list[str]:
     return [prompt_of(one, name, f"{name} prompt {number}") for number, one in enumerate(prompts)]
 
 
-def make_oracle(config: RunConfig, key: str = "oracle") -> Any:
-    """The labelling oracle (or with `key="evaluation_oracle"` the judging one), or None if none is set."""
+def make_oracle(config: RunConfig, key: str = "oracle", home: Home | None = None) -> Any:
+    """The labelling oracle (or with `key="evaluation_oracle"` the judging one), or None if none is set.
+
+    Args:
+        config: The run.
+        key: Which of the two.
+        home: What the run gives to oracles that take it.
+    """
     named = getattr(config, key)
     if named is None:
         return None
     from duelenv import oracles
 
-    return oracles.make(named.name, **named.settings)
+    if "home" in named.settings:
+        raise UserError(f"'{key}.home' is given by the run: leave it out")
+    at_home = {"home": home} if home is not None and oracles.takes_home(named.name) else {}
+    return oracles.make(named.name, **named.settings, **at_home)
 
 
 def make_matrix(setting: Any) -> Any:
@@ -189,7 +199,11 @@ def make_matrix(setting: Any) -> Any:
 
 
 def make_environment(
-    config: RunConfig, *, policy: Any = None, wrap_oracle: Callable[[str, Any], Any] | None = None
+    config: RunConfig,
+    *,
+    policy: Any = None,
+    wrap_oracle: Callable[[str, Any], Any] | None = None,
+    home: Home | None = None,
 ) -> Any:
     """The vector environment of a run.
 
@@ -197,6 +211,7 @@ def make_environment(
         config: The run.
         policy: The start policy, for worlds that have one.
         wrap_oracle: Applied to each oracle, with the key it has in the config, before the world gets it.
+        home: What the run gives to oracles that take it.
 
     Raises:
         UserError: Unknown world or setting, or a setting that the world refuses.
@@ -215,7 +230,7 @@ def make_environment(
     if "matrix" in settings:
         settings["matrix"] = make_matrix(settings["matrix"])
     prompts = make_prompts(config)
-    oracles = {key: make_oracle(config, key) for key in ("oracle", "evaluation_oracle")}
+    oracles = {key: make_oracle(config, key, home) for key in ("oracle", "evaluation_oracle")}
     if wrap_oracle is not None:
         oracles = {key: None if made is None else wrap_oracle(key, made) for key, made in oracles.items()}
     parts: dict[str, Any] = {

@@ -8,15 +8,18 @@ from typing import Any
 
 from duelenv.experiments import files
 from duelenv.experiments.cell import CellTask
+from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.fuse import Fuse
 from duelenv.experiments.locks import hold_cell
 from duelenv.experiments.processes import stop_requested
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
 from duelenv.labels.ledger_file import COPY, DATABASE, LedgerFile
+from duelenv.oracles.services.home import Home
+from duelenv.oracles.services.spending import Limits, Purse
 from duelenv.oracles.sources import answers_later
 
-__all__ = ["foreign", "open_ledger", "take_on"]
+__all__ = ["foreign", "home_of", "open_ledger", "take_on"]
 
 
 def take_on(task: CellTask) -> None:
@@ -35,6 +38,13 @@ def take_on(task: CellTask) -> None:
         files.write_sealed(task.folder.owner, {"cell": task.identity})
     elif stamp["cell"] != task.identity:
         raise foreign(task, task.folder.owner)
+
+
+def home_of(task: CellTask) -> Home:
+    """What the run gives to its oracles: a folder and a purse that all cells share."""
+    run = RunFolder(task.folder.path.parent.parent)
+    budget = task.config.budget
+    return Home(run.home, Purse(Limits(tokens=budget.tokens, money=budget.money), run.purse))
 
 
 def foreign(task: CellTask, path: Path) -> UserError:

@@ -161,6 +161,16 @@ class RunFolder:
         return self.root / "spent.sqlite"
 
     @property
+    def home(self) -> Path:
+        """Folder of what oracles keep."""
+        return self.root / "oracles"
+
+    @property
+    def purse(self) -> Path:
+        """What oracles have spent in tokens and money."""
+        return self.root / "purse.sqlite"
+
+    @property
     def results(self) -> Path:
         """The results of all finished cells."""
         return self.root / "results.parquet"

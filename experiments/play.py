@@ -134,7 +134,7 @@ class _Run:
         self.policy = start_policy(self.config)
         self.models = CellModels(self.config, self.cell.label, self.cell.seeds[0], self.folder, self.policy)
         own = self.config.for_agent(self.cell.label)
-        self.env: Any = assembly.make_environment(own, policy=self.policy)
+        self.env: Any = assembly.make_environment(own, policy=self.policy, home=custody.home_of(task))
         self.truth = self.env.unwrapped
         self.agent: Any = assembly.make_agent(self.config, self.cell.label, self.env, self.cell.seeds[0])
         self.replicates: int = self.truth.view().replicates

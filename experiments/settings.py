@@ -80,6 +80,10 @@ class BudgetConfig:
     """By the whole run, with what `evaluate` asks and what is asked again after a death: a fuse that stops the run."""
     price: float | None = None
     """What an answer costs, in any currency; `duelenv run --dry` says what the run may cost."""
+    tokens: int | None = None
+    """Tokens that the oracles of the whole run may read and write; what is under way counts."""
+    money: float | None = None
+    """What the oracles of the whole run may cost, in the currency of their prices; what is under way counts."""
 
 
 @dataclass(frozen=True)
@@ -267,11 +271,10 @@ def read_budget(raw: object) -> BudgetConfig:
     given = {"labels": raw} if isinstance(raw, int) else checks.mapping("'budget'", raw)
     checks.refuse_unknown("budget", given, [item.name for item in dataclasses.fields(BudgetConfig)])
     known = {name: value for name, value in given.items() if value is not None}
-    price = known.pop("price", None)
-    return BudgetConfig(
-        **{name: checks.integer(f"'budget.{name}'", value, low=1) for name, value in known.items()},
-        price=None if price is None else checks.number("'budget.price'", price, above=0.0),
-    )
+    amounts = {name: known.pop(name) for name in ("price", "money") if name in known}
+    read: dict[str, Any] = {name: checks.integer(f"'budget.{name}'", value, low=1) for name, value in known.items()}
+    read |= {name: checks.number(f"'budget.{name}'", value, above=0.0) for name, value in amounts.items()}
+    return BudgetConfig(**read)
 
 
 def read_table_settings(key: str, raw: object) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from duelenv.ground.errors import UserError
 from duelenv.oracles.base import (
     Oracle,
     Preferences,
+    Unanswered,
     UtilityOracle,
     ask,
     make,
     names,
     register,
+    takes_home,
     utility_of,
 )
 from duelenv.oracles.sources import Answer, Request, Source, answers_later
@@ -28,6 +30,7 @@ __all__ = [
     "Source",
     "Temperature",
     "TieBand",
+    "Unanswered",
     "UserError",
     "UtilityOracle",
     "answers_later",
@@ -35,5 +38,6 @@ __all__ = [
     "make",
     "names",
     "register",
+    "takes_home",
     "utility_of",
 ]

@@ -6,6 +6,7 @@ draw labels (the worlds do, from their own random streams), count queries or kee
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,29 @@ class Preferences:
         return self.win + 0.5 * self.tie
 
 
+class Unanswered(UserError):
+    """Some duels of a batch have no answer now, as where a service is down; what was answered is not lost.
+
+    An oracle raises it in place of returning. Who asked keeps the answers, and asks for the others again another time.
+    NaN, in contrast, says that there will never be an answer.
+
+    Attributes:
+        preferences: Of all duels; anything where there is no answer.
+        answered: Which of them were answered, bool [N].
+    """
+
+    def __init__(self, message: str, preferences: Preferences, answered: NDArray[np.bool_]) -> None:
+        super().__init__(message)
+        self.preferences, self.answered = preferences, answered
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.preferences, self.answered)
+
+    def changed(self, change: Callable[[Preferences], Preferences]) -> Unanswered:
+        """The same, with a change of the preferences."""
+        return Unanswered(str(self), change(self.preferences), self.answered)
+
+
 @runtime_checkable
 class Oracle(Protocol):
     """Anything that answers a batch of N duels; a plain function will do."""
@@ -76,6 +100,7 @@ def ask(oracle: Oracle, prompts: Sequence[str], first: Sequence[str], second: Se
     Raises:
         UserError: the three sequences differ in length, or the answer is not one probability per
             duel.
+        Unanswered: the oracle has answers to some of the duels only.
     """
     count = len(prompts)
     if len(first) != count or len(second) != count:
@@ -83,7 +108,11 @@ def ask(oracle: Oracle, prompts: Sequence[str], first: Sequence[str], second: Se
             f"oracle was asked about {count} prompts, {len(first)} first and {len(second)} second "
             "responses, expected equal numbers; pass one of each for every duel"
         )
-    answer = oracle(prompts, first, second)
+    return _checked(oracle(prompts, first, second), count)
+
+
+def _checked(answer: object, count: int) -> Preferences:
+    """An oracle's answer to N duels as `Preferences` in range."""
     if isinstance(answer, Preferences):
         win = _probabilities(answer.win, count, "the first response is preferred")
         tie = _probabilities(answer.tie, count, "the duel is a declared tie")
@@ -226,6 +255,15 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
 
 names = ORACLES.names
 register = ORACLES.register
+
+
+def takes_home(name: str) -> bool:
+    """Whether an oracle keeps something between processes, or spends: whether its factory has a parameter `home`.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    return "home" in inspect.signature(ORACLES[name]).parameters
 
 
 def make(name: str, **settings: Any) -> Oracle:

@@ -18,7 +18,7 @@ from scipy import special
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
-from duelenv.oracles.base import Oracle, Preferences, UtilityOracle, ask
+from duelenv.oracles.base import Oracle, Preferences, Unanswered, UtilityOracle, ask
 from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, checked
 
 
@@ -34,7 +34,10 @@ class Wrapper(ABC):
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
         """The changed preferences of N duels."""
-        return self.change(ask(self.inner, prompts, first, second))
+        try:
+            return self.change(ask(self.inner, prompts, first, second))
+        except Unanswered as error:
+            raise error.changed(self.change) from error
 
     @abstractmethod
     def change(self, preferences: Preferences) -> Preferences:

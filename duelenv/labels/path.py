@@ -19,7 +19,7 @@ from duelenv.labels.open_rounds import OpenRounds
 from duelenv.labels.pipeline import Pipeline, no_labels
 from duelenv.labels.questions import Asked, Questions, comparison_id, request_id
 from duelenv.labels.stage import Clock, Passing, Stage
-from duelenv.oracles.base import Oracle, Preferences, ask
+from duelenv.oracles.base import Oracle, Preferences, Unanswered, ask
 from duelenv.oracles.sources import Answer, Request, Source
 
 Texts = tuple[list[str], list[str], list[str]]
@@ -227,16 +227,22 @@ class LabelPath:
         known = self._ledger.put(number, requests, purpose)
         unknown = [request for request in requests if request.id not in known]
         if unknown:
-            fresh = ask(
-                oracle,
-                [request.prompt for request in unknown],
-                [request.first for request in unknown],
-                [request.second for request in unknown],
-            )
-            answers = [
-                Answer(request.id, win, tie)
-                for request, win, tie in zip(unknown, fresh.win.tolist(), fresh.tie.tolist(), strict=True)
-            ]
+            try:
+                fresh = ask(
+                    oracle,
+                    [request.prompt for request in unknown],
+                    [request.first for request in unknown],
+                    [request.second for request in unknown],
+                )
+            except Unanswered as error:
+                told = [
+                    answer
+                    for answer, known in zip(_answers(unknown, error.preferences), error.answered, strict=True)
+                    if known
+                ]
+                self._ledger.answer(number, told, close=False)
+                raise
+            answers = _answers(unknown, fresh)
             self._ledger.answer(number, answers, close=purpose == "duel")
             known |= {answer.id: answer for answer in answers}
         return Preferences(
@@ -405,3 +411,11 @@ class LabelPath:
         if self._questions is not None:
             self._questions.load_state_dict(state["questions"])
         self._pipeline.load_state_dict(state["stages"])
+
+
+def _answers(requests: Sequence[Request], preferences: Preferences) -> list[Answer]:
+    """What an oracle said of each request."""
+    return [
+        Answer(request.id, win, tie)
+        for request, win, tie in zip(requests, preferences.win.tolist(), preferences.tie.tolist(), strict=True)
+    ]

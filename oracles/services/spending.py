@@ -1,0 +1,166 @@
+"""What answers cost in tokens and money, and the purse that they are paid from: reserved before spent."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+
+
+class Cost(NamedTuple):
+    """Of one or more answers.
+
+    Attributes:
+        tokens: Read and written.
+        money: In the currency of the prices.
+    """
+
+    tokens: int = 0
+    money: float = 0.0
+
+    def __add__(self, other: object) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(self.tokens + other.tokens, self.money + other.money)
+
+
+class OutOfMoney(UserError):
+    """The purse holds less than the next answer may cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What may be spent; None for as much as it takes."""
+
+    tokens: int | None = None
+    money: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None:
+            checks.integer("tokens", self.tokens, low=1)
+        if self.money is not None:
+            checks.number("money", self.money, above=0.0)
+
+
+class Reservation:
+    """The most that a request may cost, set aside until it is known what it did cost."""
+
+    def __init__(self, most: Cost) -> None:
+        self.most = most
+        self.spent: Cost | None = None
+
+    def settle(self, spent: Cost) -> None:
+        """Say what it did cost; without it, the whole reservation stays spent."""
+        self.spent = spent
+
+
+class Purse:
+    """What may be spent, by all who share it: threads, and through a file processes and later starts of a run.
+
+    A request's largest cost is set aside before it is sent and corrected when it has come back. What was set aside when
+    a process died stays spent, since the service may have answered.
+
+    Args:
+        limits: What may be spent.
+        record: SQLite file; None to remember in memory only.
+
+    Example:
+        >>> purse = Purse(Limits(money=1.0))
+        >>> with purse.reserving(Cost(tokens=1000, money=0.6)) as reservation:
+        ...     reservation.settle(Cost(tokens=800, money=0.5))
+        >>> purse.spent
+        Cost(tokens=800, money=0.5)
+    """
+
+    def __init__(self, limits: Limits | None = None, record: Path | None = None) -> None:
+        self.limits = limits or Limits()
+        self._record = record
+        self._lock = threading.RLock()
+        self._memory = None if record is not None else _prepared(sqlite3.connect(":memory:", check_same_thread=False))
+
+    @property
+    def spent(self) -> Cost:
+        """All that was spent, and what is set aside."""
+        with self._connection() as connection:
+            return _total(connection)
+
+    @contextmanager
+    def reserving(self, most: Cost) -> Iterator[Reservation]:
+        """Set aside what a request may cost, while it is under way.
+
+        Where the block raises before `settle`, the reservation stays spent: whether the service counts it is not known.
+        `settle(Cost())` says that it was never sent.
+
+        Raises:
+            OutOfMoney: More would be spent than may be; nothing is set aside then.
+        """
+        number = self._set_aside(most)
+        reservation = Reservation(most)
+        try:
+            yield reservation
+        finally:
+            if reservation.spent is not None:
+                with self._connection() as connection:
+                    connection.execute(
+                        "UPDATE costs SET tokens = ?, money = ? WHERE rowid = ?", (*reservation.spent, number)
+                    )
+
+    def _set_aside(self, most: Cost) -> int:
+        with self._connection() as connection:
+            after = _total(connection) + most
+            for name, limit in (("tokens", self.limits.tokens), ("money", self.limits.money)):
+                value = getattr(after, name)
+                if limit is not None and value > limit * (1.0 + _ROUNDING):
+                    raise OutOfMoney(
+                        f"the next answer may bring what is spent to {value:,.6g} in {name}, expected at most "
+                        f"{limit:,.6g}; the same command with a larger 'budget.{name}' goes on"
+                    )
+            return int(connection.execute("INSERT INTO costs VALUES (?, ?)", most).lastrowid or 0)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection in a transaction that holds off everybody else."""
+        with self._lock:
+            if self._memory is not None:
+                with _transaction(self._memory):
+                    yield self._memory
+                return
+            assert self._record is not None
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._record, isolation_level=None, timeout=60.0)) as connection:
+                _prepared(connection)
+                with _transaction(connection):
+                    yield connection
+
+
+#: Sums of prices are no decimals.
+_ROUNDING: Final = 1e-9
+
+
+def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
+    connection.isolation_level = None
+    connection.execute("CREATE TABLE IF NOT EXISTS costs (tokens INTEGER NOT NULL, money REAL NOT NULL)")
+    return connection
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _total(connection: sqlite3.Connection) -> Cost:
+    tokens, money = connection.execute("SELECT SUM(tokens), SUM(money) FROM costs").fetchone()
+    return Cost(int(tokens or 0), float(money or 0.0))

@@ -1,0 +1,39 @@
+"""Tokens stand in the environment or in a file, and nowhere else."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from duelenv.ground.errors import UserError
+from duelenv.oracles.services.secrets import read_secret
+
+
+def test_a_token_is_read_from_the_environment_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("A_TOKEN", "abc-123 ")
+    (tmp_path / "token").write_text("def-456\nsecond line\n")
+    for place, value in (({"env": "A_TOKEN"}, "abc-123"), ({"file": str(tmp_path / "token")}, "def-456")):
+        secret = read_secret("token", place)
+        assert secret is not None and secret.reveal() == value
+        assert value not in f"{secret!r} {secret} {vars(secret).keys()}"
+        assert secret.hidden_in(f"refused: {value}") == "refused: ***"
+        with pytest.raises(TypeError):
+            pickle.dumps(secret)
+    assert read_secret("token", None) is None
+
+
+@pytest.mark.parametrize("place", ["sk-very-secret", {"env": "A", "file": "b"}, {"value": "sk-very-secret"}, 7])
+def test_a_token_itself_is_refused_and_not_repeated(place: object) -> None:
+    with pytest.raises(UserError, match=re.escape("expected {env: NAME} or {file: PATH}")) as caught:
+        read_secret("token", place)
+    assert "sk-very-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "  ", "two words", "ümlaut"])
+def test_what_no_header_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("A_TOKEN", value)
+    with pytest.raises(UserError):
+        read_secret("token", {"env": "A_TOKEN"})
