@@ -14,12 +14,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
-from duelenv.experiments.config import RunConfig
-from duelenv.experiments.loading import apply_override
-from duelenv.experiments.regret import tables
-from duelenv.experiments.report import write_report
-from duelenv.experiments.results import Results
-from duelenv.experiments.runner import run
+from duelenv.experiments.config.loading import apply_override
+from duelenv.experiments.config.run_config import RunConfig
+from duelenv.experiments.report.page import write_report
+from duelenv.experiments.results.measurements import Results
+from duelenv.experiments.running.runner import run
+from duelenv.experiments.tables.regret import tables
 
 WORDS = ("<eos>", "b")
 LOG_PROBS = (0.0, -9.0)

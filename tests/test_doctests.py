@@ -32,7 +32,7 @@ def test_the_walk_reaches_every_package() -> None:
         "duelenv.oracles.base",
         "duelenv.agents.losses",
         "duelenv.agents.beliefs.base",
-        "duelenv.experiments.cli",
+        "duelenv.experiments.commands.cli",
     }
     assert found <= set(modules())
 

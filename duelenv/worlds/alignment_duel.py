@@ -38,7 +38,7 @@ from duelenv.worlds.candidates import (
     sampler_figures,
 )
 from duelenv.worlds.comparator import Comparator
-from duelenv.worlds.encoders import ENCODERS, Encoder
+from duelenv.worlds.encoders import DEFAULT, START, Block, read_features
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
 if TYPE_CHECKING:
@@ -119,8 +119,9 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     sampling: "fresh" draws the next candidates when the observation is first read, after the usual loop's update;
         "ahead" draws them inside `step`, one update old.
     temperature: Sampling temperature; None takes the policy's own.
-    features: "start" for the mean hidden state of the frozen start model; "words" for the words that are said, see
-        `duelenv.worlds.encoders`; or an encoder (prompts, responses) -> [n, d].
+    features: What stands side by side in `features`: "start" for the mean hidden state of the frozen start model,
+        "words" for the words that are said, an encoder (prompts, responses) -> [n, d], or a list of these; see
+        `duelenv.worlds.encoders`.
     exact_beta: beta of the exact figures, price of a nat of KL, above 0; None leaves them out. The oracle's utility
         alone counts, noise and ties aside.
     within_set: Add the diagnostic regret; it asks for the utility of every candidate.
@@ -152,7 +153,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         sources: Mapping[str, int] | None = None,
         sampling: str = "fresh",
         temperature: float | None = None,
-        features: str | Encoder = "start",
+        features: Block | Sequence[Block] = DEFAULT,
         within_set: bool = False,
         exact_beta: float | None = None,
         evaluation_prompts: int = 64,
@@ -166,7 +167,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         self._sources = check_sources(sources, num_candidates)
         self._pilaf_beta = check_pilaf_beta(pilaf_beta, self._sources)
         checks.one_of("sampling", sampling, SAMPLING)
-        features = _features(features)
+        blocks = read_features(features)
         checks.integer("evaluation_prompts", evaluation_prompts, low=1)
         self._prompts = _split_prompts(prompts, test_prompts)
         for split_prompts in self._prompts.values():
@@ -182,7 +183,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         self._exact = None if exact_beta is None else ExactTruth(policy, truth, exact_beta, temperature)
         self._sampling = sampling
         self._temperature = temperature
-        self._features = features
+        self._features = blocks
         self._within_set = checks.flag("within_set", within_set)
         self._rows = np.arange(num_envs)
         total = sum(self._sources.values())
@@ -192,7 +193,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             batch=num_envs,
             num_candidates=total,
             horizon=horizon,
-            observation=observation_spaces(policy, features, total, self._prompts["train"][0]),
+            observation=observation_spaces(policy, blocks, total, self._prompts["train"][0]),
             selective=selective,
             feedback=feedback,
             stages=stages,
@@ -208,7 +209,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             self._labels,
             num_candidates=total,
             temperature=temperature,
-            features=features,
+            features=blocks,
             exact=self._exact,
         )
 
@@ -247,7 +248,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             self._sources,
             self._temperature,
             pilaf_beta=self._pilaf_beta,
-            hidden=not callable(self._features),
+            hidden=START in self._features,
             # What is drawn before an update, or kept for labels after one, is read when the policy is another.
             score_at_once=self._sampling == "ahead" or self._labels.late,
         )
@@ -394,16 +395,6 @@ class AlignmentDuelEnv(DuelEnv):
         vector = self.vector
         assert isinstance(vector, AlignmentDuelVectorEnv)
         return vector.examples(split, count)
-
-
-def _features(features: str | Encoder) -> str | Encoder:
-    """Return "start" or an encoder."""
-    if callable(features) or (isinstance(features, str) and features == "start"):
-        return features
-    if not isinstance(features, str) or features not in ENCODERS:
-        known = ", ".join(["start", *ENCODERS])
-        raise UserError(f"features={features!r} is unknown; give one of {known}, or an encoder function")
-    return ENCODERS[features]()
 
 
 def _split_prompts(prompts: Sequence[str], test_prompts: Sequence[str] | None) -> dict[str, Strings]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from duelenv.oracles.links import link
 from duelenv.oracles.sources import Source, answers_later, at_once_or_later
 from duelenv.worlds.candidates import Candidates, Context, Strings, draw_candidates, observe
 from duelenv.worlds.comparator import Comparator
-from duelenv.worlds.encoders import Encoder
+from duelenv.worlds.encoders import Block
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy
@@ -54,7 +54,7 @@ class AlignmentEvaluation:
         *,
         num_candidates: int,
         temperature: float | None,
-        features: str | Encoder,
+        features: Sequence[Block],
         exact: ExactTruth | None = None,
     ) -> None:
         self._exact = exact

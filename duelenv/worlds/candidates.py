@@ -15,7 +15,7 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
 from duelenv.spaces import Unicode, UnicodeArray
-from duelenv.worlds.encoders import Encoder
+from duelenv.worlds.encoders import START, Block, Encoder
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy, Source
@@ -316,13 +316,13 @@ def _joined(states: Sequence[NDArray[np.float32] | None], counts: Sequence[int])
     )
 
 
-def observe(current: Context, policy: CausalLMPolicy, features: str | Encoder) -> LazyObservation:
+def observe(current: Context, policy: CausalLMPolicy, features: Sequence[Block]) -> LazyObservation:
     """Return a round's observation; reading what belongs to its candidates draws them.
 
     Args:
         current: The round's prompts and candidates.
         policy: Scores under the reference, and embeds where no encoder does.
-        features: "start", or an encoder.
+        features: Blocks, which stand side by side.
     """
 
     def made(name: str) -> Callable[[], NDArray[Any]]:
@@ -330,8 +330,10 @@ def observe(current: Context, policy: CausalLMPolicy, features: str | Encoder) -
 
     def encoded() -> NDArray[np.float32]:
         drawn = current.candidates()
-        if callable(features):
-            return _encode(features, drawn.prompts, drawn.responses)
+        blocks = [_encode(one, drawn.prompts, drawn.responses) if callable(one) else hidden(drawn) for one in features]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
+
+    def hidden(drawn: Candidates) -> NDArray[np.float32]:
         if drawn.hidden is None:
             return policy.embed(list(drawn.prompts), drawn.tokens, drawn.mask)
         states = drawn.hidden.copy()
@@ -360,23 +362,24 @@ def observe(current: Context, policy: CausalLMPolicy, features: str | Encoder) -
 
 
 def observation_spaces(
-    policy: CausalLMPolicy, features: str | Encoder, num_candidates: int, example: str
+    policy: CausalLMPolicy, features: Sequence[Block], num_candidates: int, example: str
 ) -> dict[str, spaces.Space[Any]]:
     """Return one row's spaces.
 
     Args:
         policy: Gives the sizes of the vocabulary, of a response and of a hidden state.
-        features: "start", or an encoder.
+        features: Blocks, which stand side by side.
         num_candidates: K.
-        example: A prompt, on which an encoder is tried for its number of features.
+        example: A prompt, on which encoders are tried for its number of features.
     """
     tokens = (num_candidates, policy.max_new_tokens)
     per_candidate = (num_candidates,)
     log_prob = spaces.Box(-np.inf, np.inf, per_candidate, np.float32)
-    dim = policy.hidden_size
-    if callable(features):
-        tried = np.array([example], dtype=object)
-        dim = _encode(features, tried, tried[:, np.newaxis]).shape[-1]
+    tried = np.array([example], dtype=object)
+    dim = sum(
+        policy.hidden_size if one == START else _encode(cast("Encoder", one), tried, tried[:, np.newaxis]).shape[-1]
+        for one in features
+    )
     return {
         "prompt": Unicode(),
         "responses": UnicodeArray(per_candidate),

@@ -1,8 +1,9 @@
-"""Features of responses from their text alone, no model: an encoder by name for worlds with a policy.
+"""What a belief sees of a response: blocks of features side by side, of the start model, the words, or the user's own.
 
 The hidden layer that predicts the next token says little of the words that were said: of the toy policy's responses,
 the mean of the last layer tells by a linear function 1 % of the variance of whether "green" is among the words, and the
-words themselves 98 %. A belief over it cannot hold what an oracle may reward.
+words themselves 98 %. A belief over it alone cannot hold what an oracle may reward; one over words alone knows nothing
+of what they mean.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from duelenv.ground import checks
+from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
 
 Encoder = Callable[[list[str], list[str]], ArrayLike]
@@ -69,3 +71,33 @@ class HashedWords:
 
 
 ENCODERS: Registry[Callable[[], Encoder]] = Registry("encoder", {"words": HashedWords})
+
+START: Final = "start"
+"""The mean hidden state of a response under the frozen start model, which drawing gives away for nothing."""
+DEFAULT: Final = (START, "words")
+"""What is said, and what the model makes of it."""
+
+Block = str | Encoder
+"""`START`, or an encoder."""
+
+
+def read_features(given: Block | Sequence[Block]) -> tuple[Block, ...]:
+    """Return blocks of features from what a user gave: a name, an encoder, or a list of these.
+
+    Raises:
+        UserError: No such name, a block that comes twice, or none.
+    """
+    listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    names = [block for block in listed if isinstance(block, str)]
+    if not listed or len(set(names)) < len(names):
+        raise UserError(f"features={given!r} names {'no' if not listed else 'one'} block, expected each block once")
+    return tuple(_read_block(block) for block in listed)
+
+
+def _read_block(block: Block) -> Block:
+    if callable(block) or block == START:
+        return block
+    if not isinstance(block, str) or block not in ENCODERS:
+        known = ", ".join([START, *ENCODERS])
+        raise UserError(f"features={block!r} is unknown; give {known}, an encoder function, or a list of them")
+    return ENCODERS[block]()

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import yaml
 
-from duelenv.experiments import files
+from duelenv.experiments.config.loading import override_mapping
 from duelenv.experiments.efficiency.outcome import claims, null_text, table_text, tuning_text, write_arms
 from duelenv.experiments.efficiency.reading import read_study
 from duelenv.experiments.efficiency.stages import STAGES, Stages, Table, Tuned
 from duelenv.experiments.efficiency.study import Study
 from duelenv.experiments.efficiency.verdicts import null_check
-from duelenv.experiments.loading import override_mapping
+from duelenv.experiments.folder import files
 from duelenv.ground import checks
 
 __all__ = ["run_study"]
@@ -40,7 +40,7 @@ def run_study(
         output: Its folder, by default `runs/NAME`.
         jobs: Cells that run at the same time.
         dry: Foresee cells and minutes of each stage by a short probe, and run nothing.
-        progress: As for `duelenv.experiments.runner.run`.
+        progress: As for `duelenv.experiments.running.runner.run`.
 
     Returns:
         What to print.

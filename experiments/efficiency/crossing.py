@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from duelenv.experiments.statistics import Interval, mean_interval
+from duelenv.experiments.tables.statistics import Interval, mean_interval
 
 __all__ = ["Plateau", "isotonic", "plateau_of", "reached", "target_of"]
 

@@ -6,12 +6,12 @@ import os
 
 import numpy as np
 
-from duelenv.experiments.dry import duration, forecast
 from duelenv.experiments.efficiency.runs import Entry, Setup, run_configs
 from duelenv.experiments.efficiency.stages import STAGES
 from duelenv.experiments.efficiency.study import PASSIVE, Cell, Regime, Study
-from duelenv.experiments.play import threads_of
-from duelenv.experiments.runner import prepare
+from duelenv.experiments.running.forecast import duration, forecast
+from duelenv.experiments.running.play import threads_of
+from duelenv.experiments.running.runner import prepare
 
 __all__ = ["foresee"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from duelenv.experiments import files
 from duelenv.experiments.efficiency.resampling import Comparison, Estimate
 from duelenv.experiments.efficiency.runs import Measured
 from duelenv.experiments.efficiency.stages import Table, Tuned
 from duelenv.experiments.efficiency.study import PASSIVE, Regime
 from duelenv.experiments.efficiency.verdicts import NullCheck, verdicts
-from duelenv.experiments.statistics import mean_interval
+from duelenv.experiments.folder import files
+from duelenv.experiments.tables.statistics import mean_interval
 from duelenv.ground.terminal import printable
 
 __all__ = ["claims", "null_text", "table_text", "tuning_text", "write_arms"]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from duelenv.experiments import files
-from duelenv.experiments.drawing import as_bytes, matplotlib_settings
 from duelenv.experiments.efficiency.stages import Table
 from duelenv.experiments.efficiency.study import COMPOSED, NOTHING_ELSE, Study
-from duelenv.experiments.looks import LIGHT, Theme
+from duelenv.experiments.figures.panels import as_bytes, matplotlib_settings
+from duelenv.experiments.figures.styles import LIGHT, Theme
+from duelenv.experiments.folder import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

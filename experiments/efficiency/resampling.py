@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.experiments.efficiency.crossing import reached, target_of
-from duelenv.experiments.statistics import area_under_curve, bootstrap_tail
+from duelenv.experiments.tables.statistics import area_under_curve, bootstrap_tail
 
 __all__ = ["DRAWS", "Arm", "Comparison", "Estimate", "compare", "share_reaching"]
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from duelenv.experiments.config import RunConfig
+from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.efficiency.resampling import Arm
 from duelenv.experiments.efficiency.study import Cell, Regime, Study, World
-from duelenv.experiments.results import Results
-from duelenv.experiments.runner import run
+from duelenv.experiments.results.measurements import Results
+from duelenv.experiments.running.runner import run
 
 __all__ = ["PRIVILEGED", "Entry", "Measured", "Setup", "measure", "run_configs"]
 
@@ -155,7 +155,7 @@ def measure(
         setup: Where and how long.
         entries: The agents, labels distinct.
         folder: Of the run; where several are needed, the others stand beside it.
-        progress: As for `duelenv.experiments.runner.run`.
+        progress: As for `duelenv.experiments.running.runner.run`.
 
     Raises:
         UserError: A setting that is refused, or a folder of another run.

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from duelenv.experiments import files
 from duelenv.experiments.efficiency.crossing import Plateau, plateau_of
 from duelenv.experiments.efficiency.resampling import Comparison, compare, share_reaching
 from duelenv.experiments.efficiency.runs import Entry, Measured, Setup, measure
 from duelenv.experiments.efficiency.study import COMPOSED, PASSIVE, Cell, Regime, Study, World
-from duelenv.experiments.statistics import area_under_curve
+from duelenv.experiments.folder import files
+from duelenv.experiments.tables.statistics import area_under_curve
 from duelenv.ground.errors import UserError
 
 __all__ = ["STAGES", "Baseline", "Stages", "Table", "Tuned"]
@@ -103,7 +103,7 @@ class Stages:
     Args:
         study: The study.
         root: Its folder.
-        progress: As for `duelenv.experiments.runner.run`.
+        progress: As for `duelenv.experiments.running.runner.run`.
     """
 
     def __init__(self, study: Study, root: Path, progress: bool | None = None) -> None:

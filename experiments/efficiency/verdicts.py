@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from duelenv.experiments.efficiency.resampling import Arm, Comparison, compare
-from duelenv.experiments.statistics import holm
+from duelenv.experiments.tables.statistics import holm
 
 __all__ = ["FEWER", "MORE", "NOT_SHOWN", "NullCheck", "null_check", "verdicts"]
 

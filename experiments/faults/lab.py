@@ -138,7 +138,7 @@ class FaultLab:
             started = Started(pid, lambda: self._server.ask(poll=pid), err)
         else:
             script = "from duelenv.experiments.faults import processes; processes.undrawn()"
-            command = ["-m", "duelenv.experiments.cli"] if draw else ["-c", script]
+            command = ["-m", "duelenv.experiments.commands.cli"] if draw else ["-c", script]
             with out.open("wb") as to, err.open("wb") as errors:
                 process = subprocess.Popen(
                     [sys.executable, *command, *words],

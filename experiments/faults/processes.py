@@ -93,8 +93,14 @@ def serve() -> None:
     import importlib
 
     for name in (
-        *("duelenv.experiments.cli", "duelenv.experiments.runner", "duelenv.experiments.report", "joblib", "jinja2"),
-        *("duelenv.experiments.regret", "duelenv.worlds.pool_duel", "duelenv.text_features", "pyarrow.parquet"),
+        *(
+            "duelenv.experiments.commands.cli",
+            "duelenv.experiments.running.runner",
+            "duelenv.experiments.report.page",
+            "joblib",
+            "jinja2",
+        ),
+        *("duelenv.experiments.tables.regret", "duelenv.worlds.pool_duel", "duelenv.text_features", "pyarrow.parquet"),
         *("pyarrow.compute", "duelenv.agents", "matplotlib.figure", "scipy.stats", "yaml", "sqlite3"),
     ):
         importlib.import_module(name)
@@ -161,10 +167,11 @@ def _leave(code: int) -> None:
 
 def _command(words: Sequence[str], *, draw: bool) -> int:
     """The command itself, without its figures if `draw` is False: they take longer than the run."""
-    from duelenv.experiments import cli
+    from duelenv.experiments.commands import cli
 
     if not draw:
-        from duelenv.experiments import plots, report
+        from duelenv.experiments.figures import plots
+        from duelenv.experiments.report import page as report
 
         for module, name in ((plots, "save_figures"), (report, "save_figures"), (report, "_figures")):
             if hasattr(module, name):

@@ -22,7 +22,7 @@ from duelenv.agents.sb3 import (
     train_self_play,
 )
 from duelenv.disturbances import Batching, Flip
-from duelenv.experiments import checkpoints
+from duelenv.experiments.running import checkpoints
 from duelenv.ground.errors import UserError
 from duelenv.rewards import ScalarRegretReward
 

@@ -521,7 +521,7 @@ def test_features_are_the_starts_whoever_drew_and_free_where_the_start_did(becam
     policy = tiny_policy()
     change, expected = BECAME[became]
     change(policy)
-    env = make_vector(WORLD, 3, policy=policy, sources=EVERY_SOURCE, num_candidates=None)
+    env = make_vector(WORLD, 3, policy=policy, sources=EVERY_SOURCE, num_candidates=None, features="start")
     embed, embedded = policy.embed, []
     monkeypatch.setattr(policy, "embed", lambda *given: embedded.append(given[1]) or embed(*given))
     for observation in (env.reset(seed=0)[0], env.step(first_pairs(env))[0]):

@@ -60,7 +60,33 @@ def test_a_world_takes_the_words_by_name():
     assert observation["features"].shape == (2, 4, 128)
     responses = observation["responses"][1].tolist()
     np.testing.assert_array_equal(observation["features"][1], ENCODERS["words"]()([""] * 4, responses))
-    with pytest.raises(UserError, match="features='wards' is unknown; give one of start, words, or an encoder"):
+    with pytest.raises(UserError, match="features='wards' is unknown; give start, words, an encoder function"):
         make_vector("duelenv/AlignmentDuel-v0", 2, features="wards")
     with pytest.raises(UserError, match="dim is 4"):
         HashedWords(4)
+
+
+def test_blocks_stand_side_by_side_in_the_order_in_which_they_are_given():
+    def length(prompts, responses):
+        return [[float(len(text))] for text in responses]
+
+    def seen(features):
+        return make_vector("duelenv/AlignmentDuel-v0", 2, features=features).reset(seed=0)[0]["features"]
+
+    start, words, own = seen("start"), seen("words"), seen(length)
+    np.testing.assert_array_equal(seen(["words", length, "start"]), np.concatenate([words, own, start], axis=-1))
+    np.testing.assert_array_equal(seen(["start"]), start)
+
+
+def test_by_default_a_belief_sees_what_the_model_makes_of_a_response_and_what_it_says():
+    shown = [
+        make_vector("duelenv/AlignmentDuel-v0", 2, **given).reset(seed=0)[0]["features"]
+        for given in ({}, {"features": ["start", "words"]})
+    ]
+    np.testing.assert_array_equal(*shown)
+
+
+@pytest.mark.parametrize(("given", "said"), [([], "names no block"), (["words", "words"], "names one block")])
+def test_each_block_is_given_once(given, said):
+    with pytest.raises(UserError, match=said):
+        make_vector("duelenv/AlignmentDuel-v0", 2, features=given)

@@ -203,8 +203,8 @@ def test_a_sampler_is_refused_whenever_it_is_set():
 def test_a_run_has_the_columns(tmp_path):
     import pyarrow.parquet as pq
 
-    from duelenv.experiments.config import RunConfig
-    from duelenv.experiments.runner import run
+    from duelenv.experiments.config.run_config import RunConfig
+    from duelenv.experiments.running.runner import run
 
     config = RunConfig.from_dict(
         {

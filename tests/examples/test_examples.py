@@ -112,8 +112,8 @@ def test_what_the_real_model_refuses_is_one_sentence(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_an_optimist_finds_the_rare_response_of_a_real_model_and_pays_for_it_where_it_is_bad(tmp_path):
-    from duelenv.experiments.results import Results
-    from duelenv.experiments.runner import run
+    from duelenv.experiments.results.measurements import Results
+    from duelenv.experiments.running.runner import run
 
     names = runpy.run_path(str(EXAMPLES / "rare_response.py"))
     names["save_model"](tmp_path / "model")

@@ -2,7 +2,7 @@
 
 import signal
 
-from duelenv.experiments import play
+from duelenv.experiments.running import play
 
 
 def stop_after(monkeypatch, rounds):

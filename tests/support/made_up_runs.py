@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from duelenv.experiments.cell import cells
-from duelenv.experiments.config import RunConfig
-from duelenv.experiments.figures import arrow_field
+from duelenv.experiments.config.cell import cells
+from duelenv.experiments.config.run_config import RunConfig
+from duelenv.experiments.results.update_figures import arrow_field
 
 NASTY = '<script>alert(1)</script> & "quoted" <b>'
 STEPS = np.array([0, 5, 10])

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 
-from duelenv.experiments.config import RunConfig
+from duelenv.experiments.config.run_config import RunConfig
 
 MODULE = '''
 import json

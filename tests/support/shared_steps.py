@@ -86,6 +86,8 @@ def made(
         oracle=lambda prompts, first, second: 1 / (1 + np.exp(np.char.str_len(first) - np.char.str_len(second))),
         prompts=[f"tell me about the {noun}" for noun in ("garden", "river", "house", "teacher", "doctor")],
         sources=SOURCES,
+        # Steps before a belief knows anything are of gradients near 0, which Adam makes as large as others.
+        features="start",
         horizon=ROUNDS,
     )
     agent = duelenv.agents.make(name, env, seed=1, **{"processes": "all", **settings})

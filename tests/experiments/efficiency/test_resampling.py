@@ -5,7 +5,7 @@ import pytest
 
 from duelenv.experiments.efficiency.resampling import Arm, compare, share_reaching
 from duelenv.experiments.efficiency.verdicts import FEWER, MORE, NOT_SHOWN, null_check, verdicts
-from duelenv.experiments.statistics import holm
+from duelenv.experiments.tables.statistics import holm
 
 LABELS = np.arange(0, 481, 20.0)
 

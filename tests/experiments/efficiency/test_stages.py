@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from duelenv import UserError
+from duelenv.experiments.config.loading import override_mapping
 from duelenv.experiments.efficiency import stages
 from duelenv.experiments.efficiency.command import run_study
 from duelenv.experiments.efficiency.crossing import plateau_of
@@ -12,7 +13,6 @@ from duelenv.experiments.efficiency.reading import read_study
 from duelenv.experiments.efficiency.resampling import Arm, compare
 from duelenv.experiments.efficiency.runs import Measured
 from duelenv.experiments.efficiency.stages import Baseline, Stages, Table, Tuned
-from duelenv.experiments.loading import override_mapping
 
 TINY = {
     "study": "tiny",

@@ -5,9 +5,9 @@ import copy
 import pytest
 
 from duelenv import UserError
+from duelenv.experiments.config.loading import load, override_mapping, read_study_file
 from duelenv.experiments.efficiency.reading import read_study
 from duelenv.experiments.efficiency.runs import Entry, Setup, run_configs
-from duelenv.experiments.loading import load, override_mapping, read_study_file
 
 RAW = {
     "study": "small",

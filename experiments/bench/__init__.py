@@ -1,0 +1,1 @@
+"""Speed and memory, measured: `duelenv bench`."""

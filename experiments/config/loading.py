@@ -1,0 +1,232 @@
+"""A YAML file, or a suite by its name, and `key=value` overrides become one `RunConfig`.
+
+What a config may hold and how it is checked is in `duelenv.experiments.config.run_config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from duelenv.experiments.config.paths import anchor_paths
+from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
+from duelenv.experiments.config.settings import distinct_labels, spell_out_source
+from duelenv.ground import checks
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
+
+__all__ = ["apply_override", "load", "override_mapping", "parse_yaml", "read_study_file", "suites"]
+
+#: Keys of a config that have something inside, which an override can reach.
+_SECTIONS = (
+    "env",
+    "policy",
+    "oracle",
+    "evaluation_oracle",
+    "prompts",
+    "data",
+    "labels",
+    "budget",
+    "agents",
+    "variants",
+)
+
+
+class _RepeatedKey(yaml.MarkedYAMLError):
+    """A mapping has a key twice."""
+
+    def __init__(self, key: str, mark: yaml.Mark) -> None:
+        super().__init__(problem=f"the key {key!r} twice", problem_mark=mark)
+        self.key = key
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, where 1e-3 is a number: YAML 1.1 takes it for a word, and everybody writes it.
+
+    A key that a mapping has twice is an error, as YAML demands and PyYAML does not.
+    """
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in seen:
+                raise _RepeatedKey(key.value, key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a YAML text stands for.
+
+    Raises:
+        yaml.YAMLError: It is not YAML, or a mapping in it has a key twice.
+    """
+    return yaml.load(text, _Loader)
+
+
+def suites() -> dict[str, Path]:
+    """The configs that come with the package: name -> file."""
+    folder = Path(str(resources.files("duelenv.experiments"))) / "suites"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config file, or a suite by its bare name, and applies overrides.
+
+    Args:
+        config: Path of a YAML file, or the name of a shipped suite.
+        overrides: `key=value` each; dotted keys reach inside, values are YAML. Paths in overrides start from the
+            current directory, paths in the file from the file's.
+
+    Raises:
+        UserError: No such file, not YAML, a study, or a setting that is unknown or of the wrong kind.
+    """
+    path, raw = _read(config)
+    if "study" in raw:
+        raise UserError(f"{str(path)!r} is a study of many runs, expected the config of one: 'duelenv run' plays it")
+    anchored = {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
+    for override in overrides:
+        apply_override(anchored, override)
+    return RunConfig.from_dict(anchored)
+
+
+def read_study_file(config: str | Path) -> dict[str, Any] | None:
+    """The settings of a study, with the paths in `base` made absolute; None where the file is no study.
+
+    Args:
+        config: As for `load`.
+
+    Raises:
+        UserError: No such file, or not YAML.
+    """
+    path, raw = _read(config)
+    if "study" not in raw:
+        return None
+    base = raw.get("base")
+    return {**raw, **({"base": anchor_paths(base, path.resolve().parent)} if isinstance(base, Mapping) else {})}
+
+
+def _read(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
+    """The path behind a file's or a suite's name, and what is written there."""
+    path = Path(config).expanduser()
+    if not path.is_file():
+        shipped = suites()
+        if str(config) not in shipped:
+            raise UserError(f"No config file {str(config)!r} and no suite of that name: {choices(config, shipped)}")
+        path = shipped[str(config)]
+    try:
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
+    except _RepeatedKey as error:
+        line = error.problem_mark.line + 1  # type: ignore[union-attr]
+        raise UserError(f"{str(path)!r} has the key {error.key!r} twice (again in line {line}): keep one") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        place = "" if where is None else f" (line {where.line + 1})"
+        raise UserError(f"{str(path)!r} is not valid YAML{place}: correct it and try again") from error
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{str(path)!r} holds {type(raw).__name__}, expected a mapping of settings")
+    return path, raw
+
+
+def override_mapping(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of parsed settings in which each `key=value` has its way; dotted keys reach inside.
+
+    Whether there is such a setting, whoever reads the mapping knows.
+
+    Raises:
+        UserError: No `=`, or a value that is not YAML.
+    """
+    changed = dict(raw)
+    for override in overrides:
+        key, value = _key_and_value(override)
+        head, *rest = key.split(".")
+        changed[head] = _with_value(checks.mapping(f"'{head}'", changed.get(head)), key, value) if rest else value
+    return changed
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Writes one `key=value` into a parsed config, in place; the mappings inside it are copied, not changed.
+
+    Top-level keys and agent labels must exist; inside a section any key may be set, since the world, oracle or agent
+    that receives it refuses what it does not know.
+
+    Raises:
+        UserError: No `=`, an unknown key, or a value that is not YAML.
+    """
+    key, value = _key_and_value(override)
+    head, *rest = key.split(".")
+    top = [item.name for item in dataclasses.fields(RunConfig)] + [*SHORTHANDS]
+    if head not in top:
+        raise UserError(f"Unknown setting {key!r}: {choices(head, top)}")
+    if rest and head not in _SECTIONS:
+        raise UserError(f"Unknown setting {key!r}: {head!r} is a single value")
+    if "" in rest:
+        raise UserError(f"The override {override!r} has an empty part in its key: write it like 'env.horizon=20'")
+    if not rest:
+        raw[head] = value
+        return
+    section = _spelled_out(head, raw.get(head))
+    if not isinstance(section, Mapping):
+        raise UserError(f"Cannot set {key!r}: {head!r} is {section!r}, expected a mapping of settings")
+    if head == "agents" and len(rest) > 1 and rest[0] not in section:
+        raise UserError(f"Unknown setting {key!r}: no agent has the label {rest[0]!r}, {choices(rest[0], section)}")
+    raw[head] = _with_value(section, key, value)
+
+
+def _key_and_value(override: str) -> tuple[str, Any]:
+    key, separator, text = override.partition("=")
+    key = key.strip()
+    if not separator or not key:
+        raise UserError(f"The override {override!r} is not key=value: write for example 'seeds=4'")
+    try:
+        return key, parse_yaml(text)
+    except _RepeatedKey as error:
+        raise UserError(f"The value in {override!r} has the key {error.key!r} twice: keep one") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"The value in {override!r} is not valid YAML: quote it if it is meant as text") from error
+
+
+def _spelled_out(head: str, section: Any) -> Any:
+    """A section as a mapping, if it is one of the short spellings `oracle: length`, `policy: toy`, `agents: [real]`."""
+    if section is None:
+        return {}
+    if head == "budget" and isinstance(section, int):
+        return {"labels": section}
+    if isinstance(section, str):
+        key = {"env": "id", "data": "path", "labels": "path"}.get(head, "name")
+        return spell_out_source(section) if head in ("policy", "prompts") else {key: section}
+    if isinstance(section, list) and head == "agents":
+        return dict.fromkeys(distinct_labels(section), None)
+    return section
+
+
+def _with_value(section: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of a section in which the dotted `key`, whose first part names the section, has a value."""
+    head, *parents, last = key.split(".")
+    changed = dict(section)
+    node = changed
+    for depth, part in enumerate(parents):
+        child = node.get(part)
+        if child is None:
+            child = {}
+        if not isinstance(child, Mapping):
+            parent = ".".join([head, *parents[: depth + 1]])
+            raise UserError(f"Unknown setting {key!r}: {parent!r} is {child!r} and has nothing inside")
+        node[part] = dict(child)
+        node = node[part]
+    node[last] = value
+    return changed

@@ -1,0 +1,72 @@
+"""Worlds as a config names them: their classes, which settings they take, and what stands for a matrix."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
+
+__all__ = ["make_matrix", "parameters_of", "world_class", "world_settings"]
+
+
+def world_class(world: str) -> Any:
+    """The class behind a world's vector form.
+
+    Raises:
+        UserError: No world of this id.
+    """
+    import gymnasium
+
+    import duelenv
+
+    spec = gymnasium.registry.get(world)
+    if spec is None:
+        known = [name for name in gymnasium.registry if name.startswith("duelenv/")] or list(duelenv.WORLDS)
+        raise UserError(f"Unknown world {world!r}: {choices(world, known)}")
+    entry = spec.vector_entry_point
+    if entry is None:
+        raise UserError(f"The world {world!r} has no vector form: register it with a 'vector_entry_point'")
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    return entry
+
+
+def world_settings(world: str) -> list[str]:
+    """Names of the settings that a world's vector form takes."""
+    return list(parameters_of(world_class(world)))
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a function takes by name."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    }
+
+
+def make_matrix(setting: Any) -> Any:
+    """The preference matrix that `env.matrix` stands for, float64 [K, K].
+
+    Args:
+        setting: Rows of numbers, the path of a file, or a generator: its name, or a mapping with its name and its
+            settings, such as `{name: bradley_terry, utilities: [1, 0, -1]}`.
+
+    Raises:
+        UserError: Not a preference matrix, no such file, or an unknown generator or setting.
+    """
+    from duelenv.oracles import matrices
+
+    if isinstance(setting, str) and setting in matrices.MATRICES:
+        setting = {"name": setting}
+    if not isinstance(setting, Mapping):
+        return matrices.load_matrix(setting)
+    given = dict(setting)
+    if "name" not in given:
+        raise UserError(f"'env.matrix' has no 'name': {choices('', matrices.MATRICES)}")
+    return matrices.make_matrix(given.pop("name"), **given)

@@ -1,0 +1,1 @@
+"""The figures of a run. No numbers are made here."""

@@ -1,0 +1,196 @@
+"""The figures of a run: metric against labels, win rate against KL, cumulative regret. No numbers are made here.
+
+The baseline is always there, in grey. Lines carry their names at their ends. Bands are 95 % t-intervals over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duelenv.experiments.figures.name_placement import Name, agent_name, name_lines, name_points
+from duelenv.experiments.figures.panels import (
+    Panel,
+    as_bytes,
+    draw_band,
+    empty_figure,
+    footnote,
+    matplotlib_settings,
+    start_at_zero,
+    thousands,
+    world_panels,
+)
+from duelenv.experiments.figures.regret_plots import draw_regret
+from duelenv.experiments.figures.styles import LIGHT, Theme, looks_of
+from duelenv.experiments.folder import files
+from duelenv.experiments.results.measurements import Results
+from duelenv.experiments.results.metrics import label_of, title_of
+from duelenv.experiments.tables.groups import Group
+from duelenv.experiments.tables.statistics import band, mean_interval
+from duelenv.ground.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw", "metric_against_labels", "save_figures", "win_rate_against_kl"]
+
+
+def _curves(results: Results, agent: str, metric: str, rate: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Labels [T] and values [S, T] at the steps where every seed has a value, of the seeds that have any.
+
+    With `rate`, the values are what each label added since the evaluation before.
+    """
+    _, labels = results.curve(agent, "queries")
+    _, values = results.curve(agent, metric)
+    some = ~np.isnan(values).all(axis=1)  # one figure of a whole cell stands beside its first seed alone
+    if not some.any():
+        return np.empty(0), values[:, :0]
+    labels, values = labels[some], values[some]
+    known = ~np.isnan(values).any(axis=0)
+    labels, values = labels[:, known], values[:, known]
+    if not rate:
+        return labels.mean(axis=0), values
+    bought = np.diff(labels, axis=1)
+    more = (bought > 0).all(axis=0)
+    return labels.mean(axis=0)[1:][more], (np.diff(values, axis=1)[:, more] / bought[:, more])
+
+
+def metric_against_labels(results: Results, metric: str, theme: Theme = LIGHT, *, rate: bool = False) -> Figure:
+    """A metric against the number of labels, mean and band over seeds.
+
+    Args:
+        results: The run.
+        metric: A column.
+        theme: Colours.
+        rate: Show what each label adds, for a column that sums up.
+    """
+
+    def references(group: Group) -> dict[str, float]:
+        return _references(results, group) if metric == "simple_regret" else {}
+
+    with matplotlib_settings(theme):
+        figure, panels = world_panels(results, theme, further=lambda group: list(references(group)))
+        for panel in panels:
+            _draw_metric(panel, results, metric, references(panel.group), rate)
+        footnote(figure, results, theme, metric=metric)
+    return figure
+
+
+def _draw_metric(panel: Panel, results: Results, metric: str, references: Mapping[str, float], rate: bool) -> None:
+    """One panel of `metric_against_labels`."""
+    axes, theme = panel.axes, panel.theme
+    ends: list[Name] = []
+    for agent, name, look in panel.agents():
+        labels, values = _curves(results, agent, metric, rate)
+        if labels.size == 0:
+            continue
+        mean, low, high = band(values)
+        draw_band(axes, labels, mean, low, high, look)
+        ends.append(agent_name(name, float(labels[-1]), float(mean[-1]), look))
+    for height in references.values():
+        axes.axhline(height, color=theme.baseline, linewidth=1.0, linestyle=(0, (1, 2)))
+    if metric == "win_rate":
+        axes.axhline(0.5, color=theme.text, linewidth=0.8, alpha=0.6)
+    axes.margins(x=0)
+    right = axes.get_xlim()[1]
+    ends += [Name(name, right, height, theme.baseline, size=9, bold=False) for name, height in references.items()]
+    if not rate and metric.startswith("regret_"):
+        start_at_zero(axes, axes.get_ylim()[0])
+    axes.set_xlabel("labels (oracle queries)")
+    axes.set_ylabel(_rate_of(metric) if rate else label_of(metric, unit=True))
+    axes.set_title(panel.group.title or (_rate_of(metric).capitalize() if rate else title_of(metric)))
+    thousands(axes)
+    name_lines(axes, ends)
+
+
+def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
+    """Win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
+    with matplotlib_settings(theme):
+        looks = looks_of(results, theme)
+        figure, (axes,) = empty_figure([(agent, looks[agent]) for agent in results.agents])
+        ends = []
+        for agent in results.agents:
+            _, rates = results.curve(agent, "win_rate")
+            _, divergences = results.curve(agent, "kl")
+            known = ~(np.isnan(rates) | np.isnan(divergences)).any(axis=0)
+            if not known.any():
+                continue
+            x, y = divergences[:, known].mean(axis=0), rates[:, known].mean(axis=0)
+            look = looks[agent]
+            colour = look.colour
+            axes.plot(x, y, color=colour, linestyle=look.style, linewidth=look.width, alpha=0.9)
+            across, up = mean_interval(divergences[:, known][:, -1]), mean_interval(rates[:, known][:, -1])
+            bars: dict[str, Any] = {} if across.seeds < 2 else {"xerr": across.half_width, "yerr": up.half_width}
+            axes.errorbar(x[-1:], y[-1:], **bars, color=colour, marker="o", markersize=5, elinewidth=1.0, capsize=0)
+            ends.append((agent, float(x[-1]), float(y[-1]), colour))
+        axes.axhline(0.5, color=theme.text, linewidth=0.8, alpha=0.6)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("KL(policy || start) per response (nats)")
+        axes.set_ylabel("win rate")
+        axes.set_title("What the win rate costs in KL to the start policy")
+        thousands(axes)
+        name_points(axes, ends, theme)
+        footnote(figure, results, theme, "means; bars at the end: ")
+    return figure
+
+
+def _references(results: Results, group: Group) -> dict[str, float]:
+    """Mean simple regret of the rules that ask for no duel, by the name they have in a figure."""
+    return {
+        name.replace("_", " "): mean_interval(list(by_seed.values())).mean
+        for name, by_seed in results.references(group.agents).items()
+    }
+
+
+def _rate_of(metric: str) -> str:
+    return f"{metric.removeprefix('regret_')} regret per label"
+
+
+def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
+    """All figures that the run's metrics allow, by name."""
+    figures: dict[str, Figure] = {}
+    exact = results.regret is not None and results.config.replicated
+    if exact and results.primary == results.regret:
+        figures |= draw_regret(results, theme)
+        further: tuple[str, ...] = ("simple_regret",)
+    else:
+        figures[results.primary] = metric_against_labels(results, results.primary, theme)
+        further = ("simple_regret", "win_rate_best_of_n")
+    if results.has("win_rate") and results.has("kl"):
+        figures["win_rate_against_kl"] = win_rate_against_kl(results, theme)
+    for metric in further:
+        if metric not in figures and results.has(metric) and not results.has("win_rate"):
+            figures[metric] = metric_against_labels(results, metric, theme)
+    if exact:
+        figures |= {} if results.regret in figures else draw_regret(results, theme)
+    elif results.regret is not None:
+        # A policy's best response is far away: every line of a sum would look straight.
+        figures[results.regret] = metric_against_labels(results, results.regret, theme, rate=True)
+    return figures
+
+
+def save_figures(results: Results) -> list[Path]:
+    """Writes every figure as PNG and SVG into the run's `figures` folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: The folder is a link that leads out of the run directory.
+    """
+    paths = []
+    folder = results.directory / "figures"
+    if not folder.resolve().is_relative_to(results.directory.resolve()):
+        raise UserError(f"{str(folder)!r} is a link to {str(folder.resolve())!r}, expected a folder: remove the link")
+    # Figures have the names of columns, which `Results` has checked.
+    for name, figure in draw(results).items():
+        for kind in ("png", "svg"):
+            path = folder / f"{name}.{kind}"
+            with files.atomic(path) as stream:
+                stream.write(as_bytes(figure, kind))
+            paths.append(path)
+    return paths

@@ -1,0 +1,1 @@
+"""What runs leave, read again: measurements, metrics, labels, models. No engine."""

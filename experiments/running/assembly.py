@@ -1,0 +1,249 @@
+"""Makes what a `RunConfig` describes: policy, oracle, prompts, environment and agents. No loop and no files here.
+
+Everything heavy is imported inside the functions, in the process that runs the cell.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from duelenv.experiments.config.contents import function_named
+from duelenv.experiments.config.modules import load_function
+from duelenv.experiments.config.run_config import RunConfig
+from duelenv.experiments.config.worlds import make_matrix, parameters_of, world_class
+from duelenv.experiments.running.pool_features import kept_features
+from duelenv.ground.checks import choices, integer, refuse_unknown
+from duelenv.ground.errors import UserError
+from duelenv.oracles.services.home import Home
+
+__all__ = ["make_agent", "make_environment", "make_policy"]
+
+#: Settings of a world that have a key of their own in the config.
+_ELSEWHERE = {
+    "num_envs": "env.num_envs",
+    "batch": "env.batch",
+    "policy": "policy",
+    "oracle": "oracle",
+    "evaluation_oracle": "evaluation_oracle",
+    "prompts": "prompts",
+    "test_prompts": "prompts",
+    "data": "data",
+    "budget": "budget.labels",
+}
+
+
+def _check_settings(
+    what: str,
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    hidden: Sequence[str],
+    beside: Sequence[str] = (),
+) -> None:
+    """Refuses settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
+    known = [*(name for name in parameters_of(function) if name not in hidden), *beside]
+    for name in given:
+        if name not in known:
+            raise UserError(f"Unknown setting {name!r} of {what}: {choices(name, known)}")
+
+
+def _takes_no(world: str, key: str) -> UserError:
+    return UserError(f"The world {world!r} takes no {key!r}: leave it out")
+
+
+def make_policy(config: RunConfig) -> Any:
+    """The start policy, or None for a world without one.
+
+    Raises:
+        UserError: A world that takes no policy, an unknown setting, or nothing to load at the path.
+    """
+    if config.policy is None:
+        return None
+    if "policy" not in parameters_of(world_class(config.env.id)):  # loading one may take minutes
+        raise _takes_no(config.env.id, "policy")
+    settings = dict(config.policy.settings)
+    if config.policy.name == "toy":
+        from duelenv.policies.toy import toy_policy
+
+        _check_settings("the toy policy", toy_policy, settings, ())
+        integer("'policy.toy.seed'", settings.get("seed", 0), low=0)
+        return toy_policy(**settings)
+    from duelenv.policies.causal_lm import CausalLMPolicy
+
+    path = settings.pop("path")
+    _check_settings("the policy", CausalLMPolicy.from_pretrained, settings, ("path",))
+    try:
+        return CausalLMPolicy.from_pretrained(path, **settings)
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"Cannot load a language model from {path!r}: {reason}") from error
+
+
+def make_prompts(config: RunConfig) -> dict[str, list[str]]:
+    """Prompts to learn on and held-out ones: `{"train": [...], "test": [...]}`; empty without `prompts`.
+
+    Raises:
+        UserError: A missing file or column, or too few prompts.
+    """
+    if config.prompts is None:
+        return {}
+    settings = dict(config.prompts.settings)
+    if config.prompts.name == "toy":
+        from duelenv.policies.toy import toy_prompts
+
+        refuse_unknown("prompts.toy", settings, ("train", "test", "seed"))
+        seed = integer("'prompts.toy.seed'", settings.get("seed", 0), low=0)
+        train = integer("'prompts.toy.train'", settings.get("train", 64), low=1)
+        test = integer("'prompts.toy.test'", settings.get("test", 24), low=1)
+        return {"train": toy_prompts(train, "train", seed), "test": toy_prompts(test, "test", seed)}
+    if config.prompts.name == "list":
+        refuse_unknown("prompts.list", settings, ("train", "test"))
+        return {split: _listed_prompts(f"'prompts.list.{split}'", settings.get(split)) for split in ("train", "test")}
+    from duelenv.experiments.config.prompts import read_prompts
+
+    refuse_unknown("prompts", settings, ("path", "column", "test_share", "limit"))
+    return read_prompts(**settings)
+
+
+def _listed_prompts(name: str, prompts: Any) -> list[str]:
+    """Texts, or dialogues as lists of messages, as texts."""
+    from duelenv.ground.dialogue import is_messages, prompt_of
+
+    if (
+        not isinstance(prompts, list)
+        or not prompts
+        or not all(isinstance(one, str) or is_messages(one) for one in prompts)
+    ):
+        raise UserError(f"{name} is {prompts!r}, expected a list of texts, or of dialogues, each a list of messages")
+    return [prompt_of(one, name, f"{name} prompt {number}") for number, one in enumerate(prompts)]
+
+
+def make_oracle(config: RunConfig, key: str = "oracle", home: Home | None = None) -> Any:
+    """The labelling oracle (or with `key="evaluation_oracle"` the judging one), or None if none is set.
+
+    Args:
+        config: The run.
+        key: Which of the two.
+        home: What the run gives to oracles that take it.
+    """
+    named = getattr(config, key)
+    if named is None:
+        return None
+    from duelenv import oracles
+
+    if "home" in named.settings:
+        raise UserError(f"'{key}.home' is given by the run: leave it out")
+    at_home = {"home": home} if home is not None and oracles.takes_home(named.name) else {}
+    return oracles.make(named.name, **named.settings, **at_home)
+
+
+def make_environment(
+    config: RunConfig,
+    *,
+    policy: Any = None,
+    wrap_oracle: Callable[[str, Any], Any] | None = None,
+    home: Home | None = None,
+) -> Any:
+    """The vector environment of a run.
+
+    Args:
+        config: The run.
+        policy: The start policy, for worlds that have one.
+        wrap_oracle: Applied to each oracle, with the key it has in the config, before the world gets it.
+        home: What the run gives to oracles that take it.
+
+    Raises:
+        UserError: Unknown world or setting, or a setting that the world refuses.
+    """
+    import gymnasium
+
+    world = config.env.id
+    make = world_class(world)
+    known = parameters_of(make)
+    settings = dict(config.env.settings)
+    for name in settings:
+        if name in _ELSEWHERE:
+            raise UserError(f"'env.{name}' is set in the wrong place: use {_ELSEWHERE[name]!r} at the top level")
+    rows = "batch" if config.replicated else "num_envs"
+    _check_settings(world, make, settings, tuple(_ELSEWHERE), beside=(rows,))
+    if "matrix" in settings:
+        settings["matrix"] = make_matrix(settings["matrix"])
+    prompts = make_prompts(config)
+    oracles = {key: make_oracle(config, key, home) for key in ("oracle", "evaluation_oracle")}
+    if wrap_oracle is not None:
+        oracles = {key: None if made is None else wrap_oracle(key, made) for key, made in oracles.items()}
+    parts: dict[str, Any] = {
+        "policy": policy,
+        **oracles,
+        "prompts": prompts.get("train"),
+        "test_prompts": prompts.get("test"),
+        "data": None if config.data is None else dict(config.data),
+        "budget": config.budget.labels,
+    }
+    for name, value in parts.items():
+        if value is None:
+            required = name in known and known[name].default is inspect.Parameter.empty
+            if required:
+                example = " (data=FILE on the command line)" if name == "data" else ""
+                raise UserError(f"The world {world!r} needs {_ELSEWHERE[name]!r}: set it at the top level{example}")
+        elif name not in known:
+            raise _takes_no(world, _ELSEWHERE[name])
+        else:
+            settings[name] = value
+    function = function_named("features", settings.get("features"))
+    if function is not None:
+        if "data" in known:
+            settings["features"] = kept_features(*function, settings.get("data"))
+        else:
+            settings["features"] = load_function(*function, "env.features")
+    elif isinstance(settings.get("features"), list):
+        named = [(item, function_named("features", item)) for item in settings["features"]]
+        settings["features"] = [
+            item if found is None else load_function(*found, "env.features") for item, found in named
+        ]
+    batch = config.env.batch or 1
+    if config.replicated:
+        num_envs = len(config.seeds) * batch
+        if "batch" in known:
+            settings["batch"] = batch
+    else:
+        num_envs = config.env.num_envs or 16
+    if config.budget.labels is not None:
+        settings |= _rounds_for(config.budget.labels, settings, known, batch if config.replicated else num_envs)
+    for name, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and name not in settings and name != "num_envs":
+            raise UserError(f"The world {world!r} needs the setting {name!r}: set 'env.{name}'")
+    return gymnasium.make_vec(world, num_envs=num_envs, **settings)
+
+
+def _rounds_for(
+    labels: int, settings: Mapping[str, Any], known: Mapping[str, inspect.Parameter], rows: int
+) -> dict[str, Any]:
+    """The horizon in which a budget is spent, where every row is asked and the config leaves it open.
+
+    Raises:
+        UserError: The config's horizon is too short for it.
+    """
+    rounds = -(-labels // rows)
+    if settings.get("selective") or "horizon" not in known:
+        return {}
+    if "horizon" not in settings:
+        return {"horizon": rounds}
+    horizon = integer("'env.horizon'", settings["horizon"], low=1)
+    if horizon < rounds:
+        raise UserError(
+            f"'budget.labels' is {labels}, but {horizon} rounds of {rows} ask for {horizon * rows} at most: set "
+            f"'env.horizon' to {rounds}, leave it out, or lower the budget"
+        )
+    return {}
+
+
+def make_agent(config: RunConfig, label: str, env: Any, seed: int) -> Any:
+    """The agent with this label, made for `env`."""
+    from duelenv import agents
+
+    chosen = config.agent(label)
+    return agents.make(chosen.name, env, seed=seed, **chosen.settings)

@@ -1,0 +1,250 @@
+"""What a run will ask, cost, and take in memory, disk and time, before anything is spent: `duelenv run --dry`.
+
+Questions are counted from the settings, memory from the model's own sizes. Time is that of a few rounds and of one
+evaluation of each agent, played here and now; an oracle that may be paid is not asked, a coin stands in for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from duelenv.experiments.config.cell import cells
+from duelenv.experiments.config.identity import check_owner, identify
+from duelenv.experiments.config.run_config import RunConfig
+from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.running import assembly
+from duelenv.experiments.running.play import start_policy, threads_of
+from duelenv.experiments.running.runner import prepare
+from duelenv.experiments.sizing.memory import Footprint, bytes_text, footprint_of
+from duelenv.oracles.base import utility_of
+from duelenv.oracles.sources import answers_later
+
+__all__ = ["Forecast", "dry_run", "duration", "forecast"]
+
+#: Rounds of an agent are played for so many seconds, and at least one beside the first, in which things warm up.
+_PROBE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What each cell of one agent will take."""
+
+    label: str
+    rounds: int
+    labels: int
+    """Most labels of a seed."""
+    questions: int
+    """Most comparisons of a cell that evaluations put to a judge that may be paid."""
+    evaluations: int
+    round_seconds: float
+    evaluation_seconds: float
+    footprint: Footprint | None
+
+    @property
+    def seconds(self) -> float:
+        """Of a cell."""
+        return self.rounds * self.round_seconds + self.evaluations * self.evaluation_seconds
+
+
+def dry_run(config: RunConfig, directory: Path | str) -> str:
+    """Say what a run will take.
+
+    Args:
+        config: The run.
+        directory: Its run folder, in which finished cells are left out; it need not exist.
+
+    Returns:
+        A text of several lines.
+
+    Raises:
+        UserError: What the run itself would be refused for.
+    """
+    folder = RunFolder(Path(directory))
+    check_owner(folder, config, identify(config))
+    every = cells(config)
+    todo = [cell for cell in every if not folder.cell(cell.name).finished]
+    if not todo:
+        return (
+            f"{config.name}: all of its {len(every)} cells are finished in {str(folder.root)!r}, nothing is left to do"
+        )
+    with threads_of(config):
+        prepare(config)
+        labels = list(dict.fromkeys(cell.label for cell in todo))
+        forecasts = {label: forecast(config, label) for label in labels}
+    seeds = {label: sum(len(cell.seeds) for cell in todo if cell.label == label) for label in labels}
+    played = {label: sum(cell.label == label for cell in todo) for label in labels}
+    jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
+    finished = "" if len(todo) == len(every) else f" ({len(every) - len(todo)} of {len(every)} are finished)"
+    lines = [
+        f"{config.name}: {len(todo)} cells to play{finished}; nothing was asked, and nothing is written",
+        "",
+        *_table(list(forecasts.values()), seeds),
+        "",
+        *_asking(config, forecasts, seeds, played),
+        *_memory(config, forecasts, played, jobs),
+    ]
+    seconds = sum(forecasts[label].seconds * played[label] for label in labels) / jobs
+    free = _is_free(assembly.make_oracle(config)) and _is_free(_judge(config))
+    apart = "" if free else ", without the time that who may be paid takes to answer"
+    lines.append(_line("time", f"about {duration(seconds)} with {_at_a_time(jobs)}{apart}"))
+    return "\n".join(lines)
+
+
+# What is asked -------------------------------------------------------------------------------------------------------
+
+
+def _asking(
+    config: RunConfig, forecasts: dict[str, Forecast], seeds: dict[str, int], played: dict[str, int]
+) -> list[str]:
+    labels = sum(forecasts[label].labels * seeds[label] for label in forecasts)
+    questions = sum(forecasts[label].questions * played[label] for label in forecasts)
+    paid = 0 if _is_free(assembly.make_oracle(config)) else labels
+    source = "the world itself" if config.oracle is None else f"the oracle {config.oracle.name!r}"
+    lines = [
+        _line("labels", f"{labels:,} at most, of {source}" + ("" if paid else ", which computes them for nothing"))
+    ]
+    if questions:
+        lines.append(
+            _line("evaluation", f"{questions:,} comparisons at most; equal texts and known ones are not asked")
+        )
+    paid += questions
+    if config.budget.run is not None:
+        lines.append(_line("fuse", f"{config.budget.run:,} answers of all kinds, then the run stops"))
+        paid = min(paid, config.budget.run)
+    if paid:
+        price = config.budget.price
+        known = "not known: give 'budget.price', what an answer costs" if price is None else f"{paid * price:,.2f}"
+        lines.append(_line("cost", known if price is None else f"{known} at most, {paid:,} answers at {price:g} each"))
+    return lines
+
+
+def _judge(config: RunConfig) -> Any:
+    """Who judges in evaluations."""
+    return assembly.make_oracle(config, "oracle" if config.evaluation_oracle is None else "evaluation_oracle")
+
+
+def _is_free(oracle: Any) -> bool:
+    """Whether answers can be computed as often as one likes; anything else may be paid for."""
+    return oracle is None or (not answers_later(oracle) and utility_of(oracle) is not None)
+
+
+# What it takes -------------------------------------------------------------------------------------------------------
+
+
+def forecast(config: RunConfig, label: str) -> Forecast:
+    """Count an agent's questions and play a few of its rounds; `prepare` has let the config pass."""
+    policy = start_policy(config)
+    env = assembly.make_environment(config.for_agent(label), policy=policy, wrap_oracle=_never_paid)
+    world = env.unwrapped
+    try:
+        agent = assembly.make_agent(config, label, env, config.seeds[0])
+        footprint = None if policy is None else footprint_of(world.view(), agent, _prompts(config))
+        round_seconds, evaluation_seconds = _probe(env, agent, config)
+        horizon, rows = int(world.horizon), int(world.num_envs // world.view().replicates)
+    finally:
+        env.close()
+    most = horizon * rows
+    evaluations = 1 + -(-horizon // config.evaluate_every)
+    evaluations += sum(bool(-(-count // rows) % config.evaluate_every) for count in config.report_at if count < most)
+    splits = [config.split] + ["train"] * (config.save_models == "best" and config.split != "train")
+    questions = 0
+    if not _is_free(_judge(config)) and hasattr(world, "evaluation_questions"):
+        # Before the first round the policy says what the start says, and nothing is asked.
+        questions = (evaluations - 1) * sum(world.evaluation_questions(split) for split in splits)
+    return Forecast(
+        label=label,
+        rounds=horizon,
+        labels=most if config.budget.labels is None else min(most, config.budget.labels),
+        questions=questions,
+        evaluations=evaluations * len(splits),
+        round_seconds=round_seconds,
+        evaluation_seconds=evaluation_seconds,
+        footprint=footprint,
+    )
+
+
+def _never_paid(key: str, oracle: Any) -> Any:
+    """Let a coin stand in for an oracle that may be paid."""
+    return oracle if _is_free(oracle) else _coin
+
+
+def _coin(prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Any:
+    return np.full(len(prompts), 0.5)
+
+
+def _probe(env: Any, agent: Any, config: RunConfig) -> tuple[float, float]:
+    """Play some rounds and one evaluation; seconds of each."""
+    observation, _ = env.reset(seed=config.seeds[0])
+    times: list[float] = []
+    begun = time.perf_counter()
+    over = False
+    while not over and (len(times) < 2 or time.perf_counter() - begun < _PROBE_SECONDS):
+        before = time.perf_counter()
+        actions = agent.act(observation)
+        following, labels, _, truncated, info = env.step(actions)
+        agent.update(observation, actions, labels, info["late"])
+        times.append(time.perf_counter() - before)
+        observation, over = following, bool(np.all(truncated))
+    before = time.perf_counter()
+    env.unwrapped.evaluate(agent, config.split)
+    evaluation = time.perf_counter() - before
+    return float(np.mean(times[1:] or times)), evaluation
+
+
+def _prompts(config: RunConfig) -> list[str]:
+    prompts = assembly.make_prompts(config)
+    return [*prompts.get("train", []), *prompts.get("test", [])]
+
+
+def _memory(config: RunConfig, forecasts: dict[str, Forecast], played: dict[str, int], jobs: int) -> list[str]:
+    """Memory and disk; nothing of worlds without a policy, where both are small."""
+    footprints = {label: forecast.footprint for label, forecast in forecasts.items() if forecast.footprint is not None}
+    if not footprints:
+        return []
+    largest = max(footprints.values(), key=lambda one: one.total)
+    lines = [_line("memory", f"{bytes_text(largest.total)} a cell at its fullest, {_at_a_time(jobs)}")]
+    lines += [_line("", f"{bytes_text(size):>9}  {name}") for name, size in largest.parts().items() if size]
+    models = 0 if config.save_models == "none" else 1
+    disk = sum(
+        (footprints[label].checkpoint + models * footprints[label].model) * played[label] for label in footprints
+    )
+    left = "checkpoints" + (" and models" if models else "")
+    lines.append(_line("disk", f"{bytes_text(disk)} for {left} of all cells"))
+    return lines
+
+
+def _table(forecasts: Sequence[Forecast], seeds: dict[str, int]) -> list[str]:
+    width = max(len("agent"), *(len(one.label) for one in forecasts))
+    titles = ("rounds", "labels a seed", "labels in all", "a round", "an evaluation", "a cell")
+    lines = ["agent".ljust(width) + "".join(title.rjust(15) for title in titles)]
+    for one in forecasts:
+        columns = [f"{one.rounds:,}", f"{one.labels:,}", f"{one.labels * seeds[one.label]:,}"]
+        columns += [duration(one.round_seconds), duration(one.evaluation_seconds), duration(one.seconds)]
+        lines.append(one.label.ljust(width) + "".join(column.rjust(15) for column in columns))
+    return lines
+
+
+def _at_a_time(jobs: int) -> str:
+    return f"{jobs} cell{'s' if jobs > 1 else ''} at a time"
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<11}{text}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text, in the unit that suits them."""
+    if seconds < 1.0:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h"

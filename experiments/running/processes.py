@@ -1,0 +1,348 @@
+"""Tasks in worker processes: how they end when they are told to, when their parent is gone, and when they fail.
+
+A run ends gently where it can: a first signal lets every cell finish the round that it is in, so that no answer is on
+its way when the process ends; a second one, or some seconds, end it at once. What a task raises travels as text: an
+exception of a user's own class may not survive the way between processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from duelenv.experiments.folder.locks import Lease
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
+
+__all__ = [
+    "GRACE_SECONDS",
+    "Ending",
+    "FuseBlown",
+    "Outcome",
+    "Stopped",
+    "Task",
+    "WorkerDied",
+    "leave_in_time",
+    "outcomes",
+    "stop_requested",
+]
+
+#: Seconds that a question may still take when a run is told to end.
+GRACE_SECONDS: Final = 10.0
+#: Seconds between two looks whether the run still goes on.
+_LOOK_SECONDS: Final = 0.25
+
+#: Seconds after a signal, or after its run has ended, in which this process is gone, whatever libraries still wait for.
+_LEAVE_SECONDS: Final = 2 * GRACE_SECONDS
+
+
+class _Flag:
+    """Up or down. No `Event`: its lock would be waited for for ever by a signal that comes while it is held."""
+
+    def __init__(self) -> None:
+        self._up = False
+
+    def set(self) -> None:
+        self._up = True
+
+    def clear(self) -> None:
+        self._up = False
+
+    def is_set(self) -> bool:
+        return self._up
+
+
+#: Set when the cells of this process shall stop after the round that they are in.
+_stop = _Flag()
+#: Set while a worker does a task.
+_working = _Flag()
+
+
+class Stopped(Exception):
+    """A cell was told to stop, and has saved what it has."""
+
+
+class FuseBlown(Exception):
+    """A cell would have spent more labels than its run may."""
+
+
+class WorkerDied(UserError):
+    """A worker process ended in the middle of a task."""
+
+    exit_code = 1
+
+
+def stop_requested() -> bool:
+    """Tell whether this process was told to stop."""
+    return _stop.is_set()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to be done, perhaps in another process.
+
+    Attributes:
+        name: Which cell it is about.
+        function: A function of a module.
+        arguments: Its arguments.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended.
+
+    Attributes:
+        name: The task's.
+        kind: "done", "stopped" as it was told to, "blown" since the run's labels are spent, "refused" by a sentence for
+            the user, or "failed".
+        value: What it returned.
+        message: What it raised, as text.
+        trace: The traceback of a failure.
+    """
+
+    name: str
+    kind: Literal["done", "stopped", "blown", "refused", "failed"]
+    value: Any = None
+    message: str = ""
+    trace: str = ""
+
+
+def _perform(task: Task, lease: Lease | None) -> Outcome:
+    """Do a task, here or in a worker."""
+    with _watched(lease):
+        try:
+            return Outcome(task.name, "done", task.function(*task.arguments))
+        except FuseBlown:
+            return Outcome(task.name, "blown")
+        except Stopped:
+            return Outcome(task.name, "stopped")
+        except UserError as error:
+            return Outcome(task.name, "refused", message=str(error))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's code may raise
+            message = " ".join(f"{type(error).__name__}: {_words_of(error)}".split())
+            return Outcome(task.name, "failed", message=message, trace=traceback.format_exc())
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "no words: its __str__ fails"
+
+
+@contextmanager
+def _watched(lease: Lease | None) -> Iterator[None]:
+    """Look, while a task runs in another process than the run's, whether the run still goes on."""
+    if lease is None or lease.own:
+        yield
+        return
+    _stop.clear()
+    if lease.state() != "held":
+        _stop.set()
+    _working.set()
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(lease, over), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        if lease.state() == "gone":
+            os._exit(1)  # nobody is there to be told anything
+        _working.clear()
+
+
+def _watch(lease: Lease, over: threading.Event) -> None:
+    while not over.wait(_LOOK_SECONDS):
+        state = lease.state()
+        if state != "held":
+            _stop.set()
+        if state == "gone":
+            if not over.wait(GRACE_SECONDS):
+                os._exit(1)
+            return
+
+
+def _start_worker(parent: int) -> None:
+    """Prepare a worker: it leaves Ctrl-C to its parent, ends gently, and does not outlive its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _stop.set() if _working.is_set() else os._exit(143))
+
+    def follow() -> None:
+        pause = threading.Event()
+        while os.getppid() == parent or _working.is_set():  # a task ends itself
+            pause.wait(_LOOK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True, name="follows its parent").start()
+
+
+class Ending:
+    """How a run is told to end; made by `Ending.watched`.
+
+    Attributes:
+        signal: The signal that asked for it, or None.
+    """
+
+    def __init__(self, tell: Callable[[], None], say: Callable[[str], None]) -> None:
+        self.signal: int | None = None
+        self._tell, self._say = tell, say
+        self._gentle = False
+        self._asked = False
+        self._timer: threading.Timer | None = None
+        self._leaving: threading.Timer | None = None
+
+    @classmethod
+    @contextmanager
+    def watched(cls, tell: Callable[[], None], say: Callable[[str], None]) -> Iterator[Ending]:
+        """Take signals, for as long as the block runs in a main thread.
+
+        Args:
+            tell: Tells workers to stop.
+            say: Shows a line to the user.
+        """
+        ending = cls(tell, say)
+        _stop.clear()
+        main = threading.current_thread() is threading.main_thread()
+        # What was ignored stays so, as under nohup.
+        taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN] if main else []
+        before = {number: signal.signal(number, ending._take) for number in taken}
+        try:
+            yield ending
+        finally:
+            for timer in (ending._timer, ending._leaving):
+                if timer is not None:
+                    timer.cancel()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            _stop.clear()
+
+    @contextmanager
+    def gentle(self) -> Iterator[None]:
+        """Let a first signal stop cells after their round; outside of this block it ends everything at once."""
+        self._gentle = True
+        try:
+            yield
+        finally:
+            self._gentle = False
+
+    def ask(self) -> None:
+        """Tell all cells to stop, and end everything some seconds later."""
+        if self._asked:
+            return
+        self._asked = True
+        _stop.set()
+        self._tell()
+        if threading.current_thread() is threading.main_thread():
+            main = threading.get_ident()  # which may be waiting, and would not notice a signal to another thread
+            self._timer = threading.Timer(GRACE_SECONDS, signal.pthread_kill, (main, signal.SIGINT))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _take(self, number: int, frame: object) -> None:
+        first = self.signal is None and not self._asked
+        self.signal = self.signal or number
+        if not first or not self._gentle:
+            raise KeyboardInterrupt
+        self.ask()
+        self._leaving = leave_in_time(128 + number)
+        self._say("stopping after the questions that are being asked; once more to stop at once")
+
+
+def leave_in_time(code: int) -> threading.Timer:
+    """End this process some seconds from now, if it has not ended by itself; everything written is safe by then.
+
+    A library that lost its workers to a signal may wait for them without end.
+    """
+    leaving = threading.Timer(_LEAVE_SECONDS, os._exit, (code,))
+    leaving.daemon = True
+    leaving.start()
+    return leaving
+
+
+#: Ctrl-C, what batch systems and service managers send, and the end of a terminal.
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+
+
+def _forget_signals() -> None:
+    """Leave signals to the parent in a process that was forked while a run goes on, as some backends do."""
+    for number in _SIGNALS:
+        handler = signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL
+        if getattr(signal.getsignal(number), "__func__", None) is Ending._take:
+            with suppress(ValueError):  # not forked by a main thread
+                signal.signal(number, handler)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_signals)
+
+
+def outcomes(
+    tasks: Iterable[Task], *, backend: str, jobs: int, threads: int, lease: Lease | None = None
+) -> Iterator[Outcome]:
+    """Do tasks through joblib and yield how they ended, in the order in which they did.
+
+    Args:
+        tasks: What to do.
+        backend: joblib backend, by name.
+        jobs: Tasks at the same time.
+        threads: Of each worker process.
+        lease: By which workers see whether the run goes on.
+
+    Raises:
+        UserError: No such backend.
+        WorkerDied: A worker ended in the middle of a task.
+    """
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from joblib.parallel import BACKENDS, EXTERNAL_BACKENDS
+
+    known = sorted({*BACKENDS, *EXTERNAL_BACKENDS})
+    if backend not in known:
+        raise UserError(f"Unknown backend {backend!r}: {choices(backend, known)}")
+    settings: dict[str, Any] = {"n_jobs": jobs}
+    if backend == "loky":
+        # Threads are set in the environment of each worker, before it loads NumPy.
+        settings |= {"inner_max_num_threads": threads, "initializer": _start_worker, "initargs": (os.getpid(),)}
+    with joblib.parallel_config(backend, **settings):
+        streams = backend in ("loky", "threading", "sequential")
+        parallel = joblib.Parallel(
+            return_as="generator_unordered" if streams else "list", pre_dispatch="all", batch_size=1
+        )
+        calls = [joblib.delayed(_perform)(task, lease) for task in tasks]
+        with _interrupts_ignored(backend == "loky" and jobs > 1):
+            ended = parallel(calls)
+        try:
+            yield from ended
+        except TerminatedWorkerError as error:
+            raise WorkerDied(
+                "A worker process was killed, perhaps because memory ran out: no label is lost, and the same command "
+                "goes on; fewer at a time with --jobs need less memory"
+            ) from error
+
+
+@contextmanager
+def _interrupts_ignored(wanted: bool) -> Iterator[None]:
+    """Ignore Ctrl-C for the moment in which worker processes start, which inherit this until they set it themselves."""
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

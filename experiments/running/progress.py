@@ -1,0 +1,167 @@
+"""What a person sees while a run goes on: bars on a terminal, a line per finished cell in a log."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from duelenv.experiments.config.cell import CellReport
+from duelenv.ground.terminal import printable
+
+__all__ = ["Progress"]
+
+#: Seconds between two looks at the cells' progress files.
+_POLL_SECONDS = 0.5
+#: More rounds than any run has, and few enough to calculate with.
+_MOST_ROUNDS = 2**53
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """How far a cell has come."""
+
+    rounds: int
+    horizon: int
+    figure: tuple[str, str] | None
+    """Name and value of the figure that matters, where there is one yet."""
+
+
+class Progress:
+    """Follows the progress files that cells write in their folders.
+
+    Files, because they work alike for threads, processes and other machines.
+
+    Args:
+        name: Name of the run.
+        total: Cells of the run.
+        finished: Cells that were finished before.
+        folders: Folders of the cells that will run.
+        bars: Bars or lines; by default bars if standard error is a terminal.
+    """
+
+    def __init__(self, name: str, total: int, finished: int, folders: Sequence[Path], bars: bool | None) -> None:
+        self.name = name
+        self.total = total
+        self.done = finished
+        self.folders = folders
+        self.bars = sys.stderr.isatty() if bars is None else bars
+        self._bar: Any = None
+        self._known: dict[Path, _Standing] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Progress:
+        if self.done and self.done < self.total:
+            self.note(f"{self.name}: {self.done} of {self.total} cells are finished already")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._bar is not None:
+            if kind is None:
+                self._refresh(final=True)
+            self._bar.close()
+
+    def note(self, text: str) -> None:
+        """Says something once."""
+        text = printable(text, newlines=True)
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        elif self.bars:
+            from tqdm import tqdm
+
+            print(text, file=sys.stderr, flush=True)
+            self._bar = tqdm(
+                total=None,
+                file=sys.stderr,
+                unit="round",
+                # A terminal of unknown size reports 0 x 0, in which tqdm would draw nothing.
+                ncols=min(shutil.get_terminal_size().columns, 120),
+                nrows=24,
+                bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} rounds "
+                "[{elapsed}<{remaining}, {rate_fmt}]{postfix}",
+            )
+            self._thread.start()
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def finished(self, report: CellReport) -> None:
+        """Tells that a cell has ended."""
+        self.done += 1
+        if self._bar is None:
+            seeds = report.cell.seeds
+            which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
+            figure = f", {report.figure}" if report.figure else ""
+            came = f"({self.done} of {self.total} cells)"
+            line = f"{self.name}: {report.cell.label}, {which}: {report.seconds:.1f} s{figure} {came}"
+            print(printable(line), file=sys.stderr, flush=True)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(_POLL_SECONDS):
+            self._refresh()
+
+    def _refresh(self, final: bool = False) -> None:
+        rounds = horizon = 0
+        figures: list[str] = []
+        for folder in self.folders:
+            # A file that cannot be read now says what it said before.
+            standing = _standing(folder / "progress.json") or self._known.get(folder)
+            if standing is None:
+                continue
+            self._known[folder] = standing
+            horizon = max(horizon, standing.horizon)
+            rounds += standing.rounds
+            # Unlike a path's own `exists`, this says no where it is not allowed to look.
+            if standing.figure is not None and not os.path.exists(folder / "result.parquet"):
+                name, value = standing.figure
+                figures.append(f"{folder.name} {name} {value}" if not figures else f"{folder.name} {value}")
+        if horizon == 0:
+            return
+        bar = self._bar
+        if bar.total is None:
+            # Rounds of a continued cell were not played now: they would spoil the rate.
+            bar.initial = bar.n = rounds
+            bar.start_t = bar._time()
+        bar.total = horizon * len(self.folders)
+        bar.n = bar.total if final else rounds
+        bar.set_description_str(printable(f"{self.name}: {self.done}/{self.total} cells"), refresh=False)
+        bar.set_postfix_str(printable("; ".join(figures[:2])), refresh=False)
+        bar.refresh()
+
+
+def _standing(path: Path) -> _Standing | None:
+    """What a progress file says, or None where it is absent, half-written or no such file.
+
+    It is only shown, and by a thread beside the run: whatever is wrong with it is no reason to end.
+    """
+    try:
+        progress = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(progress, dict):
+        return None
+    rounds, horizon = _count(progress.get("rounds")), _count(progress.get("horizon"))
+    if rounds is None or horizon is None:
+        return None
+    figure = progress.get("figure")
+    words = figure.split() if isinstance(figure, str) else []
+    return _Standing(rounds, horizon, (words[0], words[1]) if len(words) == 2 else None)
+
+
+def _count(value: object) -> int | None:
+    """A number of rounds, or None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_ROUNDS:
+        return value
+    return None

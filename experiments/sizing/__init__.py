@@ -1,0 +1,1 @@
+"""What training takes in time and memory on paper, from sizes alone."""

@@ -1,0 +1,549 @@
+"""The least time and memory that one round of online preference learning takes, from sizes alone; nothing is run.
+
+A round draws K responses to each prompt, scores a pair of them under the reference and takes a gradient step on it. A
+phase takes what the slowest of arithmetic, memory and links takes; what else a program does comes on top. The formulas
+are in docs/machine.md. Not counted: the oracle, the host, and what an agent computes besides passes of the model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from duelenv.experiments.sizing.shapes import HALF, ModelShape
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+
+__all__ = [
+    "AGENTS",
+    "CARDS",
+    "NODE",
+    "Card",
+    "Cost",
+    "Floor",
+    "Machine",
+    "Memory",
+    "Pace",
+    "Phase",
+    "Round",
+    "card_named",
+    "floor_of",
+    "pace_of",
+]
+
+#: Bytes of a number in float32.
+_FULL: Final = 4
+#: What AdamW moves a trained weight: reads gradient, master and two moments, writes the last three, rounds back.
+_OPTIMISER_BYTES: Final = 7 * _FULL + HALF
+#: GPUs behind one switch; those of other nodes are reached over the network.
+NODE: Final = 8
+#: Most sampling GPUs that `pace_of` tries.
+_MOST_SAMPLERS: Final = 4096
+
+
+# What is done --------------------------------------------------------------------------------------------------------
+
+#: Whose rounds can be computed.
+AGENTS: Final = ("passive", "thompson")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round does.
+
+    Attributes:
+        prompts: Prompts a round.
+        candidates: Responses to each, K; 1 is no duel but a limit of the formulas.
+        prompt_tokens: Tokens of a prompt.
+        response_tokens: Tokens of a response.
+        agent: "passive" takes one step on one pair of each prompt; "thompson" runs all responses through the start
+            model for the features of its belief, and takes a second step on the best against the worst.
+        lora: Rank of an adapter that is trained in place of the weights; None trains all.
+        share_training: Run a prompt once for both responses of a pair, where they are scored or trained on.
+        checkpointing: Keep the inputs of layers alone and run the forward pass again for the backward pass.
+    """
+
+    prompts: int = 64
+    candidates: int = 20
+    prompt_tokens: int = 512
+    response_tokens: int = 53
+    agent: str = "passive"
+    lora: int | None = None
+    share_training: bool = False
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("prompts", "candidates", "prompt_tokens", "response_tokens"):
+            checks.integer(name, getattr(self, name), low=1)
+        checks.one_of("agent", self.agent, AGENTS)
+        if self.lora is not None:
+            checks.integer("lora", self.lora, low=1)
+        checks.flag("share_training", self.share_training)
+        checks.flag("checkpointing", self.checkpointing)
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps, each on one pair of every prompt."""
+        return 2 if self.agent == "thompson" else 1
+
+    @property
+    def pair_tokens(self) -> int:
+        """Tokens that a pair takes through the model where it is scored or trained on."""
+        return (1 if self.share_training else 2) * self.prompt_tokens + 2 * self.response_tokens
+
+    def cached_tokens(self, shared: bool) -> int:
+        """Tokens of a prompt and its responses that lie in the cache at the end."""
+        copies = 1 if shared else self.candidates
+        return copies * self.prompt_tokens + self.candidates * self.response_tokens
+
+
+# What it is run on ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Card:
+    """One kind of GPU.
+
+    Attributes:
+        name: What it is called in a table.
+        peak_flops: Published, in bfloat16 with sums in float32 and without sparsity, per second.
+        peak_bandwidth: Published, of its memory, bytes per second.
+        memory: Bytes.
+        link: To the GPUs of its node, bytes per second and direction.
+        measured: Whether the shares of the published figures that a round reaches were measured on this kind; of the
+            others those of an H200 are assumed.
+    """
+
+    name: str
+    peak_flops: float
+    peak_bandwidth: float
+    memory: float
+    link: float
+    measured: bool = False
+
+
+#: As their makers publish them.
+CARDS: Final = {
+    "h100": Card("H100 SXM", 989e12, 3.35e12, 80e9, 450e9),
+    "h200": Card("H200", 989e12, 4.8e12, 141e9, 450e9, measured=True),
+    "a100": Card("A100 80GB", 312e12, 2.039e12, 80e9, 300e9),
+    "rtx4090": Card("RTX 4090", 165.2e12, 1.008e12, 24e9, 32e9),
+}
+#: What an H200 reaches of its published figures: 790 TFLOP/s and 4.3 TB/s.
+_FLOPS_SHARE, _BANDWIDTH_SHARE = 790 / 989, 4.3 / 4.8
+
+
+def card_named(name: str) -> Card:
+    """Return a card by name.
+
+    Raises:
+        UserError: There is none.
+    """
+    if name.lower() not in CARDS:
+        raise UserError(f"no card {name!r} is known: {checks.choices(name.lower(), CARDS)}")
+    return CARDS[name.lower()]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """GPUs of one kind.
+
+    Attributes:
+        card: Their kind.
+        gpus: How many. Training shards its state over all of them.
+        tensor: How many of them hold one copy of the model for sampling, each a part of every layer.
+        network: Between nodes of eight, bytes per second, GPU and direction.
+        published: Take the card's published figures in place of what can be reached.
+    """
+
+    card: Card
+    gpus: int = 1
+    tensor: int = 1
+    network: float = 50e9
+    published: bool = False
+
+    def __post_init__(self) -> None:
+        checks.integer("gpus", self.gpus, low=1)
+        checks.integer("tensor", self.tensor, low=1, high=NODE)
+        checks.number("network", self.network, above=0.0)
+        if self.gpus % self.tensor:
+            raise UserError(
+                f"{self.gpus} GPUs cannot be cut into copies of {self.tensor}: make one a multiple of the other"
+            )
+
+    @property
+    def copies(self) -> int:
+        """Copies of the model that sample, each for its own prompts."""
+        return self.gpus // self.tensor
+
+    @property
+    def flops(self) -> float:
+        """Operations per second of a GPU."""
+        return self.card.peak_flops * (1.0 if self.published else _FLOPS_SHARE)
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes per second between a GPU and its memory."""
+        return self.card.peak_bandwidth * (1.0 if self.published else _BANDWIDTH_SHARE)
+
+    @property
+    def collective(self) -> float:
+        """Bytes per second at which each GPU takes in what all of them hold; a node takes over the network but once."""
+        return self.card.link if self.gpus <= NODE else min(self.card.link, NODE * self.network)
+
+
+# What it takes -------------------------------------------------------------------------------------------------------
+
+Bound = Literal["compute", "memory", "links"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that the busiest GPU needs for its part of a phase."""
+
+    compute: float = 0.0
+    memory: float = 0.0
+    links: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The slowest of the three; they go on side by side."""
+        return max(self.compute, self.memory, self.links)
+
+    @property
+    def bound(self) -> Bound:
+        """Which of them that is."""
+        if self.compute >= max(self.memory, self.links):
+            return "compute"
+        return "memory" if self.memory >= self.links else "links"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the round, with the prompts' keys and values shared by their responses and with a copy for each."""
+
+    name: str
+    shared: Cost
+    repeated: Cost
+    samples: bool = False
+    """Whether it is a part of drawing responses."""
+
+    def cost(self, shared: bool) -> Cost:
+        """One of the two."""
+        return self.shared if shared else self.repeated
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the busiest GPU.
+
+    Attributes:
+        room: What it has; where training runs on other GPUs they are of the same kind.
+        sampling_weights: The model that samples.
+        weights: The trained model's part.
+        reference: The frozen reference's part; 0 with an adapter, which is switched off for it.
+        masters: Trained weights in float32.
+        moments: AdamW's.
+        gradients: In float32.
+        activations: Of one pair, everything that the backward pass reads, logits of responses among it.
+        cache_shared: Keys and values at the end of drawing, each prompt's once.
+        cache_repeated: The same, each prompt's K times.
+        cache_prompt_shared: Of `cache_shared`, one prompt with its responses.
+        cache_prompt_repeated: Of `cache_repeated`, the same.
+        apart: Whether sampling and training have GPUs of their own.
+    """
+
+    room: float
+    sampling_weights: float
+    weights: float
+    reference: float
+    masters: float
+    moments: float
+    gradients: float
+    activations: float
+    cache_shared: float
+    cache_repeated: float
+    cache_prompt_shared: float
+    cache_prompt_repeated: float
+    apart: bool
+    one_copy: bool
+    """Whether the model that samples is the trained one, in the same place."""
+
+    @property
+    def resident(self) -> float:
+        """What lies on a sampling GPU besides the cache."""
+        if self.apart:
+            return self.sampling_weights
+        own = 0.0 if self.one_copy else self.weights
+        return self.sampling_weights + own + self.reference + self.masters + self.moments
+
+    @property
+    def training(self) -> float:
+        """What a training step takes."""
+        held = (self.weights, self.reference, self.masters, self.moments, self.gradients, self.activations)
+        return sum(held)
+
+    def cache(self, shared: bool) -> float:
+        """Keys and values."""
+        return self.cache_shared if shared else self.cache_repeated
+
+    def sampling(self, shared: bool) -> float:
+        """What drawing responses takes."""
+        return self.resident + self.cache(shared)
+
+    def prompts_at_once(self, shared: bool) -> int:
+        """Prompts of each copy whose responses can be drawn at the same time; 0 if the rest alone does not fit."""
+        one = self.cache_prompt_shared if shared else self.cache_prompt_repeated
+        return max(0, math.floor((self.room - self.resident) / one))
+
+    def fits(self, shared: bool) -> bool:
+        """Whether the round runs as it is, all prompts at once."""
+        return max(self.sampling(shared), self.training) <= self.room
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a round takes at least."""
+
+    shape: ModelShape
+    round: Round
+    machine: Machine
+    trainers: Machine | None
+    """GPUs of their own for all that is not sampling; None where both have the same."""
+    phases: tuple[Phase, ...]
+    memory: Memory
+
+    def seconds(self, shared: bool = True) -> float:
+        """Of the whole round, one phase after the other."""
+        return self.sampling(shared) + self.training(shared)
+
+    def sampling(self, shared: bool = True) -> float:
+        """Of drawing responses."""
+        return sum(phase.cost(shared).seconds for phase in self.phases if phase.samples)
+
+    def training(self, shared: bool = True) -> float:
+        """Of everything else."""
+        return sum(phase.cost(shared).seconds for phase in self.phases if not phase.samples)
+
+    def phase(self, name: str) -> Phase:
+        """One by its name."""
+        return next(phase for phase in self.phases if phase.name == name)
+
+    @property
+    def dominant(self) -> Phase:
+        """The longest, with shared prompts."""
+        return max(self.phases, key=lambda phase: phase.shared.seconds)
+
+
+def floor_of(shape: ModelShape, work: Round, machine: Machine, trainers: Machine | None = None) -> Floor:
+    """Compute what a round takes at least.
+
+    Args:
+        shape: The model.
+        work: The round.
+        machine: The GPUs that draw responses, and do the rest too unless `trainers` do.
+        trainers: GPUs for features, reference and training.
+    """
+    training = trainers or machine
+    phases = [_prefill(shape, work, machine), *_decode(shape, work, machine)]
+    if work.agent == "thompson":
+        phases.append(_features(shape, work, training))
+    phases += _learning(shape, work, training)
+    return Floor(shape, work, machine, trainers, tuple(phases), _memory(shape, work, machine, trainers))
+
+
+def _products_and_attention(
+    shape: ModelShape, work: Round, *, copies: int, responses: int, heads: bool
+) -> tuple[float, float]:
+    """Operations of a forward pass over one prompt, run `copies` times, and so many responses behind it.
+
+    A weight takes two for each token. Attention takes four for each token before it, layer and number in a head: a
+    product with its key, another with its value.
+    """
+    before, length = work.prompt_tokens, work.response_tokens
+    tokens = copies * before + responses * length
+    seen = copies * before * (before + 1) / 2 + responses * length * (before + (length + 1) / 2)
+    products = 2.0 * tokens * shape.body + (2.0 * responses * length * shape.head if heads else 0.0)
+    return products, 4.0 * shape.layers * shape.queries * seen
+
+
+def _prefill(shape: ModelShape, work: Round, machine: Machine) -> Phase:
+    busiest = _share(work.prompts, machine.copies)
+
+    def cost(copies: int) -> Cost:
+        operations = sum(_products_and_attention(shape, work, copies=copies, responses=0, heads=False))
+        tokens = busiest * copies * work.prompt_tokens
+        moved = HALF * shape.body / machine.tensor + tokens * _cache_part(shape, machine)
+        return Cost(
+            busiest * operations / machine.tensor / machine.flops,
+            moved / machine.bandwidth,
+            _summing(shape, machine, tokens),
+        )
+
+    return Phase("prefill", cost(1), cost(work.candidates), samples=True)
+
+
+def _decode(shape: ModelShape, work: Round, machine: Machine) -> list[Phase]:
+    """Arithmetic of all steps beside one reading of the weights in each, then one reading of all keys and values."""
+    busiest, steps = _share(work.prompts, machine.copies), work.response_tokens
+    tokens = busiest * work.candidates * steps
+    seen = work.prompt_tokens + (steps + 1) / 2  # tokens before one, in the middle
+    operations = tokens * (2.0 * (shape.body + shape.head) + 4.0 * shape.layers * shape.queries * seen)
+    products = Cost(
+        operations / machine.tensor / machine.flops,
+        steps * HALF * (shape.body + shape.head) / machine.tensor / machine.bandwidth,
+        _summing(shape, machine, tokens),
+    )
+
+    def reading(copies: int) -> Cost:
+        prompts = busiest * copies * steps * work.prompt_tokens
+        responses = tokens * (steps + 1) / 2
+        return Cost(memory=(prompts + responses) * _cache_part(shape, machine) / machine.bandwidth)
+
+    return [
+        Phase("decode, arithmetic", products, products, samples=True),
+        Phase("decode, keys and values", reading(1), reading(work.candidates), samples=True),
+    ]
+
+
+def _features(shape: ModelShape, work: Round, machine: Machine) -> Phase:
+    """Run all responses through the frozen start model, for the features of a belief."""
+
+    def cost(copies: int) -> Cost:
+        operations = _products_and_attention(shape, work, copies=copies, responses=work.candidates, heads=False)
+        return _sharded(work, machine, sum(operations), HALF * shape.body, passes=1)
+
+    return Phase("features", cost(1), cost(work.candidates))
+
+
+def _learning(shape: ModelShape, work: Round, machine: Machine) -> list[Phase]:
+    """Reference, forward and backward pass on the pairs, and AdamW; the two columns do not differ."""
+    products, attention = _products_and_attention(
+        shape, work, copies=1 if work.share_training else 2, responses=2, heads=True
+    )
+    weights = HALF * (shape.body + shape.head)
+    reference = _sharded(work, machine, products + attention, weights, passes=1)
+    trained = _trained(shape, work)
+    again = 1 if work.checkpointing else 0
+    if work.lora is None:  # the backward pass makes gradients of activations and of weights
+        step = _sharded(work, machine, (3 + again) * (products + attention), weights, passes=3 + again)
+    else:  # of activations alone, and of the adapter's few weights
+        operations = (2 + again) * products + (3 + again) * attention + 6.0 * trained * work.pair_tokens
+        step = _sharded(work, machine, operations, weights, passes=2 + again)
+    optimiser = Cost(memory=_OPTIMISER_BYTES * trained / machine.gpus / machine.bandwidth)
+    found = {"reference": reference, "training": step, "optimiser": optimiser}
+    return [
+        Phase(name, cost, cost) for name, cost in ((name, _times(cost, work.steps)) for name, cost in found.items())
+    ]
+
+
+def _sharded(work: Round, machine: Machine, operations: float, weights: float, *, passes: int) -> Cost:
+    """A pass over weights that are sharded: each GPU has its prompts, and gets every layer from the others.
+
+    `passes` counts how often the weights, or gradients as large, go through memory and over the links.
+    """
+    away = weights * (machine.gpus - 1) / machine.gpus
+    return Cost(
+        _share(work.prompts, machine.gpus) * operations / machine.flops,
+        passes * weights / machine.bandwidth,
+        passes * away / machine.collective,
+    )
+
+
+def _times(cost: Cost, count: int) -> Cost:
+    return Cost(count * cost.compute, count * cost.memory, count * cost.links)
+
+
+def _trained(shape: ModelShape, work: Round) -> int:
+    return shape.parameters if work.lora is None else shape.adapter(work.lora)
+
+
+def _share(count: int, parts: int) -> int:
+    """Items of the part that has most."""
+    return -(-count // parts)
+
+
+def _cache_part(shape: ModelShape, machine: Machine) -> float:
+    """Bytes of a token's keys and values on one GPU: heads are not cut further."""
+    return shape.cache_bytes / min(machine.tensor, shape.groups)
+
+
+def _summing(shape: ModelShape, machine: Machine, tokens: float) -> float:
+    """Seconds in which the GPUs of one copy add up their parts, after attention and feed-forward of every layer."""
+    once = 2 * (machine.tensor - 1) / machine.tensor * tokens * shape.hidden * HALF
+    return 2 * shape.layers * once / machine.card.link
+
+
+def _memory(shape: ModelShape, work: Round, machine: Machine, trainers: Machine | None) -> Memory:
+    training = trainers or machine
+    trained = _trained(shape, work) / training.gpus
+    whole = HALF * shape.parameters
+    # Logits of the response tokens and their gradient.
+    logits = 2 * _FULL * 2 * work.response_tokens * shape.vocabulary
+    one = {shared: work.cached_tokens(shared) * _cache_part(shape, machine) for shared in (True, False)}
+    prompts = _share(work.prompts, machine.copies)
+    return Memory(
+        room=machine.card.memory,
+        sampling_weights=whole / machine.tensor,
+        weights=whole / training.gpus,
+        reference=0.0 if work.lora is not None else whole / training.gpus,
+        masters=_FULL * trained,
+        moments=2 * _FULL * trained,
+        gradients=_FULL * trained,
+        activations=work.pair_tokens * shape.kept_bytes(work.checkpointing) + logits,
+        cache_shared=prompts * one[True],
+        cache_repeated=prompts * one[False],
+        cache_prompt_shared=one[True],
+        cache_prompt_repeated=one[False],
+        apart=trainers is not None,
+        one_copy=machine.tensor == machine.gpus,
+    )
+
+
+# Sampling and training apart -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How samplers and trainers keep up with each other, with prompts shared.
+
+    Attributes:
+        transfer: Seconds in which the trained weights reach all copies that sample.
+        cycle: Seconds a round where both work at once, each round trained on while the next one is drawn.
+        samplers: Fewest GPUs that draw a round as fast as the trainers train on one; None where no number does.
+    """
+
+    transfer: float
+    cycle: float
+    samplers: int | None
+
+
+def pace_of(floor: Floor) -> Pace:
+    """Compare the two sides of a floor with trainers.
+
+    Raises:
+        UserError: It has none.
+    """
+    if floor.trainers is None:
+        raise UserError("sampling and training have the same GPUs, expected trainers of their own; name them")
+    transfer = _transfer(floor.shape, floor.round, floor.machine, floor.trainers)
+    cycle = max(floor.sampling(), floor.training()) + transfer
+    return Pace(transfer, cycle, _samplers(floor))
+
+
+def _transfer(shape: ModelShape, work: Round, machine: Machine, trainers: Machine) -> float:
+    """Every sampler takes in its part of a copy, every trainer sends its part once to each copy."""
+    moved = HALF * (shape.parameters if work.lora is None else shape.adapter(work.lora))
+    taken = moved / machine.tensor / machine.network
+    sent = moved * machine.copies / trainers.gpus / trainers.network
+    return max(taken, sent)
+
+
+def _samplers(floor: Floor) -> int | None:
+    """Try whole copies, one more each time."""
+    for gpus in range(floor.machine.tensor, _MOST_SAMPLERS + 1, floor.machine.tensor):
+        machine = replace(floor.machine, gpus=gpus)
+        if floor_of(floor.shape, floor.round, machine, floor.trainers).sampling() <= floor.training():
+            return gpus
+    return None

@@ -1,0 +1,1 @@
+"""Comparisons as tables: statistics over seeds, groups, gains, regret. Draws nothing."""

@@ -1,0 +1,145 @@
+"""Config files, suites and overrides: what they become, and one sentence for what cannot be read."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from duelenv import UserError
+from duelenv.experiments.config.loading import apply_override, load, parse_yaml, read_study_file, suites
+from duelenv.experiments.config.run_config import RunConfig
+
+BASE = {
+    "name": "test",
+    "env": {"id": "FeatureDuel", "horizon": 5},
+    "agents": {"passive": {}, "fast": {"name": "thompson"}},
+}
+
+
+@pytest.mark.parametrize("suite", sorted(name for name in suites() if read_study_file(name) is None))
+def test_every_suite_loads_and_reads_back_equal(suite):
+    config = load(suite, ["data=pool.parquet"] if suite == "pool" else [])
+    again = RunConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict(), sort_keys=False)))
+    assert again == config
+    assert again.identity() == config.identity()
+
+
+def test_overrides():
+    raw = yaml.safe_load(yaml.safe_dump(BASE))
+    for override in ("seeds=4", "env.horizon=20", "agents.fast.num_samples=3", "oracle.name=length", "agents.real={}"):
+        apply_override(raw, override)
+    config = RunConfig.from_dict(raw)
+    assert len(config.seeds) == 4
+    assert config.env.settings["horizon"] == 20
+    assert config.agent("fast").settings == {"num_samples": 3}
+    assert config.agent("real").name == "real"
+    assert config.oracle is not None and config.oracle.name == "length"
+    assert BASE["env"]["horizon"] == 5
+
+
+def test_overrides_reach_into_short_spellings():
+    raw = {"name": "x", "env": "FeatureDuel", "oracle": "length", "agents": ["passive", "real"], "policy": "toy"}
+    for override in ("env.horizon=3", "oracle.scale=2", "agents.real.belief=ensemble", "policy.toy.seed=4"):
+        apply_override(raw, override)
+    assert raw["env"] == {"id": "FeatureDuel", "horizon": 3}
+    assert raw["oracle"] == {"name": "length", "scale": 2}
+    assert raw["agents"] == {"passive": None, "real": {"belief": "ensemble"}}
+    assert raw["policy"] == {"toy": {"seed": 4}}
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("seeds", "not key=value"),
+        ("=3", "not key=value"),
+        ("sed=3", "did you mean 'seeds'"),
+        ("evn.horizon=3", "did you mean 'env'"),
+        ("seeds.count=3", "single value"),
+        ("agents.fats.gamma=1", "did you mean 'fast'"),
+        ("env.horizon.more=1", "'env.horizon' is 5"),
+        ("env..x=1", "empty part"),
+        ("seeds=[1", "not valid YAML"),
+        ("env={id: FeatureDuel, horizon: 20, horizon: 30}", "'horizon' twice"),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(override, named):
+    with pytest.raises(UserError, match=named):
+        apply_override(yaml.safe_load(yaml.safe_dump(BASE)), override)
+
+
+def test_an_override_does_not_hide_an_agent_that_is_named_twice():
+    with pytest.raises(UserError, match="names 'real' 2 times"):
+        apply_override({"agents": ["real", "real"]}, "agents.real.gamma=1")
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump(BASE) + "name: other\n")
+    with pytest.raises(UserError, match=r"own.yaml' has the key 'name' twice \(again in line \d+\)"):
+        load(file)
+    merged = parse_yaml("a: &a {x: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}")
+    assert merged["c"] == {"x": 2, "y": 3}  # a merged key is there to be replaced
+
+
+def test_paths_start_from_the_file_or_from_the_current_directory(tmp_path, monkeypatch):
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    file = folder / "own.yaml"
+    file.write_text(yaml.safe_dump({**BASE, "data": "table.parquet", "env": {"id": "MatrixDuel", "matrix": "p.npy"}}))
+    monkeypatch.chdir(tmp_path)
+    config = load(file)
+    assert config.data == {"path": str(folder / "table.parquet")}
+    assert config.env.settings["matrix"] == str(folder / "p.npy")
+    config = load(file, ["data=table.parquet", "env.matrix=p.npy"])
+    assert config.data == {"path": str(tmp_path / "table.parquet")}
+    assert config.env.settings["matrix"] == str(tmp_path / "p.npy")
+
+
+def test_a_blank_path_in_a_file_is_refused_and_a_written_config_keeps_its_paths(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump({**BASE, "data": ""}))
+    with pytest.raises(UserError, match=r"'data.path' is ''"):
+        load(file)
+    written = RunConfig.from_dict({**BASE, "prompts": {"path": "lines.txt"}}).to_dict()
+    assert written["prompts"] == {"path": {"path": str(Path.cwd() / "lines.txt")}}
+    written["prompts"]["path"]["path"] = "lines.txt"  # by hand, in the form of a written config
+    file.write_text(yaml.safe_dump(written))
+    assert load(file).prompts.settings == {"path": str(tmp_path / "lines.txt")}
+
+
+def test_files_that_are_no_config(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'demo'"):
+        load("dmo")
+    file = tmp_path / "x.yaml"
+    file.write_text("a: [1")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load(file)
+    file.write_text("- 1")
+    with pytest.raises(UserError, match="mapping of settings"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("-2E5", -2e5), ("1.5e-7", 1.5e-7), ("1.0e-3", 1e-3), ("3", 3), ("e3", "e3")]
+)
+def test_numbers_are_read_as_people_write_them(text, value):
+    assert parse_yaml(text) == value
+
+
+def test_short_spellings_of_a_file_are_those_of_its_mapping(tmp_path):
+    """A path alone is one that starts from the file's folder, and the name is the file's."""
+    env = {"id": "AlignmentDuel", "horizon": 2}
+    short = {"env": env, "agents": ["passive"], "policy": "base", "prompts": "some.txt", "oracle": "length"}
+    long = short | {"policy": {"path": "base"}, "prompts": {"path": "some.txt"}, "name": "mine"}
+    (tmp_path / "base").mkdir()
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(short), encoding="utf-8")
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(long), encoding="utf-8")
+    config = load(tmp_path / "mine.yaml")
+    assert config == load(tmp_path / "other.yaml")
+    assert config.name == "mine"
+    assert config.policy is not None and config.policy.settings == {"path": str(tmp_path / "base")}
+    assert config.prompts is not None and config.prompts.settings == {"path": str(tmp_path / "some.txt")}
+    toy = load(tmp_path / "mine.yaml", ["policy=toy"])
+    assert toy.policy is not None and toy.policy.name == "toy"
+    apply_override(raw := dict(short), "prompts.limit=3")
+    assert raw["prompts"] == {"path": "some.txt", "limit": 3}

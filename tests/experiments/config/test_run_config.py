@@ -1,0 +1,86 @@
+"""Configs: what is accepted, and one sentence for what is not."""
+
+import pytest
+
+from duelenv import UserError
+from duelenv.experiments.config.run_config import RunConfig
+
+BASE = {
+    "name": "test",
+    "env": {"id": "FeatureDuel", "horizon": 5},
+    "agents": {"passive": {}, "fast": {"name": "thompson"}},
+}
+
+
+def made(**changes):
+    return RunConfig.from_dict({**BASE, **changes})
+
+
+def test_defaults_and_short_names():
+    config = made(seeds=3, first_seed=7)
+    assert config.env.id == "duelenv/FeatureDuel-v0"
+    assert config.seeds == (7, 8, 9)
+    assert [(agent.label, agent.name) for agent in config.agents] == [("passive", "passive"), ("fast", "thompson")]
+    assert config.replicated
+
+
+def test_identity_ignores_how_and_not_what():
+    config = made()
+    assert (
+        made(jobs=2, backend="threading", checkpoint_seconds=1, metric="kl", baseline="fast").identity()
+        == config.identity()
+    )
+    assert made(seeds=2).identity() != config.identity()
+    assert made(env={"id": "FeatureDuel", "horizon": 6}).identity() != config.identity()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sedes": 4}, "'sedes'.*did you mean 'seeds'"),
+        ({"seeds": "four"}, "'seeds' is 'four'"),
+        ({"seeds": 0}, "'seeds' is 0.*seeds=8"),
+        ({"seeds": True}, "'seeds' is True"),
+        ({"seeds": [1, 1]}, "every seed once"),
+        ({"seeds": []}, "empty list"),
+        ({"seeds": [1, 3]}, "list with gaps"),
+        ({"seeds": [1], "first_seed": 2}, "'first_seed'"),
+        ({"agents": {}}, "'agents' is empty"),
+        ({"agents": {"passive": 3}}, "'agents.passive' is 3"),
+        ({"agents": {"a/b": {}}}, "'a/b'"),
+        ({"agents": None}, "no 'agents'"),
+        ({"agents": ["passive", "real", "real"]}, "names 'real' 2 times"),
+        ({"agents": ["nosuch"]}, "Unknown agent 'nosuch'"),
+        ({"baseline": "pasive"}, "set 'baseline' to one of them: did you mean 'passive'"),
+        ({"agents": ["own"], "modules": ["own.py"]}, "'baseline' is 'passive'"),
+        ({"env": {"horizon": 3}}, "no 'id'"),
+        ({"env": {"id": "FeatureDuel", "batch": 0}}, "'env.batch' is 0"),
+        ({"env": {"id": "FeatureDuel", "num_envs": 4}}, "seeds x batch"),
+        ({"policy": {"toys": {}}}, "exactly one of toy, path"),
+        ({"policy": {"toy": 3}}, "'policy.toy' is 3"),
+        ({"policy": {"path": ""}}, "'policy.path' is ''"),
+        ({"policy": {"path": {"path": "model"}, "device": "cpu"}}, "'device' in 'policy'"),
+        ({"policy": "toy", "env": {"id": "AlignmentDuel", "batch": 2}}, "'env.batch'"),
+        ({"oracle": {"scale": 2}}, "'oracle' has no 'name'"),
+        ({"oracle": [1]}, "'oracle' is \\[1\\]"),
+        ({"data": {"prompt": "q"}}, "no 'path'"),
+        ({"split": "tset"}, "did you mean 'test'"),
+        ({"evaluate_every": 0}, "'evaluate_every' is 0"),
+        ({"checkpoint_seconds": -1}, "'checkpoint_seconds' is -1"),
+        ({"jobs": 1.5}, "'jobs' is 1.5"),
+        ({"label_log": "yes please"}, "true or false"),
+        ({"name": "../up"}, "'name'"),
+        ({"name": ".."}, "'name'"),
+        ({"name": "."}, "'name'"),
+        ({"name": ".hidden"}, "'name'"),
+        ({"name": "-rf"}, "'name'"),
+        ({"better": "most"}, "better='most' is unknown"),
+        ({"budget": {"label": 3}}, "did you mean 'labels'"),
+        ({"modules": 3}, "'modules' is 3"),
+        ({7: 3}, "7"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_that_names_it(changes, named):
+    with pytest.raises(UserError, match=named) as caught:
+        RunConfig.from_dict({**BASE, **changes})
+    assert "\n" not in str(caught.value)
