@@ -1,4 +1,4 @@
-"""A run folder that a stranger packed: its links are followed neither to write nor to read, and no pipe is waited for."""
+"""A run folder that a stranger packed: its links are followed neither to write nor to read, no pipe is waited for."""
 
 import os
 
