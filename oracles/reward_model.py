@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from duelenv.ground import checks
-from duelenv.ground.checkpoints import check_complete, quiet_transformers, refused_as
+from duelenv.ground.checkpoints import check_complete, quiet_transformers, refuse_kernels, refused_as
 from duelenv.ground.context import context_of
 from duelenv.ground.devices import usable_device
 from duelenv.ground.dialogue import prompt_of, to_messages
@@ -142,6 +142,7 @@ class RewardModel(UtilityOracle):
             # Without being told, transformers asks at the terminal whether a stranger's file may run.
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
             with quiet_transformers():
+                refuse_kernels(path)
                 loaded: Any = AutoModelForSequenceClassification.from_pretrained(
                     path,
                     dtype=DTYPES[dtype],

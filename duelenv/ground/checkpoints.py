@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import parent_process
+from pathlib import Path
 from typing import Any, Final
 
 from duelenv.ground.errors import UserError
@@ -74,8 +75,42 @@ def refused_as(sentence: Callable[[str], str]) -> Iterator[None]:
         raise UserError(sentence(_reason(error))) from error
 
 
+def refuse_kernels(path: str | Path) -> None:
+    """Refuse a model whose configuration asks for kernels of a repository, which transformers would fetch and run.
+
+    Args:
+        path: A folder, or a name that transformers knows.
+
+    Raises:
+        Exception: No configuration that can be read; transformers raises what it likes.
+        UserError: It asks for them.
+    """
+    from transformers import AutoConfig
+
+    whole: Any = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    parts = [whole, *(getattr(whole, name, None) for name in getattr(whole, "sub_configs", {}))]
+    for part in parts:
+        for key in ("attn_implementation", "experts_implementation"):
+            named = getattr(part, f"_{key}", None)
+            if isinstance(named, str) and "/" in named:
+                raise UserError(
+                    f"the configuration of {str(path)!r} asks for the code of {named!r} as its {key}, and code that "
+                    "comes with a model is never run; take that out of its config.json"
+                )
+
+
+#: What libraries advise where a checkpoint needs code of its own, and what is said instead.
+_ADVICE: Final = {
+    "weights_only": "its weights are pickled together with code, which is never run; save them as safetensors",
+    "contains custom code": "it comes with code of its own, which is never run; use a model that transformers knows",
+}
+
+
 def _reason(error: Exception) -> str:
     """What an error says, on one line."""
+    for words, said in _ADVICE.items():
+        if words in str(error):
+            return said
     first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
     said = (f"{first} {rest[0]}" if rest and first.endswith(":") else first)[:200].rstrip(".:")
     return said if isinstance(error, OSError | ValueError | ImportError) else f"{type(error).__name__}: {said}"

@@ -32,7 +32,8 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     with refusals_said(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("wb") as stream:
+            temporary.unlink(missing_ok=True)  # of a process that died; or a link that a stranger laid there
+            with temporary.open("xb") as stream:  # which follows no link
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -7,6 +7,7 @@ screen, set the window's title, or turn the reading order around so that a line 
 from __future__ import annotations
 
 import re
+import warnings
 
 #: C0, DEL and C1 control characters; ends of lines and paragraphs; overrides, embeddings and isolates of the reading
 #: order; and lone surrogates, on which printing itself fails.
@@ -21,6 +22,21 @@ def printable(text: str, *, newlines: bool = False) -> str:
         newlines: Keep line feeds.
     """
     return _OBEYED.sub(lambda found: "\n" if newlines and found[0] == "\n" else _visible(ord(found[0])), text)
+
+
+def warn_printably() -> None:
+    """Make everything that a terminal would obey visible in this process's warnings, which may quote a data set."""
+    plain = warnings.formatwarning
+    if getattr(plain, "printable", False):
+        return
+
+    def formatted(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        return printable(plain(message, category, filename, lineno, line), newlines=True)
+
+    formatted.printable = True  # type: ignore[attr-defined]
+    warnings.formatwarning = formatted
 
 
 def _visible(code: int) -> str:

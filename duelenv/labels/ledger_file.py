@@ -194,6 +194,7 @@ def _connect(path: Path, journal: str | None = None) -> sqlite3.Connection:
     journal = journal or ("DELETE" if on_a_network(path.parent) else "WAL")
     connection.execute(f"PRAGMA journal_mode={journal}")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA trusted_schema=OFF")  # a file may be a stranger's
     return connection
 
 
@@ -255,6 +256,9 @@ def _is_sound(path: Path) -> bool | None:
             if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
                 # Made, and killed before the tables were; or something else altogether.
                 return None if not connection.execute("SELECT name FROM sqlite_schema").fetchall() else False
+            # Views and triggers are nothing that we write, and may run without end or change what is read.
+            if connection.execute("SELECT 1 FROM sqlite_schema WHERE type NOT IN ('table', 'index')").fetchone():
+                return False
             if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
                 return False
             return all(

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from duelenv.ground.checkpoints import check_complete, quiet_transformers, refused_as
+from duelenv.ground.checkpoints import check_complete, quiet_transformers, refuse_kernels, refused_as
 from duelenv.ground.checks import choices, integer, mapping
 from duelenv.ground.errors import UserError
 
@@ -23,12 +23,14 @@ def load_model(path: str | Path, *, dtype: str | torch.dtype = "auto") -> Any:
 
     Raises:
         Exception: Nothing loadable; transformers raises what it likes.
-        UserError: Weights that the checkpoint does not have, or a checkpoint of another kind of model.
+        UserError: Weights that the checkpoint does not have, a checkpoint of another kind of model, or one that asks
+            for code of a repository.
     """
     _check_dtype(dtype)
     if (Path(path) / _ADAPTER).is_file():
         return _with_adapter(Path(path), dtype)
     with quiet_transformers():
+        refuse_kernels(path)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True
         )

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,7 +22,7 @@ from duelenv.experiments.config.run_config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
-from duelenv.ground.terminal import printable
+from duelenv.ground.terminal import printable, warn_printably
 from duelenv.labels.ledger import Counts
 
 if TYPE_CHECKING:
@@ -65,8 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(f"the system refuses ({error}): correct that and run the same command again")
     except Exception as error:
         if not hasattr(error, "exit_code") and not isinstance(error, UserError):
-            raise
+            raise  # a mistake of ours; `command` prints its traceback
         return _say(str(error), getattr(error, "exit_code", _MISTAKE))
+
+
+def _print(text: str) -> None:
+    """Print what a command found, in which there may be anybody's names and texts."""
+    print(printable(text, newlines=True))
 
 
 def _say(text: str, code: int = _MISTAKE) -> int:
@@ -282,7 +288,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from duelenv.experiments.efficiency.command import run_study
 
         jobs = None if arguments.jobs is None else checks.integer("'jobs'", parse_yaml(arguments.jobs), low=1)
-        print(run_study(study, arguments.overrides, arguments.output, jobs=jobs, dry=arguments.dry))
+        _print(run_study(study, arguments.overrides, arguments.output, jobs=jobs, dry=arguments.dry))
         return 0
     overrides = list(arguments.overrides)
     if arguments.jobs is not None:
@@ -292,7 +298,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry:
         from duelenv.experiments.running.forecast import dry_run
 
-        print(dry_run(config, directory))
+        _print(dry_run(config, directory))
         return 0
     from duelenv.experiments.report.page import write_report
     from duelenv.experiments.results.measurements import Results
@@ -427,7 +433,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     for override in arguments.overrides:
         apply_override(raw, override if override.partition("=")[0].split(".")[0] == "oracle" else f"data.{override}")
     oracle = {"name": raw["oracle"]} if isinstance(raw.get("oracle"), str) else raw.get("oracle")
-    print(about_pairs(arguments.file, oracle=oracle, export=arguments.export, **raw["data"]))
+    _print(about_pairs(arguments.file, oracle=oracle, export=arguments.export, **raw["data"]))
     return 0
 
 
@@ -455,7 +461,7 @@ def _floor(arguments: argparse.Namespace) -> int:
     trainers = None
     if arguments.trainers is not None:
         trainers = Machine(card, count("trainers"), 1, network, arguments.published)
-    print(floor_text(floor_of(shape_named(arguments.size), work, machine, trainers)))
+    _print(floor_text(floor_of(shape_named(arguments.size), work, machine, trainers)))
     return 0
 
 
@@ -472,7 +478,7 @@ def _number(text: str) -> object:
 def _show(arguments: argparse.Namespace) -> int:
     from duelenv.experiments.commands.show import show_config, show_duel
 
-    print(show_duel(show_config(arguments.target, arguments.overrides)))
+    _print(show_duel(show_config(arguments.target, arguments.overrides)))
     return 0
 
 
@@ -621,7 +627,12 @@ def _bench_words(arguments: argparse.Namespace) -> list[str]:
 
 def command() -> NoReturn:
     """The command as a process: nothing keeps it from ending once a signal has told it to."""
-    code = main()
+    warn_printably()
+    try:
+        code = main()
+    except Exception:
+        print(printable(traceback.format_exc(), newlines=True), end="", file=sys.stderr)
+        code = 1
     if code >= 128:
         from duelenv.experiments.running.processes import leave_in_time
 

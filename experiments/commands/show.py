@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from duelenv.experiments.config.contents import function_named
 from duelenv.experiments.config.loading import apply_override, load, suites
 from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.config.settings import full_id
 from duelenv.experiments.config.worlds import world_settings
+from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.running import assembly
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -48,12 +50,15 @@ def show_config(target: str, overrides: Sequence[str]) -> RunConfig:
         overrides: `key=value` each; for a world, keys without a dot that are none of a config's are the world's.
 
     Raises:
-        UserError: None of these.
+        UserError: None of these, or the config in a run folder that names Python of its own: who looks at the run of
+            somebody else runs none of theirs.
     """
     import duelenv
 
     if Path(target).is_file() or target in suites():
-        return load(target, overrides)
+        config = load(target, overrides)
+        _refuse_code_of_a_run(Path(target), config)
+        return config
     world = full_id(target)
     if target.endswith((".yaml", ".yml")) or world not in duelenv.WORLDS:
         short = [name.removeprefix("duelenv/").removesuffix("-v0") for name in duelenv.WORLDS]
@@ -68,6 +73,18 @@ def show_config(target: str, overrides: Sequence[str]) -> RunConfig:
         own = key in settings and key not in ("data", "policy", "oracle", "evaluation_oracle", "prompts")
         apply_override(raw, f"env.{override}" if own else override)
     return RunConfig.from_dict(raw)
+
+
+def _refuse_code_of_a_run(path: Path, config: RunConfig) -> None:
+    if not RunFolder(path.parent).cells.is_dir():
+        return
+    settings = [*config.env.settings.items(), *(item for agent in config.agents for item in agent.env.items())]
+    code = [*config.modules, *(value for key, value in settings if function_named(key, value) is not None)]
+    if code:
+        raise UserError(
+            f"{str(path)!r} lies in a run folder and names Python, {code[0]!r}, that showing a duel would run: read "
+            "that, copy the config to another folder, and show the copy"
+        )
 
 
 def show_duel(config: RunConfig) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from duelenv.experiments.config.contents import (
 from duelenv.experiments.config.loading import parse_yaml
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
+from duelenv.experiments.folder.enclosure import check_enclosed
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.ground.errors import UserError
 
@@ -63,13 +65,15 @@ def check_owner(folder: RunFolder, config: RunConfig, identity: Identity) -> Non
     """Refuse a folder that is not this run's and not empty. Writes nothing.
 
     Raises:
-        UserError: It belongs to another run, or to something else altogether.
+        UserError: It belongs to another run, or to something else altogether, or a link leads out of it.
     """
     root = folder.root
     if not root.exists():
         return
     if not root.is_dir():
         raise UserError(f"{str(root)!r} is a file, expected a directory: choose another one with --output")
+    if any(os.path.lexists(path) for path in (folder.marker, folder.lock, folder.cells)):  # no home of somebody's
+        check_enclosed(root)
     marker = files.read_sealed(folder.marker)
     if marker is not None:
         differences = list(_differences(marker, identity, replicated=config.replicated))
@@ -117,10 +121,11 @@ def settings_of(folder: RunFolder) -> RunConfig:
     """Return the config of a run folder, from whichever of its files can be read.
 
     Raises:
-        UserError: It is not a run folder, or none can.
+        UserError: It is not a run folder, none can, or a link leads out of it.
     """
     if not folder.config.is_file() and not folder.marker.is_file():
         raise UserError(f"{str(folder.root)!r} is not a run directory: it has no {folder.config.name}")
+    check_enclosed(folder.root)
     marker = files.read_sealed(folder.marker)
     try:
         read = parse_yaml(folder.config.read_text(encoding="utf-8"))

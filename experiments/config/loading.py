@@ -38,6 +38,10 @@ _SECTIONS = (
 )
 
 
+#: Values that a config may hold. Prompts that are written out in one are far fewer.
+_MOST_NODES = 1_000_000
+
+
 class _RepeatedKey(yaml.MarkedYAMLError):
     """A mapping has a key twice."""
 
@@ -73,9 +77,30 @@ def parse_yaml(text: str) -> Any:
     """The value that a YAML text stands for.
 
     Raises:
-        yaml.YAMLError: It is not YAML, or a mapping in it has a key twice.
+        yaml.YAMLError: It is not YAML, a mapping in it has a key twice, or it is nested too deeply or without end, or
+            much larger than its text once its aliases are written out.
     """
-    return yaml.load(text, _Loader)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _written_out(node, {}) > _MOST_NODES:
+            raise yaml.YAMLError(f"more than {_MOST_NODES:,} values once aliases are written out")
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply, or an alias within what it stands for") from None
+    finally:
+        loader.dispose()
+
+
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values in a node with each alias counted as what it stands for: ten lines of them can stand for 10^9."""
+    if id(node) not in known:
+        inner = [node.value] if isinstance(node, yaml.SequenceNode) else node.value
+        parts = [part for pair in inner for part in pair] if isinstance(node, yaml.CollectionNode) else []
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def suites() -> dict[str, Path]:

@@ -38,6 +38,7 @@ from duelenv.experiments.config.settings import (
 from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
+from duelenv.oracles.services.secrets import refuse_secrets
 
 __all__ = ["EXECUTION_KEYS", "SHORTHANDS", "RunConfig"]
 
@@ -169,6 +170,7 @@ class RunConfig:
             UserError: The first setting that is unknown, missing or of the wrong kind.
         """
         checks.refuse_unknown("", raw, [*(item.name for item in dataclasses.fields(cls)), *SHORTHANDS])
+        refuse_secrets(raw)
         for key in ("name", "env", "agents"):
             if raw.get(key) is None:
                 raise UserError(f"The config has no {key!r}: add it at the top level")

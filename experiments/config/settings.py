@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from duelenv.experiments.folder.layout import LONGEST_NAME
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 
@@ -105,11 +106,14 @@ def same_agent(one: AgentConfig, other: AgentConfig) -> bool:
     return one.name == other.name and one.settings == other.settings
 
 
-def read_name(raw: object) -> str:
-    """The name of a run, which its folder may have."""
-    name = checks.text("'name'", raw)
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise UserError(f"'name' is {raw!r}, expected letters, digits, '.', '_' and '-' only, and none of '.-' first")
+def read_name(raw: object, key: str = "name") -> str:
+    """The name of a run or a study, which its folder may have."""
+    name = checks.text(f"'{key}'", raw)
+    if not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > LONGEST_NAME:
+        raise UserError(
+            f"'{key}' is {_shown(name)}, expected letters, digits, '.', '_' and '-' only, none of '.-' first, and at "
+            f"most {LONGEST_NAME} bytes of them"
+        )
     return name
 
 
@@ -152,6 +156,7 @@ def read_agents(raw: object) -> tuple[AgentConfig, ...]:
         settings = checks.mapping(f"'agents.{label}'", value)
         if not re.fullmatch(r"[\w.+-]+", label):
             raise UserError(f"The agent label {label!r} is not usable: use letters, digits, '.', '_', '+' and '-'")
+        _check_length(label)
         name = checks.text(f"'agents.{label}.name'", settings.pop("name", label))
         env = _read_changes(f"agents.{label}.env", settings.pop("env", None))
         for key in env:
@@ -159,6 +164,16 @@ def read_agents(raw: object) -> tuple[AgentConfig, ...]:
                 raise UserError(f"'agents.{label}.env.{key}' would make the agents unequal: set 'env.{key}' for all")
         agents.append(AgentConfig(label, name, settings, env))
     return tuple(agents)
+
+
+def _check_length(label: str) -> None:
+    """Refuse a label that no folder of a cell could have."""
+    if len(label.encode()) > LONGEST_NAME:
+        raise UserError(f"The agent label {_shown(label)} is too long: use at most {LONGEST_NAME} bytes")
+
+
+def _shown(name: str) -> str:
+    return repr(name) if len(name) <= 60 else f"{name[:60]!r}..."
 
 
 def _read_changes(key: str, raw: object) -> dict[str, Any]:
@@ -200,6 +215,7 @@ def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConf
                 raise UserError(f"'variants.{variant}.{key}' cannot differ within a run: set 'env.{key}' for all")
         for agent in agents:
             label = f"{agent.label}-{variant}"
+            _check_length(label)
             expanded.append(dataclasses.replace(agent, label=label, env={**agent.env, **settings}))
     return tuple(expanded)
 

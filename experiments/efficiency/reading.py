@@ -7,9 +7,12 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from duelenv.experiments.config.settings import read_name
 from duelenv.experiments.efficiency.study import COMPOSED, NOTHING_ELSE, PASSIVE, Cell, Regime, SeedRange, Study, World
+from duelenv.experiments.results.metrics import check_name
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.oracles.services.secrets import refuse_secrets
 
 __all__ = ["read_study"]
 
@@ -36,6 +39,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
         *("metric", "share", "carried", "growth", "jobs"),
     ]
     checks.refuse_unknown("", raw, known)
+    refuse_secrets(raw)
     for key in ("base", "development", "held_out", "regimes", "cells", "tuning", "seeds"):
         if not raw.get(key):
             raise UserError(f"The study has no {key!r}: add it at the top level")
@@ -57,7 +61,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
         if raw.get(key) is not None:
             chosen[key] = checks.integer(f"'{key}'", raw[key], low=low)
     return Study(
-        name=checks.text("'study'", raw["study"]),
+        name=read_name(raw["study"], "study"),
         base=checks.mapping("'base'", raw["base"]),
         worlds=tuple(
             World(name, kind, checks.mapping(f"'{kind}.{name}'", value))
@@ -81,7 +85,12 @@ def read_study(raw: Mapping[str, Any]) -> Study:
 
 
 def _present(key: str, raw: object) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in checks.mapping(f"'{key}'", raw).items() if value is not None]
+    # Folders have these names.
+    return [
+        (check_name(name, f"What stands in {key!r}"), value)
+        for name, value in checks.mapping(f"'{key}'", raw).items()
+        if value is not None
+    ]
 
 
 def _exactly(key: str, raw: object, names: tuple[str, ...]) -> dict[str, Any]:

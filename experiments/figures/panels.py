@@ -30,6 +30,7 @@ __all__ = [
     "empty_figure",
     "footnote",
     "matplotlib_settings",
+    "plain",
     "start_at_zero",
     "thousands",
     "world_panels",
@@ -183,6 +184,11 @@ def thousands(axes: Axes) -> None:
 
 def _with_commas(value: float, _: object) -> str:
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def plain(text: str) -> str:
+    """A text of the user's as matplotlib shows it word for word: what is between dollars is no formula."""
+    return text.replace("$", r"\$")
 
 
 def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean and ", *, metric: str = "step") -> None:

@@ -15,6 +15,7 @@ from duelenv.experiments.figures.panels import (
     draw_band,
     footnote,
     matplotlib_settings,
+    plain,
     start_at_zero,
     thousands,
     world_panels,
@@ -56,7 +57,7 @@ def _figure(results: Results, metric: str, theme: Theme, *, log: bool) -> Figure
             (_log_log if log else _linear)(panel, results, metric)
             panel.axes.set_xlabel("duels of a replicate")
             panel.axes.set_ylabel(label_of(metric))
-            panel.axes.set_title(panel.group.title or title_of(metric) + (", with slopes" if log else ""))
+            panel.axes.set_title(plain(panel.group.title) or title_of(metric) + (", with slopes" if log else ""))
         footnote(figure, results, theme, "slopes of the last half; mean and " if log else "mean and ")
     return figure
 

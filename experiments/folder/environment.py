@@ -68,16 +68,25 @@ def starts(path: Path) -> list[dict[str, Any]]:
 
 
 def _commit() -> dict[str, Any]:
-    """The commit of the current directory's repository, and whether anything in it was changed since."""
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    if not commit or changes is None:
+    """The commit of the current directory's repository, and whether anything in it was changed since.
+
+    A repository may come from a stranger, and its own settings may name programs that `git status` starts: a monitor of
+    files, which is switched off here, and filters, where changes are not looked for.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
         return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": bool(changes)}
+    filters = _git("config", "--show-scope", "--get-regexp", r"^filter\.") or ""
+    if any(line.startswith(("local", "worktree")) for line in filters.splitlines()):
+        return {"commit": commit, "dirty": None}
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
 def _git(*words: str) -> str | None:
+    quiet = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(["git", *quiet, *words], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

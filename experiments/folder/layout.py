@@ -15,8 +15,10 @@ from typing import Final
 
 from duelenv.experiments.folder import files
 
-__all__ = ["PRODUCTS", "CellFolder", "RunFolder"]
+__all__ = ["LONGEST_NAME", "PRODUCTS", "CellFolder", "RunFolder"]
 
+#: A name of this many bytes still fits a file's, with an ending.
+LONGEST_NAME = 200
 #: What a finished cell leaves, by file name.
 PRODUCTS: Final = ("result.parquet", "examples.json", "references.json")
 

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from duelenv.experiments.folder.layout import LONGEST_NAME
 from duelenv.experiments.results.informative import INFORMATIVE_COLUMNS
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -51,9 +52,6 @@ BOOKKEEPING = (
     "alike",
     *SAMPLER_FIGURES,
 )
-
-#: A name of this many bytes still fits a file's, with an ending.
-_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -178,10 +176,10 @@ def check_name(name: object, whose: str) -> str:
         UserError: It is no text, or would not do as a file's name.
     """
     usable = isinstance(name, str) and re.fullmatch(r"[\w.+-]+", name) is not None and name not in (".", "..")
-    if not usable or len(str(name).encode()) > _LONGEST_NAME:
+    if not usable or len(str(name).encode()) > LONGEST_NAME:
         shown = ascii(name) if len(ascii(name)) <= 60 else f"{ascii(name)[:60]}..."
         raise UserError(
-            f"{whose} has the name {shown}, expected at most {_LONGEST_NAME} letters, digits, '.', '_', '+' and '-': "
+            f"{whose} has the name {shown}, expected at most {LONGEST_NAME} letters, digits, '.', '_', '+' and '-': "
             "rename it"
         )
     return str(name)

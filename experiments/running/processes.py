@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 from duelenv.experiments.folder.locks import Lease
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
+from duelenv.ground.terminal import printable, warn_printably
 
 __all__ = [
     "GRACE_SECONDS",
@@ -133,7 +134,7 @@ def _perform(task: Task, lease: Lease | None) -> Outcome:
             raise
         except BaseException as error:  # whatever a user's code may raise
             message = " ".join(f"{type(error).__name__}: {_words_of(error)}".split())
-            return Outcome(task.name, "failed", message=message, trace=traceback.format_exc())
+            return Outcome(task.name, "failed", message=message, trace=printable(traceback.format_exc(), newlines=True))
 
 
 def _words_of(error: BaseException) -> str:
@@ -179,6 +180,7 @@ def _watch(lease: Lease, over: threading.Event) -> None:
 
 def _start_worker(parent: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent, ends gently, and does not outlive its parent."""
+    warn_printably()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: _stop.set() if _working.is_set() else os._exit(143))
 

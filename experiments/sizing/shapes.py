@@ -157,7 +157,7 @@ def shape_named(name: str) -> ModelShape:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers, and what it checks values with, have many
         raise UserError(f"the config.json in {name!r} cannot be read ({_first_line(error)}); correct it") from None
     return ModelShape.of(config, folder.resolve().name)

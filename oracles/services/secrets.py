@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+
+#: Names of settings whose value is a secret, in lower case and with '_' for '-'.
+_SECRET: Final = re.compile(
+    r"(\w+_)?(api_?key|secret|password|passwd|authorization|credentials?|private_key)"
+    r"|((api|access|auth|bearer|hf|secret)_)?token"
+)
+#: Addresses with a password before the host, or a secret among what is asked.
+_TELLING: Final = re.compile(
+    r"\w+://[^/\s]*:[^/\s]*@\S*|\w+://\S*[?&](api_?|access_|auth_)?(key|token)=\S*", re.IGNORECASE
+)
 
 _EXPECTED: Final = "expected {env: NAME} or {file: PATH}, where the token stands"
 
@@ -63,6 +74,33 @@ def read_secret(name: str, place: object) -> Secret | None:
     if not value.strip().isascii() or not value.strip().isprintable() or " " in value.strip():
         raise UserError(f"the token that {name} names holds spaces or characters that no header can; correct it")
     return Secret(value.strip())
+
+
+def refuse_secrets(settings: object, where: str = "") -> None:
+    """Refuse settings that hold a secret itself, rather than where it stands; to be called before they are saved.
+
+    Args:
+        settings: Plain containers, of any depth.
+        where: What leads to them, in dotted keys.
+
+    Raises:
+        UserError: Names the setting, not its value.
+    """
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            dotted = f"{where}.{key}" if where else str(key)
+            given = isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+            if given and _SECRET.fullmatch(str(key).lower().replace("-", "_")):
+                raise UserError(f"{dotted!r} holds a secret itself, {_EXPECTED}: configs are saved and shared")
+            refuse_secrets(value, dotted)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            refuse_secrets(value, where)
+    elif isinstance(settings, str) and "://" in settings and _TELLING.fullmatch(settings):
+        raise UserError(
+            f"{where!r} is an address with a secret in it: take it out, since configs are saved and shared, and give "
+            "the token as {env: NAME} or {file: PATH} where the oracle takes one"
+        )
 
 
 def _first_line(path: Path) -> str:

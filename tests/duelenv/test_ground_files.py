@@ -1,11 +1,12 @@
 """Folders that are whole or absent."""
 
 import errno
+import os
 
 import pytest
 
 from duelenv import UserError
-from duelenv.ground.files import atomic_folder
+from duelenv.ground.files import atomic, atomic_folder
 
 
 def fill(folder, *names):
@@ -47,3 +48,14 @@ def test_a_file_in_the_way_of_its_parents_is_one_sentence(tmp_path):
     (tmp_path / "out").write_text("here already")
     with pytest.raises(UserError, match="is a file, expected a directory"), atomic_folder(tmp_path / "out" / "model"):
         pass
+
+
+def test_a_link_where_the_temporary_file_will_be_is_not_written_through(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".page.{os.getpid()}.tmp").symlink_to(victim)
+    with atomic(tmp_path / "page") as stream:
+        stream.write(b"new")
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "page").read_bytes() == b"new"
+    assert not (tmp_path / "page").is_symlink()

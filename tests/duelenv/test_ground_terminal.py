@@ -1,5 +1,6 @@
 """What a terminal would obey is made visible, and nothing else is touched."""
 
+import subprocess
 import sys
 import unicodedata
 
@@ -47,3 +48,21 @@ def test_what_is_shown(text, shown):
 def test_newlines_are_kept_only_where_asked():
     assert printable("a\nb\x1b") == r"a\x0ab\x1b"
     assert printable("a\nb\r\x1b", newlines=True) == "a\nb" + r"\x0d\x1b"
+
+
+def test_warnings_are_printable_in_a_process_that_says_so():
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import warnings\n"
+            "from duelenv.ground.terminal import warn_printably\n"
+            "warn_printably(); warn_printably()\n"
+            "warnings.warn('a name \\x1b]0;mine\\x07')",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    assert r"a name \x1b]0;mine\x07" in said
+    assert "\x1b" not in said

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 from contextlib import closing
 
 import numpy as np
@@ -332,3 +333,24 @@ def test_the_copy_is_plain_text(tmp_path):
         assert isinstance(number, int)
         assert base is False
         assert isinstance(rows, dict)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "CREATE TRIGGER theirs AFTER INSERT ON meta BEGIN DELETE FROM answers; END",
+        "ALTER TABLE answers RENAME TO hidden; CREATE VIEW answers AS WITH RECURSIVE c(id, round, win, tie, crc) AS "
+        "(SELECT 'x', 0, 1, 0, 0 UNION ALL SELECT id, round, win, tie, crc FROM c) SELECT * FROM c",
+    ],
+)
+def test_views_and_triggers_of_a_stranger_are_damage(tmp_path, hostile):
+    filled(tmp_path)
+    before = held(tmp_path)
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.executescript(hostile)
+    assert held(tmp_path) == before  # of the copy
+    file = LedgerFile(tmp_path)
+    assert "was damaged: made good from its copy" in file.healed[0]
+    file.close()
+    assert held(tmp_path) == before
+    assert (tmp_path / f"{DATABASE}.damaged-1").is_file()

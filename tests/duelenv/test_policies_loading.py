@@ -354,3 +354,53 @@ def test_logits_that_are_no_numbers_are_one_sentence():
     model.model.embed_tokens.weight.data[60] = float("nan")
     with pytest.raises(UserError, match="gives logits that are not numbers, so that no token can be drawn"):
         policy.sample(["w5", "w60"], 2, uniforms=np.random.default_rng(0).random((2, 2, LENGTH)))
+
+
+class Malicious:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
+
+
+def edited(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_pickled_weights_run_no_code_and_are_one_sentence(folder, tmp_path):
+    mark = tmp_path / "ran"
+    (folder / "model.safetensors").unlink()
+    torch.save({"weights": Malicious(mark)}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pickled together with code, which is never run; save them as safetensors"):
+        CausalLMPolicy.from_pretrained(folder)
+    assert not mark.exists()
+
+
+def test_code_beside_a_model_is_not_run_and_is_one_sentence(folder, tmp_path):
+    (folder / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    edited(folder / "config.json", model_type="theirs", auto_map={"AutoConfig": "theirs.Config"})
+    with pytest.raises(UserError, match="comes with code of its own, which is never run"):
+        CausalLMPolicy.from_pretrained(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_kernels_of_a_repository_are_refused(folder):
+    edited(folder / "config.json", attn_implementation="someone/kernels")
+    with pytest.raises(UserError, match="asks for the code of 'someone/kernels' as its attn_implementation"):
+        CausalLMPolicy.from_pretrained(folder)
+
+
+def test_an_adapter_imports_no_module_that_it_names(folder, tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    trained_before(AutoModelForCausalLM.from_pretrained(folder)).save_pretrained(tmp_path / "adapter")
+    where = tmp_path / "adapter" / "adapter_config.json"
+    edited(where, base_model_name_or_path=str(folder), megatron_config={"a": 1}, megatron_core="theirs")
+    with pytest.raises(UserError, match=r"the adapter in .* could not be loaded"):
+        CausalLMPolicy.from_pretrained(tmp_path / "adapter")
+    edited(where, megatron_config=None, auto_mapping={"parent_library": "theirs", "base_model_class": "Model"})
+    CausalLMPolicy.from_pretrained(tmp_path / "adapter")
+    assert not (tmp_path / "ran").exists()

@@ -205,3 +205,11 @@ def test_ctrl_c_ends_workers_quietly_and_keeps_checkpoints(config, tmp_path):
     assert error.strip().splitlines()[-1].startswith("duelenv: Interrupted with 0 of 2 cells finished")
     assert list(tmp_path.glob("run/cells/*/checkpoint.npz"))
     assert not (tmp_path / "run" / "results.parquet").exists()
+
+
+@pytest.mark.parametrize("key", ["oracle.token", "env.api_key", "agents.real.secret"])
+def test_a_secret_on_the_command_line_is_refused_before_anything_is_written(config, tmp_path, capsys, key):
+    sentence = mistake(capsys, "run", config, f"{key}=sk-very-secret")
+    assert "holds a secret itself" in sentence
+    assert "sk-very-secret" not in sentence
+    assert [path.name for path in tmp_path.iterdir()] == [config]

@@ -143,3 +143,19 @@ def test_short_spellings_of_a_file_are_those_of_its_mapping(tmp_path):
     assert toy.policy is not None and toy.policy.name == "toy"
     apply_override(raw := dict(short), "prompts.limit=3")
     assert raw["prompts"] == {"path": "some.txt", "limit": 3}
+
+
+def test_aliases_that_stand_for_too_much_are_refused(tmp_path):
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]  # 10^9 values in 9 lines
+    assert parse_yaml("\n".join(levels[:4]))["a3"][9][9][9][9] == "x"
+    for text in ("\n".join(levels), "a: &a [*a]", "[" * 5000 + "]" * 5000):
+        (tmp_path / "bomb.yaml").write_text(text)
+        with pytest.raises(UserError, match="is not valid YAML"):
+            load(tmp_path / "bomb.yaml")
+
+
+def test_tags_of_python_are_no_values(tmp_path):
+    (tmp_path / "code.yaml").write_text("name: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        load(tmp_path / "code.yaml")

@@ -84,3 +84,41 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(changes, named):
     with pytest.raises(UserError, match=named) as caught:
         RunConfig.from_dict({**BASE, **changes})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../up", "a/b", "/etc", "nul\x00", "a\\b", "é" * 101, "-rf", "\x1b[2J"])
+def test_names_that_would_not_do_as_a_folder_are_refused(name):
+    with pytest.raises(UserError, match="'name' is ") as caught:
+        made(name=name)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("label", ["../up", "a/b", "nul\x00", "é" * 101])
+def test_labels_that_would_not_do_as_a_folder_are_refused(label):
+    with pytest.raises(UserError, match="The agent label "):
+        made(agents=["passive", label])
+    if "/" not in label and "\x00" not in label:
+        with pytest.raises(UserError, match="too long"):
+            made(agents=["passive"], variants={"x" * 195: {"dim": 3}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"oracle": {"name": "length", "token": "sk-very-secret"}},
+        {"oracle": {"name": "length", "headers": {"Authorization": "Bearer sk-very-secret"}}},
+        {"evaluation_oracle": {"name": "length", "judges": [{"api-key": "sk-very-secret"}]}},
+        {"agents": {"passive": {"OPENAI_API_KEY": "sk-very-secret"}}},
+        {"oracle": {"name": "length", "url": "https://me:sk-very-secret@judge.example/v1"}},
+        {"oracle": {"name": "length", "url": "https://judge.example/v1?api_key=sk-very-secret"}},
+    ],
+)
+def test_a_secret_in_a_config_is_refused_and_not_repeated(changes):
+    with pytest.raises(UserError, match="secret") as caught:
+        made(**changes)
+    assert "sk-very-secret" not in str(caught.value)
+
+
+def test_where_a_secret_stands_may_be_in_a_config():
+    settings = {"token": {"env": "JUDGE_TOKEN"}, "password": None, "tokens": 5, "url": "http://localhost:8000/v1?a=b"}
+    assert made(oracle={"name": "length", **settings}).oracle.settings == settings

@@ -133,3 +133,20 @@ def test_the_shipped_study_is_one_and_is_no_run():
     with pytest.raises(UserError, match="study of many runs"):
         load("efficiency")
     assert read_study_file("demo") is None
+
+
+@pytest.mark.parametrize("section", ["development", "held_out", "regimes", "cells", "controls"])
+def test_names_that_would_lead_out_of_the_folder_are_refused(section):
+    raw = copy.deepcopy(RAW)
+    raw[section]["../../up"] = next(iter(raw[section].values()))
+    with pytest.raises(UserError, match=rf"What stands in '{section}' has the name '../../up'"):
+        read_study(raw)
+    for name in ("..", "a/b"):
+        with pytest.raises(UserError, match="'study' is "):
+            read_study({**RAW, "study": name})
+
+
+def test_a_secret_in_a_study_is_refused_and_not_repeated():
+    with pytest.raises(UserError, match=r"'held_out\.was\.oracle\.token' holds a secret itself") as caught:
+        read_study(changed("held_out.was.oracle.token=sk-very-secret"))
+    assert "sk-very-secret" not in str(caught.value)

@@ -7,6 +7,7 @@ from made_up_runs import FINAL, add_column, change_config, numeric_run, policy_r
 
 from duelenv import UserError
 from duelenv.experiments.figures import plots
+from duelenv.experiments.figures.panels import as_bytes, plain
 from duelenv.experiments.figures.styles import LIGHT, MANY, looks_of
 from duelenv.experiments.results.measurements import Results
 
@@ -61,7 +62,7 @@ def test_no_figure_is_written_through_a_link_that_leads_out(tmp_path):
     directory, outside = policy_run(tmp_path / "run"), tmp_path / "outside"
     outside.mkdir()
     (directory / "figures").symlink_to(outside, target_is_directory=True)
-    with pytest.raises(UserError, match=r"figures' is a link to .*outside', expected a folder"):
+    with pytest.raises(UserError, match=r"figures' is a link to .*outside', which is not in the run"):
         plots.save_figures(Results(directory))
     assert list(outside.iterdir()) == []
     (directory / "figures").unlink()
@@ -86,3 +87,15 @@ def test_among_many_agents_none_leads_where_nobody_said_which_way_is_better(tmp_
     assert muted("score") == names[1 + shown :]  # the config's order
     assert sorted(muted("win_rate")) == names[1:-shown]  # the largest lead
     assert sorted(muted("kl")) == names[1 + shown :]  # the smallest
+
+
+def test_dollars_in_a_title_are_no_formula():
+    from matplotlib.figure import Figure
+
+    title = r"matrix = $\frac{$, price = 5"
+    figure = Figure()
+    figure.suptitle(title)
+    with pytest.raises(ValueError, match="frac"):
+        as_bytes(figure, "png")
+    figure.suptitle(plain(title))
+    assert as_bytes(figure, "png")
