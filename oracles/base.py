@@ -256,6 +256,8 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "on_topic": "duelenv.oracles.text:OnTopic",
         "opening": "duelenv.oracles.text:Opening",
         "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
+        "reward_models": "duelenv.oracles.reward_models:RewardModels.load",
+        "pairwise_ranker": "duelenv.oracles.pairwise_ranker:PairwiseRanker.from_pretrained",
         "reward_server": "duelenv.oracles.served.server:RewardServer",
         "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
         "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
