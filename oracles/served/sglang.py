@@ -1,4 +1,4 @@
-"""The shape of SGLang's native `/classify` for reward models started with `--is-embedding` (documentation of v0.5).
+"""The shape of SGLang's native `/classify` for reward models started with `--is-embedding`, by docs.sglang.io.
 
 Not that of its `/v1/classify`, which answers as vLLM does and always applies a softmax.
 """

@@ -1,9 +1,9 @@
-"""The shapes of vLLM's `/classify`, `/pooling` and `/score`, as documented from v0.8.3 to v0.18.0.
+"""The shapes of vLLM's `/classify`, `/pooling` and `/score`, by its documentation and protocol up to v0.18.0.
 
 All three apply an activation (sigmoid for one label, softmax for several) unless told otherwise. The field that tells
-is `use_activation` from v0.11.1 on; before, it was `activation`, and `softmax` for `/pooling`. Only one of them may be
-sent: v0.11.1 reads any older name that is there as true, whatever its value. A server that does not know a field
-ignores it without a word to the client.
+is `use_activation`; older versions call it `activation`, or `softmax`. Only one of them may be sent: in versions that
+know all three, an older name that is there at all is read as true. A field that a server does not know is ignored,
+without a word to the client.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ FAULTS = {
     "one index twice": Behaviour(body={"data": [{"index": 0, "probs": [1.0]}] * 6}),
     "no number": answered(1.0, 2.0, float("nan"), 0.0, 4.0, 3.0),
     "null": answered(1.0, 2.0, None, 0.0, 4.0, 3.0),
-    "10 MB": Behaviour(body=b'"' + b"x" * 10_000_000 + b'"'),
+    "10 MB": Behaviour(
+        body={"data": [{"index": place, "probs": [0.5]} for place in range(6)], "padding": "x" * 10_000_000}
+    ),
     "another question's answer": Behaviour(body={"object": "chat.completion", "choices": []}),
 }
 
