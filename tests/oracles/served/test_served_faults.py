@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rude_server import GOOD, Behaviour, RudeServer, rude_server
 
 from duelenv.oracles import Temperature, Unanswered, UserError, ask
 from duelenv.oracles.served.server import RewardServer, Unscored
+from duelenv.oracles.served.transport import Transport
 from duelenv.oracles.services.home import Home
 from duelenv.oracles.services.spending import Cost, Limits, Purse
 
@@ -204,3 +206,19 @@ def test_half_a_character_and_what_is_no_text() -> None:
         oracle.utility(["p"], ["\ud83d"])
     with pytest.raises(UserError, match="expected a string"):
         oracle.utility(["p"], [7])  # type: ignore[list-item]
+
+
+def test_bytes_that_keep_coming_do_not_hold_a_request_up() -> None:
+    import httpx
+
+    def drip() -> Any:
+        for _ in range(100):
+            time.sleep(0.02)
+            yield b" " * 2**16
+
+    transport = Transport("http://127.0.0.1:1", None, timeout=0.05)
+    transport._client = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, content=drip())))
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"no whole answer within 0\.05 seconds"):
+        transport.post("/classify", {}, most_bytes=2**30)
+    assert time.monotonic() - begun < 1.0
