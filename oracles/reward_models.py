@@ -72,19 +72,19 @@ class RewardModels:
         cls,
         members: Sequence[str | Mapping[str, Any]],
         *,
+        common: Mapping[str, Any] | None = None,
         weights: Sequence[float] | None = None,
         annotator: str = "mean",
         seed: int = 0,
-        **common: Any,
     ) -> RewardModels:
         """Loads the members with transformers.
 
         Args:
             members: For each its path, or its settings as `RewardModel.from_pretrained` takes them.
+            common: Settings of all members, unless they have their own.
             weights: As for the constructor.
             annotator: As for the constructor.
             seed: As for the constructor.
-            common: Settings of all members, unless they have their own.
 
         Raises:
             UserError: A model cannot be loaded, or a setting is refused.
@@ -93,10 +93,11 @@ class RewardModels:
 
         if isinstance(members, str | Mapping) or not isinstance(members, Sequence):
             raise UserError(f"members is {members!r}, expected a list of paths, or of settings with a path")
+        shared = checks.mapping("common", common)
         loaded: list[UtilityOracle] = []
         for place, member in enumerate(members):
             own = {"path": member} if isinstance(member, str) else checks.mapping(f"members[{place}]", member)
-            oracle = make("reward_model", **{**common, **own})
+            oracle = make("reward_model", **{**shared, **own})
             if not isinstance(oracle, UtilityOracle):
                 raise UserError(
                     f"members[{place}] has settings of a wrapper, expected a plain reward model; disturb all"

@@ -148,13 +148,14 @@ DUELS = (["tell"] * 3, ["kind", "rude", "kind dull"], ["rude", "dull", "kind"])
 def test_members_are_loaded_with_common_and_own_settings(folders):
     text = "{response} {prompt}"
     own = {"path": folders[1], "text": text, "device": "cpu"}
-    population = make("reward_models", members=[folders[0], own], device="cpu", batch_size=2)
+    population = make("reward_models", members=[folders[0], own], common={"device": "cpu", "batch_size": 2})
     one = make("reward_model", path=folders[0], device="cpu")
     two = make("reward_model", path=folders[1], device="cpu", text=text)
+    assert [member._classifier._batch_size for member in population.members] == [2, 2]
     win = ask(population, *DUELS).win
     assert_allclose(win, (one(*DUELS) + two(*DUELS)) / 2, atol=1e-6)
     assert np.abs(one(*DUELS) - two(*DUELS)).max() > 1e-3
-    noisy = ask(make("reward_models", members=folders, device="cpu", noise=0.5), *DUELS).win
+    noisy = ask(make("reward_models", members=folders, common={"device": "cpu"}, noise=0.5), *DUELS).win
     assert_allclose(noisy, 0.5)
     for members, message in (
         ("path", "expected a list of paths"),
@@ -162,7 +163,7 @@ def test_members_are_loaded_with_common_and_own_settings(folders):
         ([7], r"members\[0\] is 7"),
     ):
         with pytest.raises(UserError, match=message):
-            make("reward_models", members=members, device="cpu")
+            make("reward_models", members=members, common={"device": "cpu"})
 
 
 def test_a_ranker_reads_both_orders_and_takes_half_their_difference(folders):
