@@ -164,10 +164,12 @@ class UtilityOracle(ABC):
     """An oracle whose preferences come from a utility: P(first preferred) = F(u_first - u_second).
 
     A subclass gives `utility` and, where it is known, `maximum`; to disturb the preferences, use a
-    wrapper and leave `__call__` as it is. `link` names F, one of `duelenv.oracles.links.LINKS`.
+    wrapper and leave `__call__` as it is. `link` names F, one of `duelenv.oracles.links.LINKS`; `free` says whether
+    answers may be computed as often as one likes, as a dry run does, or are asked elsewhere and may be paid.
     """
 
     link: str = "logistic"
+    free: bool = True
 
     @abstractmethod
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
@@ -232,10 +234,16 @@ def utility_of(oracle: object) -> UtilityOracle | None:
     Returns:
         The innermost oracle if it has a utility, else None.
     """
+    inner = innermost(oracle)
+    return inner if isinstance(inner, UtilityOracle) else None
+
+
+def innermost(oracle: object) -> object:
+    """What is inside any number of wrappers; a utility oracle is never one."""
     inner: object = oracle
     while not isinstance(inner, UtilityOracle) and hasattr(inner, "inner"):
         inner = inner.inner
-    return inner if isinstance(inner, UtilityOracle) else None
+    return inner
 
 
 ORACLES: Registry[Callable[..., Oracle]] = Registry(
@@ -248,6 +256,9 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "on_topic": "duelenv.oracles.text:OnTopic",
         "opening": "duelenv.oracles.text:Opening",
         "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
+        "reward_models": "duelenv.oracles.reward_models:RewardModels.load",
+        "pairwise_ranker": "duelenv.oracles.pairwise_ranker:PairwiseRanker.from_pretrained",
+        "reward_server": "duelenv.oracles.served.server:RewardServer",
         "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
         "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
     },

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
-from duelenv.oracles.base import ROUNDING, Oracle
+from duelenv.oracles.base import ROUNDING, Oracle, innermost
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,14 @@ def at_once_or_later(oracle: Oracle | Source) -> tuple[Oracle | None, Source | N
     if answers_later(oracle):
         return None, oracle
     return cast("Oracle", oracle), None
+
+
+def is_free(oracle: object) -> bool:
+    """Whether its answers can be computed as often as one likes, by what it says of itself (`free`).
+
+    Anything that does not say so may be paid for, and is asked only for what counts.
+    """
+    return not answers_later(oracle) and bool(getattr(innermost(oracle), "free", False))
 
 
 def checked(answer: object) -> Answer:

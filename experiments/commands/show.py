@@ -93,8 +93,7 @@ def show_duel(config: RunConfig) -> str:
     Args:
         config: The run; its first seed decides what is shown.
     """
-    from duelenv.oracles.base import utility_of
-    from duelenv.oracles.sources import answers_later
+    from duelenv.oracles.sources import is_free
 
     load_modules(config.modules)
     env = assembly.make_environment(config.for_agent(config.baseline), policy=assembly.make_policy(config))
@@ -110,8 +109,8 @@ def show_duel(config: RunConfig) -> str:
         lines += _candidates(observation, candidates)
         probability = None
         oracle = getattr(world, "oracle", None)
-        if oracle is None or (utility_of(oracle) is not None and not answers_later(oracle)):
-            # Asking a utility costs nothing; any other oracle is asked once, by the step below.
+        if oracle is None or is_free(oracle):
+            # What computes for nothing is asked again; any other oracle is asked once, by the step below.
             probability = world.preferences(actions)
         _, labels, _, _, info = env.step(actions)
     finally:

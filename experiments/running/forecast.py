@@ -23,8 +23,7 @@ from duelenv.experiments.running import assembly
 from duelenv.experiments.running.play import start_policy, threads_of
 from duelenv.experiments.running.runner import prepare
 from duelenv.experiments.sizing.memory import Footprint, bytes_text, footprint_of
-from duelenv.oracles.base import utility_of
-from duelenv.oracles.sources import answers_later
+from duelenv.oracles.sources import is_free
 
 __all__ = ["Forecast", "dry_run", "duration", "forecast"]
 
@@ -132,7 +131,7 @@ def _judge(config: RunConfig) -> Any:
 
 def _is_free(oracle: Any) -> bool:
     """Whether answers can be computed as often as one likes; anything else may be paid for."""
-    return oracle is None or (not answers_later(oracle) and utility_of(oracle) is not None)
+    return oracle is None or is_free(oracle)
 
 
 # What it takes -------------------------------------------------------------------------------------------------------
