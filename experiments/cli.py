@@ -1,7 +1,8 @@
 """The `duelenv` command: list, run, report, labels, export, pairs, floor, show, bench. Parses and prints, no more.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
-and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
+and for what the disk refuses; 3 where the labels or the money of the whole run are spent; 130 for Ctrl-C, 143 for
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.loading import load, parse_yaml, read_study_file, suites
+from duelenv.experiments.spending import spending_of
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
@@ -301,6 +303,9 @@ def _run(arguments: argparse.Namespace) -> int:
     run(config, directory, answers=arguments.answers)
     page = write_report(directory)
     _print_tables(Results(directory))
+    spending = spending_of(RunFolder(directory), config)
+    for kind, text in [] if spending is None else spending.lines():
+        print(f"\nspent    {text} in {kind}", end="")
     print(f"\nreport   {printable(str(page))}")
     return 0
 

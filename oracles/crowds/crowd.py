@@ -96,8 +96,9 @@ class Crowd:
 
     @property
     def price(self) -> float:
-        """Mean price of an answer."""
-        return self.votes * float(np.mean([annotator.price for annotator in self.annotators]))
+        """The most that an answer costs; with the population's answer, its mean."""
+        prices = sorted((annotator.price for annotator in self.annotators), reverse=True)
+        return float(np.mean(prices)) if self.answer == "population" else sum(prices[: self.votes])
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
         """What comes of the votes on N duels.
@@ -131,7 +132,7 @@ class Crowd:
         win, tie = np.full(who.shape, np.nan), np.zeros(who.shape)
         for number in np.unique(who):
             duels, places = np.nonzero(who == number)
-            texts = [[column[duel] for duel in duels] for column in (prompts, first, second)]
+            texts = [[column[duel] for duel in duels.tolist()] for column in (prompts, first, second)]
             said = self.annotators[number].answer(self.utilities, *texts)
             win[duels, places], tie[duels, places] = said.win, said.tie
         if self.votes == 1:

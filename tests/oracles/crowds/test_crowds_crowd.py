@@ -167,5 +167,5 @@ def test_each_annotator_is_paid_their_own_price_before_they_are_asked() -> None:
     with pytest.raises(OutOfMoney):
         oracle(["p"] * 9, ["b"] * 9, ["kind"] * 9)
     assert_allclose(purse.spent.money, prices[0])
-    assert_allclose(oracle.price, 0.6)
+    assert_allclose(oracle.price, 0.8)
     assert isinstance(oracle, Crowd)
