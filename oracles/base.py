@@ -254,6 +254,7 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
         "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
         "crowd": "duelenv.oracles.crowds.crowd:crowd",
+        "cascade": "duelenv.oracles.crowds.cascade:cascade",
     },
 )
 
