@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
+from duelenv.experiments.crowds import command as crowds
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.loading import load, parse_yaml, read_study_file, suites
 from duelenv.experiments.spending import spending_of
@@ -244,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--seed", metavar="S", type=int, help="faults: of the moments, files and bits (default: 0)")
     bench.add_argument("--quick", action="store_true", help="regret, gpu: something small, to see that all works")
     bench.set_defaults(run=_bench)
+    crowds.add_parser(commands)
     return parser
 
 

@@ -93,6 +93,8 @@ def test_the_first_pairs_are_put_to_both_and_correct_what_follows() -> None:
     first = answers(oracle, trial[:30])
     assert_allclose(first, trial[:30])  # the dear one's word counts
     answers(oracle, trial[:30])  # nothing new is learnt from the same pairs
+    unsure = np.abs(expit(logit(trial[:30]) + 2.0) - 0.5) < 0.05
+    assert dear.asked[30:] == [str(value) for value in trial[:30][unsure]]
     assert oracle.line == Line()
     answers(oracle, trial[30:])
     assert len(set(dear.asked)) >= 600
