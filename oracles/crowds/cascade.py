@@ -233,12 +233,12 @@ def cascade(
     Raises:
         UserError: A setting is refused.
     """
-    made = [_part(name, given, home) for name, given in (("cheap", cheap), ("dear", dear))]
+    first, last = _part("cheap", cheap, home), _part("dear", dear, home)
     record = None
     if home is not None and home.folder is not None:
         told = hashlib.sha256(json.dumps([cheap, dear], sort_keys=True, default=str).encode()).hexdigest()[:12]
         record = home.folder / f"cascade-{home.cell or 'all'}-{told}.jsonl"
-    return Cascade(*made, band, calibration, record)
+    return Cascade(first, last, band, calibration, record)
 
 
 def _part(name: str, given: object, home: Home | None) -> Oracle:
