@@ -39,14 +39,16 @@ def counted(win: NDArray[np.float64], tie: NDArray[np.float64], weights: NDArray
             np.where(declined, 0.0, win),
         ]
     )  # of the votes -1, 0 and 1: [3, N, V]
-    total_win, total_tie = np.zeros(len(win)), np.zeros(len(win))
-    for votes in product((-1, 0, 1), repeat=win.shape[1]):
-        chance = np.prod([chances[vote + 1, :, place] for place, vote in enumerate(votes)], axis=0)
-        score = weights @ np.array(votes, np.float64)
-        total_win += chance * (score > _CLOSE)
-        total_tie += chance * (np.abs(score) <= _CLOSE)
+    outcomes = np.array(list(product((-1, 0, 1), repeat=win.shape[1])))  # [3^V, V]
+    chance = np.ones((len(win), len(outcomes)))
+    for place, votes in enumerate(outcomes.T):
+        chance *= chances[votes + 1, :, place].T
+    score = weights @ outcomes.T
     nobody = declined.all(axis=1)
-    return Preferences(np.where(nobody, np.nan, total_win), np.where(nobody, 0.0, total_tie))
+    return Preferences(
+        np.where(nobody, np.nan, (chance * (score > _CLOSE)).sum(axis=1)),
+        np.where(nobody, 0.0, (chance * (np.abs(score) <= _CLOSE)).sum(axis=1)),
+    )
 
 
 def log_odds_of(ability: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from duelenv.experiments.dry import dry_run
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.report import write_report
 from duelenv.experiments.runner import OutOfBudget, run
+from duelenv.experiments.settings import BudgetConfig
 from duelenv.experiments.spending import spending_of
 from duelenv.ground.errors import UserError
 
@@ -90,3 +92,17 @@ def test_limits_do_not_decide_what_a_run_is(tmp_path: Path) -> None:
 def test_a_limit_on_nobody_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'budget\.tokens' is 9, a limit on what oracles cost"):
         run(paid_run(tmp_path, oracle=None, budget={"tokens": 9}), tmp_path / "run")
+
+
+def test_requests_that_are_open_when_the_money_ends_are_paid_once(tmp_path: Path) -> None:
+    parts = str(Path(__file__).with_name("run_parts.py"))
+    config = paid_run(tmp_path, oracle={"name": "slow_desk", "price": 0.5}, modules=[parts], agents=["passive"])
+    short = dataclasses.replace(config, budget=BudgetConfig(money=7.0))
+    for _ in range(2):
+        with pytest.raises(OutOfBudget, match=r"budget\.money"):
+            run(short, tmp_path / "run")
+        spending = spending_of(RunFolder(tmp_path / "run"), config)
+        assert spending is not None and spending.spent.money == 6.0  # three rounds of four
+    run(config, tmp_path / "run")
+    spending = spending_of(RunFolder(tmp_path / "run"), config)
+    assert spending is not None and spending.spent.money == 12.0  # 24 requests, each once
