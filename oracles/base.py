@@ -10,7 +10,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,9 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
 from duelenv.oracles import links
+
+if TYPE_CHECKING:
+    from duelenv.oracles.services.home import Home
 
 ROUNDING = 1e-6
 """How far outside [0, 1] an oracle's answer may lie and still count as rounding (float32 models);
@@ -261,6 +264,8 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "reward_server": "duelenv.oracles.served.server:RewardServer",
         "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
         "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
+        "crowd": "duelenv.oracles.crowds.crowd:crowd",
+        "cascade": "duelenv.oracles.crowds.cascade:cascade",
     },
 )
 
@@ -277,11 +282,13 @@ def takes_home(name: str) -> bool:
     return "home" in inspect.signature(ORACLES[name]).parameters
 
 
-def make(name: str, **settings: Any) -> Oracle:
+def make(name: str, *, home: Home | None = None, **settings: Any) -> Oracle:
     """Builds an oracle from its name and settings, as they stand in a configuration file.
 
     Besides the oracle's own settings every oracle takes those of the wrappers: `temperature`,
-    `position_bias`, `tie_band` and `noise`, applied in this order (`duelenv.oracles.wrappers`).
+    `position_bias`, `tie_band` and `noise`, applied in this order (`duelenv.oracles.wrappers`). Last, `price` is the
+    money that each answer costs (`duelenv.oracles.pricing`), unless the oracle has a setting of this name itself.
+    `home` is what a run gives.
 
     >>> oracle = make("good_words", scale=4.0, noise=0.1)
     >>> float(oracle(["greet"], ["kind"], ["rude"]).win[0].round(4))
@@ -290,11 +297,18 @@ def make(name: str, **settings: Any) -> Oracle:
     Raises:
         UserError: the name or a setting is unknown, a setting is missing, or a value is refused.
     """
-    from duelenv.oracles import wrappers  # here, because wrappers build on this module
+    from duelenv.oracles import pricing, wrappers  # here, because they build on this module
 
-    own = {key: value for key, value in settings.items() if key not in wrappers.WRAPPERS}
-    oracle: Any = ORACLES.make(name, own, besides=wrappers.WRAPPERS)
+    besides = [*wrappers.WRAPPERS, "price"]
+    if "price" in inspect.signature(ORACLES[name]).parameters:
+        besides.remove("price")
+    own = {key: value for key, value in settings.items() if key not in besides}
+    if home is not None and takes_home(name):
+        own["home"] = home
+    oracle: Any = ORACLES.make(name, own, besides=besides)
     for key in wrappers.WRAPPERS:
         if key in settings:
             oracle = wrappers.wrapped(oracle, key, settings[key])
+    if "price" in besides and "price" in settings:
+        oracle = pricing.priced(oracle, settings["price"], home)
     return oracle

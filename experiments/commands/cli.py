@@ -1,7 +1,8 @@
 """The `duelenv` command: list, run, report, labels, export, pairs, floor, show, bench. Parses and prints, no more.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
-and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
+and for what the disk refuses; 3 where the labels or the money of the whole run are spent; 130 for Ctrl-C, 143 for
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from duelenv.experiments.config.loading import load, parse_yaml, read_study_file, suites
 from duelenv.experiments.config.run_config import EXECUTION_KEYS, RunConfig
+from duelenv.experiments.crowds import command as crowds
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.results.spending import spending_of
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
@@ -248,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--seed", metavar="S", type=int, help="faults: of the moments, files and bits (default: 0)")
     bench.add_argument("--quick", action="store_true", help="regret, gpu: something small, to see that all works")
     bench.set_defaults(run=_bench)
+    crowds.add_parser(commands)
     return parser
 
 
@@ -307,6 +311,9 @@ def _run(arguments: argparse.Namespace) -> int:
     run(config, directory, answers=arguments.answers)
     page = write_report(directory)
     _print_tables(Results(directory))
+    spending = spending_of(RunFolder(directory), config)
+    for kind, text in [] if spending is None else spending.lines():
+        print(f"\nspent    {text} in {kind}", end="")
     print(f"\nreport   {printable(str(page))}")
     return 0
 

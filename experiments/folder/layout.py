@@ -173,6 +173,11 @@ class RunFolder:
         return self.root / "purse.sqlite"
 
     @property
+    def spending(self) -> Path:
+        """What oracles had spent when the report was written."""
+        return self.root / "spending.json"
+
+    @property
     def results(self) -> Path:
         """The results of all finished cells."""
         return self.root / "results.parquet"

@@ -23,6 +23,7 @@ from duelenv.experiments.folder.environment import starts
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import label_of
+from duelenv.experiments.results.spending import Spending, spending_of
 from duelenv.experiments.tables.groups import group_agents
 from duelenv.experiments.tables.regret import bounds_of, tables
 from duelenv.experiments.tables.text_table import TableLine, TextTable
@@ -55,15 +56,19 @@ def write_report(directory: Path | str) -> Path:
     for table in made:
         files.write_text(results.directory / f"{table.name}.md", table.markdown())
         files.write_text(results.directory / f"{table.name}.csv", table.csv())
+    folder = RunFolder(results.directory)
+    spending = spending_of(folder, results.config)
+    if spending is not None:
+        files.write_json(folder.spending, spending.plain())
     source = resources.files("duelenv.experiments.report").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(source).render(_content(results, made))
+    page = environment.from_string(source).render(_content(results, made, spending))
     target = results.directory / "report.html"
     files.write_text(target, page)
     return target
 
 
-def _content(results: Results, made: list[TextTable]) -> dict[str, Any]:
+def _content(results: Results, made: list[TextTable], spending: Spending | None) -> dict[str, Any]:
     config = results.config
     duel_seed = min(results.seeds(results.agents[0]))
     every = cells(config)
@@ -76,6 +81,7 @@ def _content(results: Results, made: list[TextTable]) -> dict[str, Any]:
         "subtitle": _subtitle(results),
         "missing": _missing(unfinished, len(every)),
         "tables": [_table(table) for table in made],
+        "spending": [] if spending is None else spending.lines(),
         "figures": _figures(results),
         "examples": examples,
         "examples_note": (

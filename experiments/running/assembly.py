@@ -136,8 +136,7 @@ def make_oracle(config: RunConfig, key: str = "oracle", home: Home | None = None
 
     if "home" in named.settings:
         raise UserError(f"'{key}.home' is given by the run: leave it out")
-    at_home = {"home": home} if home is not None and oracles.takes_home(named.name) else {}
-    return oracles.make(named.name, **named.settings, **at_home)
+    return oracles.make(named.name, home=home, **named.settings)
 
 
 def make_environment(

@@ -44,7 +44,7 @@ def home_of(task: CellTask) -> Home:
     """What the run gives to its oracles: a folder and a purse that all cells share."""
     run = RunFolder(task.folder.path.parent.parent)
     budget = task.config.budget
-    return Home(run.home, Purse(Limits(tokens=budget.tokens, money=budget.money), run.purse))
+    return Home(run.home, Purse(Limits(tokens=budget.tokens, money=budget.money), run.purse), cell=task.cell.name)
 
 
 def foreign(task: CellTask, path: Path) -> UserError:

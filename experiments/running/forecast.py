@@ -23,6 +23,7 @@ from duelenv.experiments.running import assembly
 from duelenv.experiments.running.play import start_policy, threads_of
 from duelenv.experiments.running.runner import prepare
 from duelenv.experiments.sizing.memory import Footprint, bytes_text, footprint_of
+from duelenv.oracles.pricing import price_of
 from duelenv.oracles.sources import is_free
 
 __all__ = ["Forecast", "dry_run", "duration", "forecast"]
@@ -104,7 +105,8 @@ def _asking(
 ) -> list[str]:
     labels = sum(forecasts[label].labels * seeds[label] for label in forecasts)
     questions = sum(forecasts[label].questions * played[label] for label in forecasts)
-    paid = 0 if _is_free(assembly.make_oracle(config)) else labels
+    oracle, judge = assembly.make_oracle(config), _judge(config)
+    paid = 0 if _is_free(oracle) and not price_of(oracle) else labels
     source = "the world itself" if config.oracle is None else f"the oracle {config.oracle.name!r}"
     lines = [
         _line("labels", f"{labels:,} at most, of {source}" + ("" if paid else ", which computes them for nothing"))
@@ -113,15 +115,42 @@ def _asking(
         lines.append(
             _line("evaluation", f"{questions:,} comparisons at most; equal texts and known ones are not asked")
         )
+    costs = [(paid, _price(oracle, config)), (questions, _price(judge, config))]
     paid += questions
     if config.budget.run is not None:
         lines.append(_line("fuse", f"{config.budget.run:,} answers of all kinds, then the run stops"))
         paid = min(paid, config.budget.run)
-    if paid:
-        price = config.budget.price
-        known = "not known: give 'budget.price', what an answer costs" if price is None else f"{paid * price:,.2f}"
-        lines.append(_line("cost", known if price is None else f"{known} at most, {paid:,} answers at {price:g} each"))
+    lines += _cost([(count, price) for count, price in costs if count], paid)
+    limits = [f"{getattr(config.budget, name):,} in {name}" for name in ("money", "tokens") if _limit(config, name)]
+    if limits:
+        lines.append(_line("purse", f"{' and '.join(limits)}, then the run stops"))
     return lines
+
+
+def _cost(costs: list[tuple[int, float | None]], paid: int) -> list[str]:
+    """What answers cost, each kind at its price; no more of them than the fuse lets pass, the dearer ones first."""
+    if not costs:
+        return []
+    if any(price is None for _, price in costs):
+        return [_line("cost", "not known: give 'budget.price', what an answer costs")]
+    left, total, said = paid, 0.0, []
+    for count, price in sorted(costs, key=lambda pair: -(pair[1] or 0.0)):
+        counted, price = min(count, left), price or 0.0
+        left, total = left - counted, total + counted * price
+        said += [(counted, price)] if counted else []
+    if len({price for _, price in said}) == 1:
+        said = [(paid, said[0][1])]
+    answers = " and ".join(f"{count:,} answers at {price:g}" for count, price in said)
+    return [_line("cost", f"{total:,.2f} at most, {answers} each")]
+
+
+def _price(oracle: Any, config: RunConfig) -> float | None:
+    """The most that an answer costs: by the oracle itself, or else by the config; None where neither says."""
+    return price_of(oracle) or config.budget.price
+
+
+def _limit(config: RunConfig, name: str) -> bool:
+    return getattr(config.budget, name) is not None
 
 
 def _judge(config: RunConfig) -> Any:

@@ -20,6 +20,7 @@ from duelenv.experiments.folder.locks import Lease
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
+from duelenv.oracles.services.spending import OutOfMoney
 
 __all__ = [
     "GRACE_SECONDS",
@@ -105,8 +106,8 @@ class Outcome:
 
     Attributes:
         name: The task's.
-        kind: "done", "stopped" as it was told to, "blown" since the run's labels are spent, "refused" by a sentence for
-            the user, or "failed".
+        kind: "done", "stopped" as it was told to, "blown" since the run's labels or its money are spent, "refused" by a
+            sentence for the user, or "failed".
         value: What it returned.
         message: What it raised, as text.
         trace: The traceback of a failure.
@@ -129,12 +130,22 @@ def _perform(task: Task, lease: Lease | None) -> Outcome:
         except Stopped:
             return Outcome(task.name, "stopped")
         except UserError as error:
+            broke = _out_of_money(error)
+            if broke is not None:
+                return Outcome(task.name, "blown", message=str(broke))
             return Outcome(task.name, "refused", message=str(error))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a user's code may raise
             message = " ".join(f"{type(error).__name__}: {_words_of(error)}".split())
             return Outcome(task.name, "failed", message=message, trace=printable(traceback.format_exc(), newlines=True))
+
+
+def _out_of_money(error: BaseException | None) -> OutOfMoney | None:
+    """The empty purse that is behind an error; an oracle that has answers to some duels says so in its own."""
+    while error is not None and not isinstance(error, OutOfMoney):
+        error = error.__cause__
+    return error
 
 
 def _words_of(error: BaseException) -> str:

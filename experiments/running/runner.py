@@ -69,7 +69,7 @@ class CellFailed(RuntimeError):
 
 
 class OutOfBudget(UserError):
-    """The labels of the whole run are spent; says which cells are unfinished."""
+    """The labels of the whole run are spent, or its money; says which cells are unfinished."""
 
     exit_code = 3
 
@@ -91,7 +91,7 @@ def run(
 
     Raises:
         UserError: The folder belongs to another config or another process, or a cell refuses its settings.
-        OutOfBudget: The labels of the whole run are spent; what is finished is put together.
+        OutOfBudget: The labels of the whole run are spent, or its money; what is finished is put together.
         CellFailed: An oracle, an agent or a world raised an exception.
         Interrupted: Ctrl-C, or as `Terminated` SIGTERM; finished cells, answers and checkpoints are kept.
     """
@@ -163,13 +163,14 @@ class _Cells:
         self.config, self.folder, self.identity = config, folder, identity
         self.todo, self.shown, self.lock, self.ending = todo, shown, lock, ending
         self.answers = answers
+        self.broke = ""  # what the purse said
         self.jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
 
     def play(self) -> None:
         """Play them all.
 
         Raises:
-            OutOfBudget: The labels of the whole run are spent.
+            OutOfBudget: The labels of the whole run are spent, or its money.
         """
         self.shown.note(f"{self.config.name}: preparing")
         # Before anything is written, so that a setting which is refused leaves no folder behind.
@@ -190,10 +191,15 @@ class _Cells:
             self.shown.finished(report)
         if unfinished:
             named = ", ".join(unfinished[:6]) + (f" and {len(unfinished) - 6} more" if len(unfinished) > 6 else "")
+            left_out = (
+                f"{len(unfinished)} of {len(cells(self.config))} cells are unfinished and left out of the results "
+                f"({named})"
+            )
+            if self.broke:
+                raise OutOfBudget(f"{self.broke[:1].upper()}{self.broke[1:]}; {left_out}")
             raise OutOfBudget(
                 f"The next questions would exceed the run's 'budget.run' of {self.config.budget.run} labels: "
-                f"{len(unfinished)} of {len(cells(self.config))} cells are unfinished and left out of the results "
-                f"({named}); the same command with a larger 'budget.run' goes on"
+                f"{left_out}; the same command with a larger 'budget.run' goes on"
             )
 
     def _begin_with_answers(self) -> None:
@@ -250,7 +256,8 @@ class _Cells:
                     if outcome.kind == "done":
                         yield outcome.value
                     elif outcome.kind == "blown":
-                        pass  # the others may have asked for all that they need
+                        self.broke = self.broke or outcome.message
+                        # The others may have asked for all that they need.
                     elif outcome.kind != "stopped":
                         bad = bad or outcome
                         self.ending.ask()  # the others finish the round that they are in
@@ -339,6 +346,13 @@ def prepare(config: RunConfig) -> dict[str, Any]:
             f"'budget.run' is {config.budget.run}, a limit on answers that somebody may be paid for, and here the "
             "world knows every answer itself: leave it out, or set 'budget.labels'"
         )
+    if config.oracle is None and config.evaluation_oracle is None:
+        for name in ("tokens", "money"):
+            if getattr(config.budget, name) is not None:
+                raise UserError(
+                    f"'budget.{name}' is {getattr(config.budget, name)}, a limit on what oracles cost, and this run "
+                    "has none: leave it out"
+                )
     policy = start_policy(config)
     worlds: dict[str, Any] = {}  # by what an agent changes in them: most agents share one
     for agent in config.agents:

@@ -15,7 +15,9 @@ class Home:
     Attributes:
         folder: For its files, shared by all cells of the run; it may not exist yet. None to keep nothing.
         purse: What all cells of the run may spend together.
+        cell: Name of the cell that asks; its own files are named after it.
     """
 
     folder: Path | None = None
     purse: Purse = field(default_factory=Purse)
+    cell: str = ""
