@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, export, pairs, floor, show, bench. Parses and prints, no more.
+"""The `duelenv` command: list, run, report, labels, export, pairs, floor, serve, show, bench. Parses and prints only.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.loading import load, parse_yaml, read_study_file, suites
+from duelenv.experiments.serving.command import add_parser as add_serve_parser
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
@@ -207,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     floor.add_argument("--published", action="store_true", help="the card's published figures, not what is reached")
     floor.set_defaults(run=_floor)
+
+    add_serve_parser(commands)
 
     show = commands.add_parser("show", help="print one duel of a world as text")
     show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, or a config")

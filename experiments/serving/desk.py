@@ -1,0 +1,119 @@
+"""Between requests and the oracle: a batch at a time, the record first, answers recorded before they are given."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from duelenv.experiments.serving.metrics import Metrics
+from duelenv.experiments.serving.record import Conflict, Record, digest_of
+from duelenv.oracles.base import Oracle, Unanswered, ask
+from duelenv.oracles.remote.wire import Duel, Reply
+from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, checked
+
+__all__ = ["Desk"]
+
+_LATER = "their answers come later: ask again"
+
+
+class Desk:
+    """Answers batches of duels. Its methods may be called from several threads; the oracle is asked by one at a time.
+
+    Args:
+        oracle: Who is asked; a source is asked once for each duel, and its answers are given to whoever asks again.
+        record: What it has answered.
+        metrics: Are told.
+    """
+
+    def __init__(self, oracle: Oracle | Source, record: Record, metrics: Metrics) -> None:
+        self._at_once, self._later = at_once_or_later(oracle)
+        self._record, self._metrics = record, metrics
+        self._turn = threading.Lock()
+        #: Of duels that a source owes an answer to.
+        self._owed: dict[str, Duel] = {}
+
+    def recorded(self, duels: Sequence[Duel]) -> dict[str, Answer]:
+        """Answers that need no oracle, by id.
+
+        Raises:
+            Conflict: An id stands for two questions.
+        """
+        seen: dict[str, str] = {}
+        for duel in duels:
+            if seen.setdefault(duel.id, digest_of(duel)) != digest_of(duel):
+                raise Conflict(duel.id)
+        return self._record.known(duels)
+
+    def answer_known(self, known: dict[str, Answer], duels: int) -> Reply:
+        """A reply that needs no oracle, counted."""
+        self._metrics.add("duelenv_duels_total", duels)
+        self._metrics.add("duelenv_record_hits_total", duels)
+        return Reply(known, "")
+
+    def answer(self, duels: Sequence[Duel]) -> Reply:
+        """Answer a batch; waits for its turn, and for the oracle.
+
+        Raises:
+            Conflict: An id stands for two questions.
+            Exception: Whatever the oracle raises.
+        """
+        with self._turn:
+            # Who had the turn before may have asked the same.
+            known = self.recorded(duels)
+            if all(duel.id in known for duel in duels):
+                return self.answer_known(known, len(duels))
+            self._metrics.add("duelenv_duels_total", len(duels))
+            self._metrics.add("duelenv_record_hits_total", sum(duel.id in known for duel in duels))
+            unknown = list({duel.id: duel for duel in duels if duel.id not in known}.values())
+            begun = time.perf_counter()
+            try:
+                fresh = self._asked(unknown) if self._later is None else self._collected(self._later, unknown)
+            except Exception:
+                self._metrics.add("duelenv_oracle_errors_total")
+                raise
+            finally:
+                self._metrics.add("duelenv_oracle_seconds_total", time.perf_counter() - begun)
+            return Reply(known | fresh.answers, fresh.message)
+
+    def _asked(self, duels: Sequence[Duel]) -> Reply:
+        assert self._at_once is not None
+        self._metrics.add("duelenv_oracle_duels_total", len(duels))
+        message = ""
+        answered = np.ones(len(duels), np.bool_)
+        try:
+            preferences = ask(
+                self._at_once,
+                [duel.prompt for duel in duels],
+                [duel.first for duel in duels],
+                [duel.second for duel in duels],
+            )
+        except Unanswered as error:
+            self._metrics.add("duelenv_oracle_errors_total")
+            message = str(error) or "the oracle does not say why"
+            preferences, answered = error.preferences, error.answered
+        win, tie = preferences.win.tolist(), preferences.tie.tolist()
+        told = [place for place, known in enumerate(answered.tolist()) if known]
+        answers = [checked(Answer(duels[place].id, win[place], tie[place])) for place in told]
+        self._record.put([duels[place] for place in told], answers)
+        return Reply({answer.id: answer for answer in answers}, message)
+
+    def _collected(self, source: Source, duels: Sequence[Duel]) -> Reply:
+        for duel in duels:
+            known = self._owed.get(duel.id, duel)
+            if digest_of(known) != digest_of(duel):
+                raise Conflict(duel.id)
+        new = [duel for duel in duels if duel.id not in self._owed]
+        self._metrics.add("duelenv_oracle_duels_total", len(new))
+        # Put again when it was put before: a source takes a request once, and may have lost it in between.
+        source.ask([Request(duel.id, 0, 0, duel.prompt, duel.first, duel.second) for duel in duels])
+        self._owed |= {duel.id: duel for duel in new}
+        come = [answer for answer in map(checked, source.collect()) if answer.id in self._owed]
+        self._record.put([self._owed[answer.id] for answer in come], come)
+        for answer in come:
+            self._owed.pop(answer.id, None)
+        asked = {duel.id for duel in duels}
+        fresh = {answer.id: answer for answer in come if answer.id in asked}
+        return Reply(fresh, "" if len(fresh) == len(asked) else _LATER)

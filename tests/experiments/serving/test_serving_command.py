@@ -1,0 +1,105 @@
+"""`duelenv serve` as a process: what it says, what it refuses, how it ends, and a run whose server dies."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from paid_runs import asked, labels, paid_run, results
+
+from duelenv.experiments.cli import main
+from duelenv.experiments.runner import run
+from duelenv.ground.errors import UserError
+
+COMMAND = [sys.executable, "-m", "duelenv.experiments.cli", "serve"]
+
+
+@contextmanager
+def serving(*words, **environment):
+    """A server in a process of its own; yields the process and its address."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"^serving (\w+) at (http://\S+)$", line)
+        assert found, line + process.stderr.read()
+        yield process, found[2]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_it_says_its_address_and_ends_with_the_code_of_the_signal(number, code) -> None:
+    with serving("good_words", "scale=4.0", "--port", 0, "--token-env", "OF_TEST", OF_TEST="very-secret") as (
+        process,
+        url,
+    ):
+        duel = {"id": "a", "prompt": "greet", "first": "kind", "second": "rude"}
+        bearer = {"authorization": "Bearer very-secret"}
+        answer = httpx.post(url + "/v1/duels", json={"duels": [duel]}, headers=bearer)
+        assert answer.json()["answers"][0]["win"] > 0.99
+        assert httpx.post(url + "/v1/duels", json={"duels": [duel]}).status_code == 401
+        process.send_signal(number)
+        out, said = process.communicate(timeout=20)
+    assert process.returncode == code and out == "" and "secret" not in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["good_words", "--host", "0.0.0.0"], "which others reach"),
+        (["good_words", "--token-env", "NOT_SET_OF_TEST"], "not set"),
+        (["good_words", "--token-env", "A", "--token-file", "b"], "leave one"),
+        (["good_wards"], "good_words"),
+        (["good_words", "scales=2"], "no setting 'scales'"),
+        (["good_words", "--rate", "0"], "--rate"),
+        (["good_words", "--port", "70000"], "--port"),
+        (["nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_what_makes_no_server_is_refused_in_a_sentence(words, sentence, capsys) -> None:
+    assert main(["serve", *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_run_goes_on_after_its_server_died_and_equals_one_that_asks_by_itself(tmp_path: Path) -> None:
+    alone = paid_run(tmp_path / "alone")
+    run(alone, tmp_path / "alone" / "run", progress=False)
+    # The same oracle behind an address: it dies at its ninth batch, as if the machine had lost its power.
+    home = tmp_path / "served"
+    paid_run(home)
+    served = home / "served.yaml"
+    served.write_text(
+        "env: {id: PoolDuel, horizon: 6, batch: 2}\n"
+        f"data: {home / 'pool.jsonl'}\n"
+        f"modules: [{home / 'paid_parts.py'}]\n"
+        f"oracle: {{name: paid, folder: {home}, stop_at: 9, error: '__import__(\"os\")._exit(9)'}}\n"
+        "agents: [passive]\n"
+    )
+    words = [served, "--record", home / "record.db", "--port"]
+    with serving(*words, 0) as (process, url):
+        remote = {"name": "remote", "url": url, "patience": {"attempts": 2, "pause": 0.01}}
+        config = paid_run(home, oracle=remote)
+        with pytest.raises(UserError, match="the same command goes on"):
+            run(config, home / "run", progress=False)
+        assert process.wait(timeout=10) == 9
+    before = asked(home)
+    with serving(*words, url.rpartition(":")[2]):
+        run(config, home / "run", progress=False)
+    assert results(home / "run").equals(results(tmp_path / "alone" / "run"))
+    assert labels(home / "run").equals(labels(tmp_path / "alone" / "run"))
+    assert before and set(asked(home).values()) == {1}
+    assert set(asked(home)) == set(asked(tmp_path / "alone"))
