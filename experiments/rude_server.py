@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,17 +24,21 @@ class Behaviour:
     Attributes:
         status: HTTP status.
         body: Bytes or JSON in place of a good answer; None for the good one.
+        change: Applied to the good answer, which it may change in place.
         headers: Besides the usual ones.
         hang_up: Close the connection without a word.
         truncate: Promise the whole body and send so many bytes of it.
+        drip: Seconds between two bytes of the body.
         silent: Wait for this event before anything is sent.
     """
 
     status: int = 200
     body: Any = None
+    change: Callable[[Any], Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     hang_up: bool = False
     truncate: int | None = None
+    drip: float = 0.0
     silent: threading.Event | None = None
 
 
@@ -107,6 +112,8 @@ class RudeServer:
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
         body = self.answer(seen) if behaviour.body is None and behaviour.status < 400 else behaviour.body
+        if behaviour.change is not None:
+            body = behaviour.change(body)
         raw = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
         handler.send_response(behaviour.status)
         for name, value in {"content-type": "application/json", **behaviour.headers}.items():
@@ -116,6 +123,11 @@ class RudeServer:
         if behaviour.truncate is not None:
             handler.wfile.write(raw[: behaviour.truncate])
             handler.close_connection = True
+            return
+        if behaviour.drip:
+            for byte in raw:
+                handler.wfile.write(bytes([byte]))
+                time.sleep(behaviour.drip)
             return
         handler.wfile.write(raw)
 

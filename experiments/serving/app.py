@@ -20,7 +20,7 @@ from duelenv.experiments.serving.guard import Guard, Limits
 from duelenv.experiments.serving.metrics import Metrics
 from duelenv.experiments.serving.models import Answers, Duels, Problem
 from duelenv.experiments.serving.nemo_gym import compare_router
-from duelenv.experiments.serving.record import Conflict, Record
+from duelenv.experiments.serving.record import Conflict, Question, Record
 from duelenv.ground.errors import UserError
 from duelenv.oracles.base import Oracle
 from duelenv.oracles.remote.wire import PATH, Duel, Reply, answer_entry
@@ -129,14 +129,15 @@ def _asking(desk: Desk, limits: Limits) -> Callable[[Sequence[Duel]], Awaitable[
         nonlocal waiting
         if len(duels) > limits.batch:
             raise HTTPException(413, f"{len(duels)} duels in one request, expected at most {limits.batch}; split them")
+        questions = [Question.of(duel) for duel in duels]
         try:
-            known = desk.recorded(duels)
-            if all(duel.id in known for duel in duels):
-                return desk.answer_known(known, len(duels))
+            known = desk.recorded(questions)
+            if all(question.id in known for question in questions):
+                return desk.answer_known(known, len(questions))
             if waiting >= limits.waiting:
                 raise HTTPException(503, "too many requests wait for the oracle", {"Retry-After": "1"})
             waiting += 1
-            future = asyncio.get_running_loop().run_in_executor(pool, desk.answer, duels)
+            future = asyncio.get_running_loop().run_in_executor(pool, desk.answer, questions)
             future.add_done_callback(leave)
             # Shielded: whoever asked may go, the answer is recorded all the same.
             return await asyncio.wait_for(asyncio.shield(future), limits.seconds)

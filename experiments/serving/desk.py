@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from duelenv.experiments.serving.metrics import Metrics
-from duelenv.experiments.serving.record import Conflict, Record, digest_of
+from duelenv.experiments.serving.record import Conflict, Question, Record
 from duelenv.oracles.base import Oracle, Unanswered, ask
-from duelenv.oracles.remote.wire import Duel, Reply
+from duelenv.oracles.remote.wire import Reply
 from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, checked
 
 __all__ = ["Desk"]
@@ -33,27 +33,27 @@ class Desk:
         self._record, self._metrics = record, metrics
         self._turn = threading.Lock()
         #: Of duels that a source owes an answer to.
-        self._owed: dict[str, Duel] = {}
+        self._owed: dict[str, Question] = {}
 
-    def recorded(self, duels: Sequence[Duel]) -> dict[str, Answer]:
+    def recorded(self, questions: Sequence[Question]) -> dict[str, Answer]:
         """Answers that need no oracle, by id.
 
         Raises:
             Conflict: An id stands for two questions.
         """
         seen: dict[str, str] = {}
-        for duel in duels:
-            if seen.setdefault(duel.id, digest_of(duel)) != digest_of(duel):
-                raise Conflict(duel.id)
-        return self._record.known(duels)
+        for question in questions:
+            if seen.setdefault(question.id, question.texts) != question.texts:
+                raise Conflict(question.id)
+        return self._record.known(questions)
 
-    def answer_known(self, known: dict[str, Answer], duels: int) -> Reply:
+    def answer_known(self, known: dict[str, Answer], questions: int) -> Reply:
         """A reply that needs no oracle, counted."""
-        self._metrics.add("duelenv_duels_total", duels)
-        self._metrics.add("duelenv_record_hits_total", duels)
+        self._metrics.add("duelenv_duels_total", questions)
+        self._metrics.add("duelenv_record_hits_total", questions)
         return Reply(known, "")
 
-    def answer(self, duels: Sequence[Duel]) -> Reply:
+    def answer(self, questions: Sequence[Question]) -> Reply:
         """Answer a batch; waits for its turn, and for the oracle.
 
         Raises:
@@ -62,12 +62,12 @@ class Desk:
         """
         with self._turn:
             # Who had the turn before may have asked the same.
-            known = self.recorded(duels)
-            if all(duel.id in known for duel in duels):
-                return self.answer_known(known, len(duels))
-            self._metrics.add("duelenv_duels_total", len(duels))
-            self._metrics.add("duelenv_record_hits_total", sum(duel.id in known for duel in duels))
-            unknown = list({duel.id: duel for duel in duels if duel.id not in known}.values())
+            known = self.recorded(questions)
+            if all(question.id in known for question in questions):
+                return self.answer_known(known, len(questions))
+            self._metrics.add("duelenv_duels_total", len(questions))
+            self._metrics.add("duelenv_record_hits_total", sum(question.id in known for question in questions))
+            unknown = list({question.id: question for question in questions if question.id not in known}.values())
             begun = time.perf_counter()
             try:
                 fresh = self._asked(unknown) if self._later is None else self._collected(self._later, unknown)
@@ -78,17 +78,17 @@ class Desk:
                 self._metrics.add("duelenv_oracle_seconds_total", time.perf_counter() - begun)
             return Reply(known | fresh.answers, fresh.message)
 
-    def _asked(self, duels: Sequence[Duel]) -> Reply:
+    def _asked(self, questions: Sequence[Question]) -> Reply:
         assert self._at_once is not None
-        self._metrics.add("duelenv_oracle_duels_total", len(duels))
+        self._metrics.add("duelenv_oracle_duels_total", len(questions))
         message = ""
-        answered = np.ones(len(duels), np.bool_)
+        answered = np.ones(len(questions), np.bool_)
         try:
             preferences = ask(
                 self._at_once,
-                [duel.prompt for duel in duels],
-                [duel.first for duel in duels],
-                [duel.second for duel in duels],
+                [question.duel.prompt for question in questions],
+                [question.duel.first for question in questions],
+                [question.duel.second for question in questions],
             )
         except Unanswered as error:
             self._metrics.add("duelenv_oracle_errors_total")
@@ -96,24 +96,23 @@ class Desk:
             preferences, answered = error.preferences, error.answered
         win, tie = preferences.win.tolist(), preferences.tie.tolist()
         told = [place for place, known in enumerate(answered.tolist()) if known]
-        answers = [checked(Answer(duels[place].id, win[place], tie[place])) for place in told]
-        self._record.put([duels[place] for place in told], answers)
+        answers = [checked(Answer(questions[place].id, win[place], tie[place])) for place in told]
+        self._record.put([questions[place] for place in told], answers)
         return Reply({answer.id: answer for answer in answers}, message)
 
-    def _collected(self, source: Source, duels: Sequence[Duel]) -> Reply:
-        for duel in duels:
-            known = self._owed.get(duel.id, duel)
-            if digest_of(known) != digest_of(duel):
-                raise Conflict(duel.id)
-        new = [duel for duel in duels if duel.id not in self._owed]
+    def _collected(self, source: Source, questions: Sequence[Question]) -> Reply:
+        for question in questions:
+            if self._owed.get(question.id, question).texts != question.texts:
+                raise Conflict(question.id)
+        new = [question for question in questions if question.id not in self._owed]
         self._metrics.add("duelenv_oracle_duels_total", len(new))
         # Put again when it was put before: a source takes a request once, and may have lost it in between.
-        source.ask([Request(duel.id, 0, 0, duel.prompt, duel.first, duel.second) for duel in duels])
-        self._owed |= {duel.id: duel for duel in new}
+        source.ask([Request(question.id, 0, 0, *question.duel[1:]) for question in questions])
+        self._owed |= {question.id: question for question in new}
         come = [answer for answer in map(checked, source.collect()) if answer.id in self._owed]
         self._record.put([self._owed[answer.id] for answer in come], come)
         for answer in come:
             self._owed.pop(answer.id, None)
-        asked = {duel.id for duel in duels}
+        asked = {question.id for question in questions}
         fresh = {answer.id: answer for answer in come if answer.id in asked}
         return Reply(fresh, "" if len(fresh) == len(asked) else _LATER)

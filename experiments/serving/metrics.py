@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from typing import Final
 
@@ -16,6 +17,7 @@ _HELP: Final = {
     "duelenv_oracle_duels_total": "Duels put to the oracle.",
     "duelenv_oracle_seconds_total": "Seconds that the oracle took.",
     "duelenv_oracle_errors_total": "Batches that the oracle refused, left unanswered or failed at.",
+    "process_cpu_seconds_total": "Processor seconds of the server and its oracle.",
 }
 
 
@@ -44,7 +46,8 @@ class Metrics:
     def text(self) -> str:
         """All counters."""
         with self._lock:
-            counts = dict(self._counts)
+            counts: dict[tuple[str, str], float] = dict(self._counts)
+        counts["process_cpu_seconds_total", ""] = time.process_time()
         lines = []
         for name, meaning in _HELP.items():
             lines += [f"# HELP {name} {meaning}", f"# TYPE {name} counter"]

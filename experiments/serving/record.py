@@ -7,13 +7,36 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.oracles.remote.wire import Duel, texts_digest
 from duelenv.oracles.sources import Answer
 
-__all__ = ["Conflict", "Record"]
+__all__ = ["Conflict", "Question", "Record"]
+
+
+class Question(NamedTuple):
+    """A duel on this side of the connection.
+
+    Attributes:
+        duel: As it was asked.
+        texts: Digest of its texts: what is asked, whatever the id.
+    """
+
+    duel: Duel
+    texts: str
+
+    @property
+    def id(self) -> str:
+        """The duel's."""
+        return self.duel.id
+
+    @classmethod
+    def of(cls, duel: Duel) -> Question:
+        """Take a duel in."""
+        return cls(duel, texts_digest(duel.prompt, duel.first, duel.second))
 
 
 class Conflict(Exception):
@@ -45,7 +68,7 @@ class Record:
         self._lock = threading.Lock()
         self._connection = _opened(path, oracle)
 
-    def known(self, duels: Iterable[Duel]) -> dict[str, Answer]:
+    def known(self, questions: Iterable[Question]) -> dict[str, Answer]:
         """Return the answers that are there, by id.
 
         Raises:
@@ -53,22 +76,22 @@ class Record:
         """
         found: dict[str, Answer] = {}
         with self._lock:
-            for duel in duels:
+            for question in questions:
                 row = self._connection.execute(
-                    "SELECT texts, win, tie FROM answers WHERE id = ?", (duel.id,)
+                    "SELECT texts, win, tie FROM answers WHERE id = ?", (question.id,)
                 ).fetchone()
                 if row is None:
                     continue
-                if row[0] != digest_of(duel):
-                    raise Conflict(duel.id)
-                found[duel.id] = Answer(duel.id, math.nan if row[1] is None else row[1], row[2])
+                if row[0] != question.texts:
+                    raise Conflict(question.id)
+                found[question.id] = Answer(question.id, math.nan if row[1] is None else row[1], row[2])
         return found
 
-    def put(self, duels: Sequence[Duel], answers: Sequence[Answer]) -> None:
-        """Write answers down, one for each duel; on the disk when this returns."""
+    def put(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
+        """Write answers down, one for each question; on the disk when this returns."""
         rows = [
-            (duel.id, digest_of(duel), None if math.isnan(answer.win) else answer.win, answer.tie)
-            for duel, answer in zip(duels, answers, strict=True)
+            (question.id, question.texts, None if math.isnan(answer.win) else answer.win, answer.tie)
+            for question, answer in zip(questions, answers, strict=True)
         ]
         with self._lock, self._connection:
             self._connection.executemany(
@@ -87,11 +110,6 @@ class Record:
         """Close the file."""
         with self._lock:
             self._connection.close()
-
-
-def digest_of(duel: Duel) -> str:
-    """What a duel asks, whatever its id."""
-    return texts_digest(duel.prompt, duel.first, duel.second)
 
 
 def _opened(path: Path | None, oracle: str) -> sqlite3.Connection:

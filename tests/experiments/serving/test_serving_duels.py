@@ -11,7 +11,7 @@ import pytest
 from serving import QUICK, Counting, served
 
 from duelenv.experiments.serving.guard import Limits
-from duelenv.experiments.serving.record import Record
+from duelenv.experiments.serving.record import Question, Record
 from duelenv.ground.errors import UserError
 from duelenv.oracles import Answer, Preferences, Request, Unanswered, ask, make
 from duelenv.oracles.remote import Remote, RemoteSource
@@ -82,10 +82,10 @@ def test_a_record_outlives_its_server_and_belongs_to_one_oracle(tmp_path) -> Non
 
 def test_memory_forgets_the_oldest_first() -> None:
     record = Record(None, oracle="test", keep=2)
-    duels = [Duel(name, "p", name, "b") for name in "abc"]
-    for duel in duels:
-        record.put([duel], [Answer(duel.id, 0.5)])
-    assert sorted(record.known(duels)) == ["b", "c"] and len(record) == 2
+    questions = [Question.of(Duel(name, "p", name, "b")) for name in "abc"]
+    for question in questions:
+        record.put([question], [Answer(question.id, 0.5)])
+    assert sorted(record.known(questions)) == ["b", "c"] and len(record) == 2
 
 
 def test_two_who_ask_the_same_at_the_same_time_get_one_answer() -> None:

@@ -136,14 +136,15 @@ def test_a_duplicate_of_an_answer_is_that_answer() -> None:
         assert len(server.seen) == 1
 
 
-def test_an_answer_that_drips_is_given_up_in_time() -> None:
-    silent = threading.Event()
-    with rude_server(good, [Behaviour(silent=silent)] * 2) as server:
+@pytest.mark.parametrize("fault", [{"silent": threading.Event()}, {"drip": 0.02}], ids=["silent", "dripping"])
+def test_an_answer_that_does_not_come_to_an_end_is_given_up_in_time(fault) -> None:
+    with rude_server(good, [Behaviour(**fault)] * 2) as server:
         begun = time.monotonic()
         with pytest.raises(Unanswered, match="2 of 2"):
             Remote(server.url, patience={"attempts": 2, "pause": 0.001, "timeout": 0.05})(*TEXTS)
         assert time.monotonic() - begun < 2.0
-        silent.set()
+        if "silent" in fault:
+            fault["silent"].set()
 
 
 def test_what_was_answered_before_a_fault_is_kept_and_nobody_is_asked_after_it() -> None:
