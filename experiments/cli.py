@@ -621,6 +621,8 @@ def _bench_safety(arguments: argparse.Namespace) -> int:
 
 def _bench_oracles(arguments: argparse.Namespace) -> int:
     _refuse_others(arguments)
+    if arguments.kills is not None or arguments.seed is not None:
+        raise UserError("'--kills' and '--seed' are for faults of processes: write 'duelenv bench faults'")
     if arguments.faults:
         from duelenv.experiments.service_faults import service_fault_table, try_faults
 

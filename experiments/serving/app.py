@@ -17,15 +17,12 @@ from fastapi.security import HTTPBearer
 
 from duelenv.experiments.serving.desk import Desk
 from duelenv.experiments.serving.guard import Guard, Limits
-from duelenv.experiments.serving.metrics import Metrics
 from duelenv.experiments.serving.models import Answers, Duels, Problem
 from duelenv.experiments.serving.nemo_gym import compare_router
-from duelenv.experiments.serving.record import Conflict, Question, Record
+from duelenv.experiments.serving.record import Conflict, Question
 from duelenv.ground.errors import UserError
-from duelenv.oracles.base import Oracle
 from duelenv.oracles.remote.wire import PATH, Duel, Reply, answer_entry
 from duelenv.oracles.services.secrets import Secret
-from duelenv.oracles.sources import Source
 
 __all__ = ["make_app"]
 
@@ -44,25 +41,16 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def make_app(
-    oracle: Oracle | Source,
-    record: Record,
-    *,
-    limits: Limits,
-    token: Secret | None = None,
-    local: bool = True,
-) -> Guard:
+def make_app(desk: Desk, *, limits: Limits, token: Secret | None = None, local: bool = True) -> Guard:
     """Make the ASGI application that serves an oracle.
 
     Args:
-        oracle: Who answers; asked by one thread at a time.
-        record: What it has answered.
+        desk: Answers.
         limits: What the server takes on.
         token: That must come with requests; None for none.
         local: Whether requests must name this machine as their host.
     """
-    metrics = Metrics()
-    desk = Desk(oracle, record, metrics)
+    metrics = desk.metrics
     ask = _asking(desk, limits)
     app = FastAPI(
         title="duelenv serve",

@@ -72,7 +72,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError("'duelenv serve' needs FastAPI and uvicorn: pip install 'duelenv[web]'") from error
     from duelenv import oracles
+    from duelenv.experiments.serving.desk import Desk
     from duelenv.experiments.serving.guard import Limits, is_loopback
+    from duelenv.experiments.serving.metrics import Metrics
     from duelenv.experiments.serving.record import Record
 
     if arguments.token_env and arguments.token_file:
@@ -89,7 +91,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     named = _named(arguments.oracle, arguments.overrides)
     oracle = oracles.make(named.name, **named.settings)
     with closing(Record(arguments.record, oracle=_identity(named))) as record, _listening(arguments) as listener:
-        app = make_app(oracle, record, limits=limits, token=token, local=local)
+        desk = Desk(oracle, record, Metrics())
+        app = make_app(desk, limits=limits, token=token, local=local)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -106,7 +109,11 @@ def _serve(arguments: argparse.Namespace) -> int:
                 await super().startup(sockets)
                 print(f"serving {printable(named.name)} at {address}", flush=True)
 
-        return _until_told(Server(config), listener)
+        try:
+            return _until_told(Server(config), listener)
+        finally:
+            # What the oracle was asked by somebody who has gone is paid all the same.
+            desk.finish(GRACE_SECONDS)
 
 
 def _named(given: str, overrides: Sequence[str]) -> NamedConfig:

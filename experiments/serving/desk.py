@@ -26,11 +26,14 @@ class Desk:
         oracle: Who is asked; a source is asked once for each duel, and its answers are given to whoever asks again.
         record: What it has answered.
         metrics: Are told.
+
+    Attributes:
+        metrics: As given.
     """
 
     def __init__(self, oracle: Oracle | Source, record: Record, metrics: Metrics) -> None:
         self._at_once, self._later = at_once_or_later(oracle)
-        self._record, self._metrics = record, metrics
+        self._record, self.metrics = record, metrics
         self._turn = threading.Lock()
         #: Of duels that a source owes an answer to.
         self._owed: dict[str, Question] = {}
@@ -49,8 +52,8 @@ class Desk:
 
     def answer_known(self, known: dict[str, Answer], questions: int) -> Reply:
         """A reply that needs no oracle, counted."""
-        self._metrics.add("duelenv_duels_total", questions)
-        self._metrics.add("duelenv_record_hits_total", questions)
+        self.metrics.add("duelenv_duels_total", questions)
+        self.metrics.add("duelenv_record_hits_total", questions)
         return Reply(known, "")
 
     def answer(self, questions: Sequence[Question]) -> Reply:
@@ -65,22 +68,26 @@ class Desk:
             known = self.recorded(questions)
             if all(question.id in known for question in questions):
                 return self.answer_known(known, len(questions))
-            self._metrics.add("duelenv_duels_total", len(questions))
-            self._metrics.add("duelenv_record_hits_total", sum(question.id in known for question in questions))
+            self.metrics.add("duelenv_duels_total", len(questions))
+            self.metrics.add("duelenv_record_hits_total", sum(question.id in known for question in questions))
             unknown = list({question.id: question for question in questions if question.id not in known}.values())
             begun = time.perf_counter()
             try:
                 fresh = self._asked(unknown) if self._later is None else self._collected(self._later, unknown)
             except Exception:
-                self._metrics.add("duelenv_oracle_errors_total")
+                self.metrics.add("duelenv_oracle_errors_total")
                 raise
             finally:
-                self._metrics.add("duelenv_oracle_seconds_total", time.perf_counter() - begun)
+                self.metrics.add("duelenv_oracle_seconds_total", time.perf_counter() - begun)
             return Reply(known | fresh.answers, fresh.message)
+
+    def finish(self, seconds: float) -> bool:
+        """Wait until the batch that is with the oracle is recorded, and take no other; whether it was in time."""
+        return self._turn.acquire(timeout=seconds)
 
     def _asked(self, questions: Sequence[Question]) -> Reply:
         assert self._at_once is not None
-        self._metrics.add("duelenv_oracle_duels_total", len(questions))
+        self.metrics.add("duelenv_oracle_duels_total", len(questions))
         message = ""
         answered = np.ones(len(questions), np.bool_)
         try:
@@ -91,7 +98,7 @@ class Desk:
                 [question.duel.second for question in questions],
             )
         except Unanswered as error:
-            self._metrics.add("duelenv_oracle_errors_total")
+            self.metrics.add("duelenv_oracle_errors_total")
             message = str(error) or "the oracle does not say why"
             preferences, answered = error.preferences, error.answered
         win, tie = preferences.win.tolist(), preferences.tie.tolist()
@@ -105,7 +112,7 @@ class Desk:
             if self._owed.get(question.id, question).texts != question.texts:
                 raise Conflict(question.id)
         new = [question for question in questions if question.id not in self._owed]
-        self._metrics.add("duelenv_oracle_duels_total", len(new))
+        self.metrics.add("duelenv_oracle_duels_total", len(new))
         # Put again when it was put before: a source takes a request once, and may have lost it in between.
         source.ask([Request(question.id, 0, 0, *question.duel[1:]) for question in questions])
         self._owed |= {question.id: question for question in new}

@@ -8,7 +8,9 @@ from contextlib import closing, contextmanager
 import uvicorn
 
 from duelenv.experiments.serving.app import make_app
+from duelenv.experiments.serving.desk import Desk
 from duelenv.experiments.serving.guard import Limits
+from duelenv.experiments.serving.metrics import Metrics
 from duelenv.experiments.serving.record import Record
 
 #: Patience of a client that is not to keep a test waiting.
@@ -19,7 +21,7 @@ QUICK = {"pause": 0.001, "attempts": 4, "timeout": 5.0}
 def served(oracle, *, record=None, token=None, limits=None, local=True):
     """Serve an oracle on loopback for the length of a block; yields the address."""
     own = Record(record, oracle="test")
-    app = make_app(oracle, own, limits=limits or Limits(), token=token, local=local)
+    app = make_app(Desk(oracle, own, Metrics()), limits=limits or Limits(), token=token, local=local)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=5))
     with closing(own), socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -55,6 +58,48 @@ def test_it_says_its_address_and_ends_with_the_code_of_the_signal(number, code) 
         process.send_signal(number)
         out, said = process.communicate(timeout=20)
     assert process.returncode == code and out == "" and "secret" not in said and "Traceback" not in said
+
+
+SLOW = """
+import time
+from duelenv.oracles import register
+
+
+def slow(folder):
+    def ask(prompts, first, second):
+        open(folder + "/begun", "w").close()
+        time.sleep(1.0)
+        return [0.25] * len(first)
+
+    return ask
+
+
+register("slow", slow)
+"""
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["who waits", "who has gone"])
+def test_what_the_oracle_is_at_is_finished_and_recorded_before_it_ends(tmp_path, stays) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    config = tmp_path / "slow.yaml"
+    config.write_text(
+        "env: {id: PoolDuel, horizon: 6}\nagents: [passive]\nmodules: [slow.py]\n"
+        f"oracle: {{name: slow, folder: {tmp_path}}}\n"
+    )
+    duel = {"id": "a", "prompt": "greet", "first": "kind", "second": "rude"}
+    words = (config, "--port", 0, "--record", tmp_path / "record", "--seconds", 30.0 if stays else 0.2)
+    with serving(*words) as (process, url), ThreadPoolExecutor() as pool:
+        answer = pool.submit(httpx.post, url + "/v1/duels", json={"duels": [duel]}, timeout=20.0)
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        if not stays:
+            assert answer.result().status_code == 504
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+        if stays:
+            assert answer.result().json()["answers"] == [{"id": "a", "win": 0.25, "tie": 0.0}]
+    with closing(sqlite3.connect(tmp_path / "record")) as connection:
+        assert connection.execute("SELECT id, win FROM answers").fetchall() == [("a", 0.25)]
 
 
 @pytest.mark.parametrize(
