@@ -11,6 +11,7 @@ no answer are put to it once more, as the same command does in a run. Then:
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections import Counter
@@ -124,7 +125,7 @@ FAULTS: Final = (
     Fault("JSON cut short", (Behaviour(truncate=30),)),
     Fault("no JSON", (Behaviour(body=b"<html>"),)),
     Fault("JSON of another kind", (Behaviour(body=[{"win": 1.0}]),)),
-    Fault("10 MB", (Behaviour(body=b'{"answers": "' + b"x" * 10_000_000),)),
+    Fault("10 MB", (Behaviour(change=lambda body: json.dumps(body).encode() + b" " * 10_000_000),)),
     Fault("silence", (Behaviour(silent=threading.Event()),)),
     Fault("a drip", (Behaviour(drip=0.02),)),
     Fault("a token that has expired", (Behaviour(status=401),)),

@@ -103,7 +103,7 @@ class Desk:
             preferences, answered = error.preferences, error.answered
         win, tie = preferences.win.tolist(), preferences.tie.tolist()
         told = [place for place, known in enumerate(answered.tolist()) if known]
-        answers = [checked(Answer(questions[place].id, win[place], tie[place])) for place in told]
+        answers = [Answer(questions[place].id, win[place], tie[place]) for place in told]
         self._record.put([questions[place] for place in told], answers)
         return Reply({answer.id: answer for answer in answers}, message)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 from paid_runs import asked, labels, paid_run, results
+from serving import Counting, served
 
 from duelenv.experiments.cli import main
 from duelenv.experiments.runner import run
@@ -118,6 +119,19 @@ def test_what_the_oracle_is_at_is_finished_and_recorded_before_it_ends(tmp_path,
 def test_what_makes_no_server_is_refused_in_a_sentence(words, sentence, capsys) -> None:
     assert main(["serve", *words]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_run_that_looks_for_its_answers_equals_one_that_waits_for_them(tmp_path: Path) -> None:
+    alone = paid_run(tmp_path / "alone")
+    run(alone, tmp_path / "alone" / "run", progress=False)
+    oracle = Counting()
+    with served(oracle) as url:
+        config = paid_run(tmp_path / "later", oracle={"name": "remote", "url": url, "later": True})
+        run(config, tmp_path / "later" / "run", progress=False)
+    here, there = labels(tmp_path / "alone" / "run"), labels(tmp_path / "later" / "run")
+    for column in ("agent", "seed", "step", "row", "first", "second", "label"):
+        assert here[column].equals(there[column]), column
+    assert len(oracle.asked) > 0
 
 
 def test_a_run_goes_on_after_its_server_died_and_equals_one_that_asks_by_itself(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 import time
@@ -116,6 +117,7 @@ FAULTS = {
     "deep JSON": Behaviour(body=b"[" * 60_000),
     "JSON of another kind": Behaviour(body=[1, 2]),
     "10 MB": Behaviour(body=b"x" * 10_000_000),
+    "a good answer and 10 MB": Behaviour(change=lambda body: json.dumps(body).encode() + b" " * 10_000_000),
 }
 
 
