@@ -253,14 +253,15 @@ def _overheads_text() -> str:
 
 def _serving_text() -> str:
     lines = [
-        f"batches of {_DUELS} duels over {_CLIENTS} connections on loopback: how many a second, processor milliseconds "
-        "of the server for one, milliseconds from question to answer, median (99th percentile)",
+        f"batches of {_DUELS} duels over {_CLIENTS} connections on loopback; processor: milliseconds of the server and "
+        "its oracle for one;",
+        "answer: milliseconds from question to answer, median (99th percentile)",
         "",
+        f"{'':<24}{'a second':>10}{'processor':>11}{'answer':>10}",
     ]
     for one in serve_rate():
-        lines.append(
-            f"{one.name:<24}{one.per_second:>8,.0f}{one.processor:>8.2f}{one.median:>10.1f} ({one.slowest:.1f})"
-        )
+        numbers = f"{one.per_second:>10,.0f}{one.processor:>11.2f}{one.median:>10.1f} ({one.slowest:.1f})"
+        lines.append(f"{one.name:<24}{numbers}")
     return "\n".join(lines)
 
 
