@@ -258,6 +258,7 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "variety": "duelenv.oracles.text:Variety",
         "on_topic": "duelenv.oracles.text:OnTopic",
         "opening": "duelenv.oracles.text:Opening",
+        "remote": "duelenv.oracles.remote:connect",
         "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
         "reward_models": "duelenv.oracles.reward_models:RewardModels.load",
         "pairwise_ranker": "duelenv.oracles.pairwise_ranker:PairwiseRanker.from_pretrained",

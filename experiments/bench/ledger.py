@@ -18,13 +18,13 @@ from duelenv.labels.ledger import Ledger
 from duelenv.labels.questions import request_id
 from duelenv.oracles.sources import Answer, Request
 
-__all__ = ["bench_ledger"]
+__all__ = ["bench_ledger", "ledger_round", "made_up_text"]
 
 #: Duels in a round.
 _SIZES: Final = (1, 16, 64)
 _ROUNDS: Final = 200
 #: Characters of a prompt and of a response, as of a short answer of a language model.
-_PROMPT, _RESPONSE = 200, 800
+PROMPT, RESPONSE = 200, 800
 
 
 def bench_ledger(folder: Path | None = None, rounds: int = _ROUNDS) -> str:
@@ -44,7 +44,7 @@ def bench_ledger(folder: Path | None = None, rounds: int = _ROUNDS) -> str:
     ]
     for size in _SIZES:
         with tempfile.TemporaryDirectory(dir=folder or Path.cwd(), prefix=".bench-ledger-") as place:
-            with _ledger_round(Path(place), size) as ours, _plain_round(Path(place), size) as plain:
+            with ledger_round(Path(place), size) as ours, _plain_round(Path(place), size) as plain:
                 # In turn, so that both meet the same disk.
                 times = [(_timed(ours, number), _timed(plain, number)) for number in range(rounds)]
         ledger, disk = zip(*times, strict=True)
@@ -63,20 +63,22 @@ def _spread(times: tuple[float, ...]) -> str:
     return f"{statistics.median(times):.2f} ({np.quantile(times, 0.9):.2f})"
 
 
-def _text(length: int, *numbers: int) -> str:
+def made_up_text(length: int, *numbers: int) -> str:
+    """A text of so many characters that no other numbers make."""
     start = "-".join(map(str, numbers))
     return start + " word" * ((length - len(start)) // 5)
 
 
 @contextmanager
-def _ledger_round(folder: Path, size: int) -> Iterator[Callable[[int], None]]:
+def ledger_round(folder: Path, size: int) -> Iterator[Callable[[int], None]]:
+    """Lend a function that takes round after round of so many duels, by their numbers, through a ledger."""
     ledger = Ledger(folder)
     nothing = np.zeros(0, np.int64)
     actions = np.tile([0, 1], (size, 1))
 
     def play(number: int) -> None:
-        prompts = [_text(_PROMPT, row) for row in range(size)]  # they come again, as in a run
-        responses = [[_text(_RESPONSE, number, row, arm) for arm in range(2)] for row in range(size)]
+        prompts = [made_up_text(PROMPT, row) for row in range(size)]  # they come again, as in a run
+        responses = [[made_up_text(RESPONSE, number, row, arm) for arm in range(2)] for row in range(size)]
         requests = [
             Request(request_id(1, number, row, prompt, *pair), number, row, prompt, *pair)
             for row, (prompt, pair) in enumerate(zip(prompts, responses, strict=True))
@@ -96,7 +98,7 @@ def _plain_round(folder: Path, size: int) -> Iterator[Callable[[int], None]]:
     with (folder / "plain").open("ab", buffering=0) as stream:
 
         def play(number: int) -> None:
-            for content in (b"q" * (size * 2 * _RESPONSE), b"a" * (size * 8)):
+            for content in (b"q" * (size * 2 * RESPONSE), b"a" * (size * 8)):
                 stream.write(content)
                 os.fsync(stream.fileno())
 

@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, export, pairs, floor, show, bench. Parses and prints, no more.
+"""The `duelenv` command: list, run, report, labels, export, pairs, floor, serve, show, bench. Parses and prints only.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels or the money of the whole run are spent; 130 for Ctrl-C, 143 for
@@ -23,6 +23,7 @@ from duelenv.experiments.config.run_config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.crowds import command as crowds
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.results.spending import spending_of
+from duelenv.experiments.serving.command import add_parser as add_serve_parser
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
@@ -217,6 +218,8 @@ def _parser() -> argparse.ArgumentParser:
     floor.add_argument("--published", action="store_true", help="the card's published figures, not what is reached")
     floor.set_defaults(run=_floor)
 
+    add_serve_parser(commands)
+
     show = commands.add_parser("show", help="print one duel of a world as text")
     show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, or a config")
     show.add_argument(
@@ -226,18 +229,20 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="speed of worlds, beliefs and policies, memory of a round, regret of bandit agents, cost of the ledger, "
-        "or faults on purpose",
+        help="speed of worlds, beliefs and policies, memory of a round, regret of bandit agents, cost of the ledger "
+        "and of oracles, or faults on purpose",
         description="Row-steps per second of the numeric worlds; or, with 'regret' before names of agents, regret and "
         "speed of the bandit agents on fixed worlds; with 'belief', what an update and a sample of a belief cost; with "
         "'alignment', what drawing responses and a round of alignment cost beside transformers and TRL; with 'gpu', "
         "the same at the size of real models on one card; with 'memory', the most memory of a round beside what it "
         "takes on paper; with 'ledger', what writing every label down costs a round; with "
+        "'oracles', what wrappers, the ledger and a server add to an oracle, or with --faults what becomes of answers "
+        "when a server behaves badly; with "
         "'faults', what becomes of labels when processes die, files are damaged and disks refuse.",
     )
     bench.add_argument(
         "names",
-        metavar="WORLD | regret AGENT | belief | alignment | gpu | memory | ledger | faults",
+        metavar="WORLD | regret AGENT | belief | alignment | gpu | memory | ledger | oracles | faults",
         nargs="*",
         help="such as FeatureDuel, or: regret rucb; all if none",
     )
@@ -249,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--replicates", metavar="N", type=int, help="regret: replicates of each agent")
     bench.add_argument("--kills", metavar="N", type=int, help="faults: processes to kill (default: 300)")
     bench.add_argument("--seed", metavar="S", type=int, help="faults: of the moments, files and bits (default: 0)")
+    bench.add_argument("--faults", action="store_true", help="oracles: a server that behaves badly, not the speed")
     bench.add_argument("--quick", action="store_true", help="regret, gpu: something small, to see that all works")
     bench.set_defaults(run=_bench)
     crowds.add_parser(commands)
@@ -490,6 +496,10 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
+    if arguments.names[:1] == ["oracles"]:
+        return _bench_oracles(arguments)
+    if arguments.faults:
+        raise UserError("'--faults' is for servers that behave badly: write 'duelenv bench oracles --faults'")
     if arguments.names[:1] in (["faults"], ["ledger"]):
         return _bench_safety(arguments)
     if arguments.names[:1] == ["alignment"]:
@@ -621,6 +631,23 @@ def _bench_safety(arguments: argparse.Namespace) -> int:
     show("")
     print(fault_table(lines))
     return int(any(line.tally.wrong or line.tally.doubled or line.tally.lost or line.tally.invented for line in lines))
+
+
+def _bench_oracles(arguments: argparse.Namespace) -> int:
+    _refuse_others(arguments)
+    if arguments.kills is not None or arguments.seed is not None:
+        raise UserError("'--kills' and '--seed' are for faults of processes: write 'duelenv bench faults'")
+    if arguments.faults:
+        from duelenv.experiments.bench.service_faults import service_fault_table, try_faults
+
+        lines = list(try_faults())
+        print(service_fault_table(lines))
+        return int(not all(line.survived for line in lines))
+    from duelenv.experiments.bench.oracles import bench_oracles
+
+    for table in bench_oracles():
+        print(f"{table}\n", flush=True)
+    return 0
 
 
 def _bench_words(arguments: argparse.Namespace) -> list[str]:

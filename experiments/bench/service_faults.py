@@ -1,0 +1,291 @@
+"""What becomes of answers when a server behaves badly: every fault against every client, `bench oracles --faults`.
+
+A server on loopback answers eight duels, and misbehaves in the middle. Where the client gives up, the duels that have
+no answer are put to it once more, as the same command does in a run. Then:
+
+- *lost*: an answer that was sent whole and well, and that the client does not have;
+- *doubled*: a duel that was asked again after such an answer;
+- *invented*: an answer that the client has and the server never gave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from duelenv.experiments.bench.rude_server import GOOD, Behaviour, RudeServer, Seen, rude_server
+from duelenv.ground.terminal import printable
+from duelenv.oracles.base import Oracle, Unanswered, ask
+
+__all__ = ["CLIENTS", "FAULTS", "Client", "Fault", "FaultLine", "service_fault_table", "try_faults"]
+
+#: Seconds of one attempt, and attempts.
+_TIMEOUT, _ATTEMPTS = 0.3, 4
+PATIENCE: Final = {"attempts": _ATTEMPTS, "pause": 0.01, "timeout": _TIMEOUT, "seconds": 10.0, "width": 1}
+#: Environment variable in which the clients' token stands.
+TOKEN: Final = "DUELENV_BENCH_TOKEN"
+_PROMPTS: Final = [f"prompt {row}" for row in range(8)]
+_FIRST: Final = [f"first {row}" for row in range(8)]
+_SECOND: Final = [f"second {row}" for row in range(8)]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way to misbehave.
+
+    Attributes:
+        name: In the table.
+        script: Behaviours of the requests after the first, which is answered well; then all are again.
+    """
+
+    name: str
+    script: tuple[Behaviour, ...]
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client under test. It is to put two duels in a request, one request at a time.
+
+    Attributes:
+        name: In the table.
+        connect: Makes the oracle for an address; `PATIENCE` and `TOKEN` say how.
+        answer: What a good server says to a request.
+        asked: The first responses of the duels that a request asks about.
+        win: The probability that `answer` gives to a first response; one of its own for each.
+        faults: Those that depend on what its bodies look like.
+    """
+
+    name: str
+    connect: Callable[[str], Oracle]
+    answer: Callable[[Seen], Any]
+    asked: Callable[[Seen], Sequence[str]]
+    win: Callable[[str], float]
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class FaultLine:
+    """What became of one fault.
+
+    Attributes:
+        fault: Its name.
+        client: The client's.
+        duels: How many there were.
+        answered: How many had the right answer in the end.
+        lost: See the module.
+        doubled: See the module.
+        invented: See the module.
+        requests: How many came.
+        goes: How often the duels were put to the client: 1, or 2 where it gave up.
+        said: What it said when it gave up.
+    """
+
+    fault: str
+    client: str
+    duels: int
+    answered: int
+    lost: int
+    doubled: int
+    invented: int
+    requests: int
+    goes: int
+    said: str
+
+    @property
+    def survived(self) -> bool:
+        """Whether all went as it must."""
+        return self.answered == self.duels and not (self.lost or self.doubled or self.invented)
+
+
+def _everywhere(behaviour: Behaviour) -> tuple[Behaviour, ...]:
+    return (behaviour,) * _ATTEMPTS
+
+
+FAULTS: Final = (
+    Fault("none", ()),
+    Fault("429 without Retry-After", (Behaviour(status=429),)),
+    Fault("429 with Retry-After", (Behaviour(status=429, headers={"retry-after": "0.05"}),)),
+    Fault("429 with an hour's Retry-After", (Behaviour(status=429, headers={"retry-after": "3600"}),)),
+    Fault("500", (Behaviour(status=500),)),
+    Fault("500 without end", _everywhere(Behaviour(status=500))),
+    Fault("503 with a page", (Behaviour(status=503, body=b"<html>\x1b[31m busy </html>"),)),
+    Fault("400", (Behaviour(status=400, body={"detail": "no"}),)),
+    Fault("a redirect", (Behaviour(status=302, body=b"", headers={"location": "http://127.0.0.1:9/"}),)),
+    Fault("hang-up in the middle", (Behaviour(hang_up=True),)),
+    Fault("hang-up without end", _everywhere(Behaviour(hang_up=True))),
+    Fault("JSON cut short", (Behaviour(truncate=30),)),
+    Fault("no JSON", (Behaviour(body=b"<html>"),)),
+    Fault("JSON of another kind", (Behaviour(body=[{"win": 1.0}]),)),
+    Fault("10 MB", (Behaviour(change=lambda body: json.dumps(body).encode() + b" " * 10_000_000),)),
+    Fault("silence", (Behaviour(silent=threading.Event()),)),
+    Fault("a drip", (Behaviour(drip=0.02),)),
+    Fault("a token that has expired", (Behaviour(status=401),)),
+)
+"""What may happen to any client."""
+
+
+def _remote() -> Client:
+    from duelenv.oracles.remote import Remote
+
+    def win(first: str) -> float:
+        return int(hashlib.sha256(first.encode()).hexdigest()[:8], 16) / 2**33 + 0.25
+
+    def answer(seen: Seen) -> Any:
+        answers = [{"id": one["id"], "win": win(one["first"]), "tie": 0.0} for one in seen.body["duels"]]
+        return {"answers": answers, "unanswered": [], "message": ""}
+
+    def renamed(body: Any) -> Any:
+        for one in body["answers"]:
+            one["id"] = one["id"][::-1]
+        return body
+
+    def more(body: Any) -> Any:
+        body["answers"].append({"id": "strange", "win": 1.0, "tie": 0.0})
+        return body
+
+    def twice(body: Any) -> Any:
+        body["answers"] *= 2
+        return body
+
+    def otherwise(body: Any) -> Any:
+        body["answers"].append({**body["answers"][0], "win": 1.0})
+        return body
+
+    def half(body: Any) -> Any:
+        last = body["answers"].pop()
+        return {**body, "unanswered": [last["id"]], "message": "the budget is spent"}
+
+    def less(body: Any) -> Any:
+        body["answers"].pop()
+        return body
+
+    def impossible(body: Any) -> Any:
+        body["answers"][0]["win"] = 7
+        return body
+
+    changes: Mapping[str, Callable[[Any], Any]] = {
+        "an answer to another request": renamed,
+        "an answer more": more,
+        "an answer twice": twice,
+        "two answers to a duel": otherwise,
+        "an answer less": less,
+        "no probability": impossible,
+        "a full budget in the middle": half,
+    }
+    return Client(
+        name="remote",
+        connect=lambda url: Remote(url, token={"env": TOKEN}, batch=2, patience=PATIENCE),
+        answer=answer,
+        asked=lambda seen: [one["first"] for one in seen.body["duels"]],
+        win=win,
+        faults=tuple(Fault(name, (Behaviour(change=change),)) for name, change in changes.items()),
+    )
+
+
+#: Every client of an address, made when it is tried; a new one is a line here.
+CLIENTS: Final[tuple[Callable[[], Client], ...]] = (_remote,)
+
+
+def try_faults(clients: Sequence[Callable[[], Client]] = CLIENTS) -> Iterator[FaultLine]:
+    """Try every fault against every client, over real connections on loopback."""
+    with _token():
+        for make in clients:
+            client = make()
+            for fault in (*FAULTS, *client.faults):
+                yield _tried(client, fault)
+
+
+def _tried(client: Client, fault: Fault) -> FaultLine:
+    sent: Counter[str] = Counter()
+    # A silence ends with its fault, so that its thread does not outlive it.
+    silence = threading.Event()
+    script = [replace(one, silent=silence) if one.silent is not None else one for one in fault.script]
+    with rude_server(client.answer, [GOOD, *script]) as server:
+        oracle = client.connect(server.url)
+        win = np.full(len(_FIRST), np.nan)
+        said = ""
+        goes = 0
+        left = list(range(len(_FIRST)))
+        while left and goes < 2:
+            goes += 1
+            texts = [[column[row] for row in left] for column in (_PROMPTS, _FIRST, _SECOND)]
+            try:
+                win[left] = ask(oracle, *texts).win
+                left = []
+            except Unanswered as error:
+                said = str(error).replace(server.url, "the server")
+                told = [row for row, known in zip(left, error.answered, strict=True) if known]
+                win[told] = error.preferences.win[error.answered]
+                left = [row for row in left if row not in told]
+                server.script.clear()
+                silence.set()
+        silence.set()
+        sent = _well_answered(client, server, [GOOD, *script])
+    right = np.array([client.win(first) for first in _FIRST])
+    known = ~np.isnan(win)
+    return FaultLine(
+        fault=fault.name,
+        client=client.name,
+        duels=len(_FIRST),
+        answered=int((win == right).sum()),
+        lost=sum(sent[first] > 0 and not known[row] for row, first in enumerate(_FIRST)),
+        doubled=sum(max(count - 1, 0) for count in sent.values()),
+        invented=int((known & (win != right)).sum()),
+        requests=len(server.seen),
+        goes=goes,
+        said=said,
+    )
+
+
+def _well_answered(client: Client, server: RudeServer, script: Sequence[Behaviour]) -> Counter[str]:
+    """How often a whole and good answer to each duel was sent; those that a script spoils are none."""
+    behaviours = [*script, *[GOOD] * len(server.seen)]
+    return Counter(
+        first
+        for seen, behaviour in zip(server.seen, behaviours, strict=False)
+        if behaviour == GOOD
+        for first in client.asked(seen)
+    )
+
+
+@contextmanager
+def _token() -> Iterator[None]:
+    """A token in the environment, as clients of servers need one."""
+    before = os.environ.get(TOKEN)
+    os.environ[TOKEN] = "token-of-a-bench"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[TOKEN]
+        else:
+            os.environ[TOKEN] = before
+
+
+def service_fault_table(lines: Sequence[FaultLine]) -> str:
+    """The table of what was tried, for a terminal."""
+    titles = ("answered", "lost", "doubled", "invented", "requests", "goes")
+    wide = max(len(line.fault) for line in lines) + 2
+    narrow = max(len(line.client) for line in lines) + 2
+    rows = [f"{'fault':<{wide}}{'client':<{narrow}}" + "".join(title.rjust(10) for title in titles) + "  said"]
+    for line in lines:
+        counts = (f"{line.answered}/{line.duels}", *(str(getattr(line, title)) for title in titles[1:]))
+        said = printable(line.said if len(line.said) <= 100 else f"{line.said[:97]}...")
+        rows.append(
+            f"{line.fault:<{wide}}{line.client:<{narrow}}" + "".join(count.rjust(10) for count in counts) + f"  {said}"
+        )
+    survived = sum(line.survived for line in lines)
+    note = (
+        "answered: duels with the server's own answer in the end; lost, doubled, invented: answers; goes: 2 where the "
+        "client gave up with a sentence, kept what it had, and was asked for the others again"
+    )
+    return "\n".join([*rows, "", f"{survived} of {len(lines)} faults survived. {note}."])

@@ -1,0 +1,41 @@
+"""An oracle at an address, as `duelenv serve` answers there: the client, and what both sides write to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from duelenv.ground import checks
+from duelenv.ground.errors import UserError
+from duelenv.oracles.remote.client import Remote
+from duelenv.oracles.remote.later import RemoteSource
+
+__all__ = ["Remote", "RemoteSource", "connect"]
+
+
+def connect(
+    url: str,
+    *,
+    token: Mapping[str, str] | None = None,
+    salt: str = "",
+    batch: int = 64,
+    patience: Mapping[str, Any] | None = None,
+    later: bool = False,
+) -> Remote | RemoteSource:
+    """The oracle `remote` of configs.
+
+    Args:
+        url: As `Remote` takes it, like all others but the last.
+        token: See there.
+        salt: See there.
+        batch: See there.
+        patience: See there.
+        later: Whether answers come later: the run plays on with what has come, as with any source.
+
+    Raises:
+        UserError: A setting is refused.
+    """
+    if checks.flag("later", later) and salt:
+        raise UserError("'salt' is set with 'later', where every request is a question of its own; leave it out")
+    remote = Remote(url, token=token, salt=salt, batch=batch, patience=patience)
+    return RemoteSource(remote) if later else remote
