@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.loading import load, parse_yaml, read_study_file, suites
+from duelenv.experiments.offline import command as offline
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
@@ -178,6 +179,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     pairs.add_argument("--export", metavar="FILE", type=Path, help="write prompt, first, second and label")
     pairs.set_defaults(run=_pairs)
+
+    offline.add_parser(commands)
 
     floor = commands.add_parser(
         "floor",
