@@ -24,6 +24,7 @@ cross-fitted (Chernozhukov et al. 2018): rounds are predicted by a model of othe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -176,17 +177,17 @@ def estimate(
     estimates = []
     for name, terms, bias in (("IPS", won, cut), ("DR", modelled + residual, cut)):
         estimates.append(made(name, float(terms.mean()), _interval(_mean, (terms,), settings), bias))
-    ratio = float(won.sum() / whole.sum()) if whole.any() else float("nan")
+    ratio = float(won.sum() / whole.sum()) if whole.any() else math.nan
     ends = _interval(_ratio, (won, whole), settings)
-    estimates.insert(1, made("SNIPS", ratio, ends, float("nan") if cut else 0.0))
+    estimates.insert(1, made("SNIPS", ratio, ends, math.nan if cut else 0.0))
     ends = _interval(_mean, (modelled,), settings)
-    return [*estimates, made("model", float(modelled.mean()), ends, float("nan"), float(len(log)))]
+    return [*estimates, made("model", float(modelled.mean()), ends, math.nan, float(len(log)))]
 
 
 def mean_estimate(name: str, terms: Float64, settings: Settings, effective: float | None = None) -> Estimate:
     """Return the mean of one number a round as an `Estimate`; NaN where there are none."""
     if not len(terms):
-        return Estimate(name, *[float("nan")] * 3, 0, 0.0)
+        return Estimate(name, math.nan, math.nan, math.nan, 0, 0.0)
     ends = _interval(_mean, (terms,), settings)
     return Estimate(name, float(terms.mean()), *ends, len(terms), len(terms) if effective is None else effective)
 
@@ -217,7 +218,7 @@ def _interval(statistic: Callable[..., Float64], terms: tuple[Float64, ...], set
     from scipy import stats
 
     if len(terms[0]) < 2:
-        return float("nan"), float("nan")
+        return math.nan, math.nan
     if settings.interval == "bootstrap":
         found = stats.bootstrap(
             terms,

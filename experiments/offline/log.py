@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -97,13 +97,8 @@ class DuelLog:
 
     def take(self, rounds: Any) -> DuelLog:
         """Return some of the rounds, by their places or a mask."""
-        return replace(
-            self,
-            **{
-                name: None if getattr(self, name) is None else getattr(self, name)[rounds]
-                for name in self.__dataclass_fields__
-            },
-        )
+        held: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        return DuelLog(**{name: None if array is None else array[rounds] for name, array in held.items()})
 
     def by_replicate(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Every replicate's number, and the places of its rounds in order."""
