@@ -13,8 +13,8 @@ A logged duel of i and j with the label y says something of both, provided that 
 w1 = pi(i) / ((K - 1) q) and w2 = pi(j) / ((K - 1) q),
 
     IPS    mean of w1 y + w2 (1 - y)                                          (Horvitz and Thompson 1952)
-    SNIPS  the same, divided by the mean of w1 + w2                           (Swaminathan and Joachims 2015, eq. 8)
-    DR     mean of V_m(x) + w1 (y - m(i, j)) + w2 (1 - y - m(j, i))           (Dudik, Langford and Li 2011, eq. 3)
+    SNIPS  the same, divided by the mean of w1 + w2                           (Swaminathan and Joachims 2015)
+    DR     mean of V_m(x) + w1 (y - m(i, j)) + w2 (1 - y - m(j, i))           (Dudik, Langford and Li 2011)
     model  mean of V_m(x), the value if the model m of P were right
 
 IPS and DR are unbiased where every two candidates of which the target may recommend one had q > 0, whatever m; the

@@ -97,8 +97,9 @@ class DuelLog:
 
     def take(self, rounds: Any) -> DuelLog:
         """Return some of the rounds, by their places or a mask."""
-        held: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        return DuelLog(**{name: None if array is None else array[rounds] for name, array in held.items()})
+        held = {item.name: getattr(self, item.name) for item in fields(self)}
+        taken: dict[str, Any] = {name: None if array is None else array[rounds] for name, array in held.items()}
+        return DuelLog(**taken)
 
     def by_replicate(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Every replicate's number, and the places of its rounds in order."""

@@ -67,12 +67,12 @@ class Replayed:
 
 
 def replay(log: DuelLog, make: MakeAgent, settings: Settings | None = None) -> Replayed:
-    """Play an agent on a log by rejection (Li, Chu, Langford and Wang 2011, algorithm 2).
+    """Play an agent on a log by rejection (Li, Chu, Langford and Wang 2011).
 
     A round counts where the agent chooses the two that were played, in either order, and is otherwise as if it had not
     been. Where the logging policy was uniform, what is left is a run of the agent on-line. Where propensities q vary, a
     round that fits counts with probability min(q) / q, the least over the log, so that the same holds (Dudik, Erhan,
-    Langford and Li 2012, section 3): it costs rounds, and is exact only where the least propensity is in the log.
+    Langford and Li 2012): it costs rounds, and is exact only where the least propensity is in the log.
     A candidate against itself needs no log: where the agent chooses that, the round counts with probability min(q), as
     any other pair does, and the label is a fair coin. Without these an agent that plays them would learn faster on a
     log than on-line.
