@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, export, pairs, offline, floor, show, bench. Parses and prints, no more.
+"""The `duelenv` command: list, run, report, labels, export, pairs, offline, floor, show, bench. Only parses and prints.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.

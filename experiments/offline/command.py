@@ -120,8 +120,8 @@ def about_log(
     ]
     if clip is not None:
         lines.append(f"Weights above {clip:g} were clipped: 'bias' is how far off that makes an estimate at most.")
-    cautions = {one.caution for one in (*found, played.value)} - {None}
-    return "\n".join([*lines, *(f"Caution: {caution}." for caution in sorted(map(str, cautions)))])
+    least = min((one for one in (*found, played.value) if one.name != "model"), key=lambda one: one.effective)
+    return "\n".join([*lines, *([] if least.caution is None else [f"Caution: {least.caution}."])])
 
 
 def _table(estimates: Sequence[Any]) -> list[str]:

@@ -23,6 +23,7 @@ from duelenv.experiments.offline.log import DuelLog
 from duelenv.experiments.settings import NamedConfig
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
+from duelenv.labels.ledger import text_of
 from duelenv.labels.ledger_file import read
 
 if TYPE_CHECKING:
@@ -54,16 +55,28 @@ def log_of_run(root: Path, logger: str | None = None) -> DuelLog:
             "not the others; log the candidates in a table, with a propensity a row"
         )
     cell = next(one for one in cells(config) if one.label == label)
-    duels = _duels(folder, cell)
+    duels, texts = _duels(folder, cell)
     own = config.for_agent(label)
     if own.oracle is not None:  # nobody is asked again
         record = {"path": str(folder.cell(cell.name).path), "unknown": "decline"}
         own = replace(own, oracle=NamedConfig("recorded", record), evaluation_oracle=None)
     env = assembly.make_environment(own)
     try:
-        return _played_again(env, duels, cell, own.agent(label).name)
+        log, told = _played_again(env, duels, cell, own.agent(label).name)
     finally:
         env.close()
+    if own.oracle is None:
+        known = ~np.isnan(log.labels) & ~np.isnan(told)
+        same = bool((log.labels[known] == told[known]).all())
+    else:  # which may have answered the same pair in two ways
+        assert log.responses is not None
+        same = log.responses[np.arange(len(log)), log.pairs[:, 0]].tolist() == texts[: len(log)]
+    if not same:
+        raise UserError(
+            "the world does not show what it showed in the run, as its labels and texts tell: this is another version "
+            "of the package or of the data; use the one that the run was played with"
+        )
+    return log
 
 
 def _logger(config: RunConfig, logger: str | None) -> str:
@@ -86,24 +99,27 @@ def _logger(config: RunConfig, logger: str | None) -> str:
     return logger
 
 
-def _duels(folder: RunFolder, cell: Cell) -> NDArray[np.float64]:
-    """Round, row, first, second and label of every duel, [N, 5], in order."""
+def _duels(folder: RunFolder, cell: Cell) -> tuple[NDArray[np.float64], list[str | None]]:
+    """Round, row, first, second and label of every duel, [N, 5], in order, and the first's text where there is one."""
     connection = read(folder.cell(cell.name).path)
     rows = []
     if connection is not None:
         with closing(connection):
             rows = connection.execute(
-                "SELECT round, row, first_arm, second_arm, label FROM duels ORDER BY round, row"
+                "SELECT round, row, first_arm, second_arm, label, text FROM duels LEFT JOIN texts ON number = first "
+                "ORDER BY round, row"
             ).fetchall()
     if not rows:
         raise UserError(
             f"{str(folder.root)!r} keeps no duels of {cell.label!r}: nothing was played yet, or 'label_log' is off; "
             "run it with label_log=true"
         )
-    return np.array([[np.nan if value is None else value for value in row] for row in rows], np.float64)
+    numbers = [[np.nan if value is None else value for value in row[:5]] for row in rows]
+    return np.array(numbers, np.float64), [None if row[5] is None else text_of(row[5]) for row in rows]
 
 
-def _played_again(env: Any, duels: NDArray[np.float64], cell: Cell, agent: str) -> DuelLog:
+def _played_again(env: Any, duels: NDArray[np.float64], cell: Cell, agent: str) -> tuple[DuelLog, NDArray[np.float64]]:
+    """The log, and the labels that the world gives now."""
     view = env.unwrapped.view()
     if view.selective:
         raise UserError(
@@ -122,23 +138,17 @@ def _played_again(env: Any, duels: NDArray[np.float64], cell: Cell, agent: str) 
         propensities.append(_propensities(view.num_candidates, pairs, agent))
         observation, labels, *_ = env.step(pairs)
         told.append(labels)
-    labels, again = duels[:, :, 4], np.array(told)
-    known = ~np.isnan(labels) & ~np.isnan(again)
-    if (labels[known] != again[known]).any():
-        raise UserError(
-            "the world does not show what it showed in the run, as its labels tell: this is another version of the "
-            "package or of the data; use the one that the run was played with"
-        )
     order = (-1, *np.array(shown["features"]).shape[2:])
     texts = [np.concatenate(shown[name]) if shown[name] else None for name in ("prompt", "responses")]
-    return DuelLog(
+    log = DuelLog(
         np.array(shown["features"]).reshape(order),
         duels[:, :, 2:4].reshape(-1, 2).astype(np.int64),
-        labels.ravel(),
+        duels[:, :, 4].ravel(),
         np.concatenate(propensities),
         np.tile(np.arange(view.num_envs) // view.batch, rounds),
         *texts,
     )
+    return log, np.array(told).ravel()
 
 
 def _propensities(size: int, pairs: NDArray[np.int64], agent: str) -> NDArray[np.float64]:

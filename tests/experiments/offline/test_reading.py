@@ -100,6 +100,34 @@ def test_a_run_at_random_has_its_contexts_and_propensities(run):
     assert set(meeting.propensities[~itself]) == {1 / 8}
 
 
+def test_a_pool_with_an_oracle_is_read_and_nobody_is_asked_again(tmp_path):
+    texts = ["a", "b b", "c c c", "d d d d"]
+    rows = [{"prompt": f"{n}?", "response": f"{t} {n}", "score": len(t)} for n in range(5) for t in texts]
+    config = {
+        "name": "pool",
+        "env": {"id": "duelenv/PoolDuel-v0", "horizon": 30},
+        "data": str(table(tmp_path / "pool.jsonl", *rows)),
+        "oracle": "length",
+        "agents": ["passive"],
+        "seeds": 1,
+        "evaluate_every": 30,
+    }
+    (tmp_path / "pool.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    run = tmp_path / "run"
+    assert main(["run", str(tmp_path / "pool.yaml"), "--output", str(run), "--jobs", "1"]) == 0
+    log = read_log(run)
+    assert (len(log), log.num_candidates) == (30, 4)
+    assert main(["labels", str(run), "--export", str(tmp_path / "duels.jsonl")]) == 0
+    told = [json.loads(line) for line in (tmp_path / "duels.jsonl").read_text(encoding="utf-8").splitlines()]
+    shown = np.take_along_axis(log.responses, log.pairs, axis=1).tolist()
+    assert shown == [[row["first"], row["second"]] for row in told]
+    assert log.prompts.tolist() == [row["prompt"] for row in told]
+    assert log.labels.tolist() == [row["label"] for row in told]
+    table(tmp_path / "pool.jsonl", *(row | {"response": row["response"] + "!"} for row in rows))
+    with pytest.raises(UserError, match="does not show what it showed in the run"):
+        read_log(run)
+
+
 def test_agents_that_learn_are_no_loggers(run):
     with pytest.raises(UserError, match="'thompson', which chooses by what it has learnt"):
         read_log(run, "thompson")
