@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,8 +149,8 @@ def load_recorded(
     match: str = "strict",
     unknown: str = "refuse",
     floor: float = 0.0,
+    columns: Mapping[str, Any] | None = None,
     home: Home | None = None,
-    **columns: Any,
 ) -> Recorded:
     """Make the oracle `recorded`.
 
@@ -159,14 +159,16 @@ def load_recorded(
         match: As for `Recorded`, and so the next three.
         unknown: What becomes of a duel without an answer.
         floor: Least similarity.
-        home: What a run gives.
         columns: How a table is read: settings of `duelenv.data.load_pairs`.
+        home: What a run gives.
 
     Raises:
         UserError: A setting or the file is not as expected.
     """
     checks.one_of("match", match, MATCHES)  # before a large file is read
-    return Recorded(read_record(path, **columns), match=match, unknown=unknown, floor=floor, home=home)
+    return Recorded(
+        read_record(path, **checks.mapping("columns", columns)), match=match, unknown=unknown, floor=floor, home=home
+    )
 
 
 def tally_of(folder: Path) -> Tally:

@@ -34,7 +34,7 @@ def read_record(path: str | Path, **columns: Any) -> PairRecord:
     Raises:
         UserError: As `load_pairs`; a folder without ledgers, duels without texts, or nothing with an answer.
     """
-    refuse_unknown("oracle", columns, sorted(_COLUMNS))
+    refuse_unknown("columns", columns, sorted(_COLUMNS))
     place = Path(path).expanduser()
     if place.is_dir():
         found = sorted({file.parent for name in (DATABASE, COPY) for file in place.rglob(name)})

@@ -104,7 +104,7 @@ def test_tables_are_read_by_their_columns(tmp_path):
     ]
     rows.append({"question": "q", "response_a": "x", "response_b": "z", "winner": "x"})
     path = table(tmp_path / "votes.jsonl", *rows)
-    oracle = make("recorded", path=str(path), first_wins="x")
+    oracle = make("recorded", path=str(path), columns={"first_wins": "x"})
     answer = ask(oracle, ["p"] * 2, ["x", "z"], ["y", "x"])
     assert_array_equal(answer.win, [0.0, 0.0])
     assert_array_equal(answer.tie, [0.0, 1.0])
@@ -157,7 +157,7 @@ def test_mistakes_are_one_sentence(tmp_path):
         ({"path": path, "unknown": "guess"}, "unknown='guess' is unknown"),
         ({"path": path, "floor": 0.5}, "floor is 0.5 but match is 'strict'"),
         ({"path": path, "match": "nearest", "floor": 2}, "floor is 2"),
-        ({"path": path, "promt": "x"}, "promt"),
+        ({"path": path, "columns": {"promt": "x"}}, "promt"),
         ({"path": tmp_path}, "is a folder without ledgers"),
         ({"path": bad}, "row 0 has the label 2, expected a number from 0 to 1"),
     ):
