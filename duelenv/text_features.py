@@ -213,7 +213,8 @@ def word_components(responses: Sequence[Sequence[str]] | NDArray[np.object_], di
     within prompts: what all responses to a prompt share says nothing about preferences.
     """
     count, size = len(responses), len(responses[0])
-    table = _tf_idf([text for texts in responses for text in texts])
+    counts = token_counts([text for texts in responses for text in texts])
+    table = weighted_counts(counts, inverse_frequencies(counts))
     used = np.flatnonzero(np.bincount(table.indices, minlength=_BUCKETS))
     table = table[:, used]  # few in a small table, whose components then cost little
     # Blocks of whole prompts are made dense and centred, so that the memory stays small.
@@ -244,10 +245,14 @@ def embedding_components(embeddings: ArrayLike, dim: int) -> NDArray[np.float64]
     return scale_within((flat @ directions).reshape(*centred.shape[:2], directions.shape[1]))
 
 
-def _tf_idf(texts: Sequence[str]) -> sparse.csr_array:
+def token_counts(texts: Sequence[str]) -> sparse.csr_array:
+    """Return how often tokens and pairs of neighbours occur in texts, hashed into 2,048 buckets: int64 [n, 2048].
+
+    Tokens are words, runs of punctuation and line breaks, in lower case.
+    """
     codes = _TokenCodes()
-    indices: list[NDArray[np.int64]] = []
-    counts: list[NDArray[np.int64]] = []
+    indices: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    counts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for text in texts:
         tokens = _TOKEN.findall(text.lower())
         single = np.fromiter(map(codes.__getitem__, tokens), np.uint64, len(tokens))
@@ -256,15 +261,23 @@ def _tf_idf(texts: Sequence[str]) -> sparse.csr_array:
         histogram = np.bincount(buckets.astype(np.int64), minlength=_BUCKETS)
         indices.append(np.flatnonzero(histogram))
         counts.append(histogram[indices[-1]])
-    sizes = [len(row) for row in indices]
-    columns = np.concatenate(indices)
-    documents = np.bincount(columns, minlength=_BUCKETS)
-    idf = np.log((1 + len(texts)) / (1 + documents)) + 1.0
-    values = (1.0 + np.log(np.concatenate(counts))) * idf[columns]
-    row_of = np.repeat(np.arange(len(texts)), sizes)
-    norms = np.sqrt(np.bincount(row_of, values**2, minlength=len(texts)))
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    return sparse.csr_array((values / norms[row_of], columns, ends), shape=(len(texts), _BUCKETS))
+    ends = np.cumsum([len(row) for row in indices])
+    return sparse.csr_array((np.concatenate(counts), np.concatenate(indices), ends), shape=(len(texts), _BUCKETS))
+
+
+def inverse_frequencies(counts: sparse.csr_array) -> NDArray[np.float64]:
+    """Return log((1 + n) / (1 + texts with it)) + 1 of every bucket of `token_counts`, float64 [2048]."""
+    documents = np.bincount(counts.indices, minlength=_BUCKETS)
+    frequencies: NDArray[np.float64] = np.log((1 + counts.shape[0]) / (1 + documents)) + 1.0
+    return frequencies
+
+
+def weighted_counts(counts: sparse.csr_array, idf: NDArray[np.float64]) -> sparse.csr_array:
+    """Return rows (1 + log count) * idf, divided by their norm: float64 [n, 2048]; a text without tokens is 0."""
+    values = (1.0 + np.log(counts.data)) * idf[counts.indices]
+    row_of = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    norms = np.sqrt(np.bincount(row_of, values**2, minlength=counts.shape[0]))
+    return sparse.csr_array((values / norms[row_of], counts.indices, counts.indptr), shape=counts.shape)
 
 
 class _TokenCodes(dict[str, int]):

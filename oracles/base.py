@@ -267,6 +267,7 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
         "crowd": "duelenv.oracles.crowds.crowd:crowd",
         "cascade": "duelenv.oracles.crowds.cascade:cascade",
+        "recorded": "duelenv.recorded:load_recorded",
     },
 )
 

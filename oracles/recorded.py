@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,11 +95,101 @@ class RecordedScores(UtilityOracle):
         return np.array([self._best[prompt] for prompt in prompts], dtype=np.float64)
 
 
+class Compared(NamedTuple):
+    """One recorded comparison of two responses.
+
+    Attributes:
+        prompt: The prompt.
+        first: One response.
+        second: The other one.
+        win: Probability or share with which the first was preferred, in [0, 1].
+        tie: That of a declared tie; win + tie is at most 1.
+    """
+
+    prompt: str
+    first: str
+    second: str
+    win: float
+    tie: float = 0.0
+
+
+class PairRecord:
+    """What was recorded of pairs of responses, in either order; a pair that came several times stands once.
+
+    Args:
+        compared: All comparisons, in any order.
+
+    Attributes:
+        repeated: Comparisons of a pair that had been recorded before.
+
+    Raises:
+        UserError: there is none.
+    """
+
+    def __init__(self, compared: Iterable[Compared]) -> None:
+        self.repeated = 0
+        self._tallies: dict[str, dict[tuple[str, str], list[float]]] = {}
+        for prompt, first, second, win, tie in compared:
+            pairs = self._tallies.setdefault(prompt, {})
+            if (tally := pairs.get((second, first))) is not None and first != second:
+                win = max(1.0 - win - tie, 0.0)
+            else:
+                tally = pairs.setdefault((first, second), [0.0, 0.0, 0])
+            self.repeated += tally[2] > 0
+            for place, more in enumerate((win, tie, 1)):
+                tally[place] += more
+        if not self._tallies:
+            raise UserError("pairs are empty, expected (prompt, chosen, rejected); pass some")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The different prompts."""
+        return tuple(self._tallies)
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of different pairs, whatever their order."""
+        return sum(map(len, self._tallies.values()))
+
+    def __contains__(self, prompt: object) -> bool:
+        return prompt in self._tallies
+
+    def pairs_of(self, prompt: str) -> list[Compared]:
+        """All pairs of a prompt, each once, with the mean of what was recorded; none for an unknown prompt."""
+        return [
+            Compared(prompt, *pair, win / count, tie / count)
+            for pair, (win, tie, count) in self._tallies.get(prompt, {}).items()
+        ]
+
+    def find(self, prompt: str, first: str, second: str) -> tuple[float, float] | None:
+        """Mean probabilities that the first wins and of a tie; None for a pair that was never recorded."""
+        pairs = self._tallies.get(prompt, {})
+        if (tally := pairs.get((first, second))) is not None:
+            return tally[0] / tally[2], tally[1] / tally[2]
+        if (tally := pairs.get((second, first))) is not None:
+            return max(tally[2] - tally[0] - tally[1], 0.0) / tally[2], tally[1] / tally[2]
+        return None
+
+    def lacking(self, prompt: str, first: str, second: str) -> UserError:
+        """The error that says what of a pair was never recorded: its prompt, or only the pair."""
+        if prompt not in self:
+            return UserError(
+                f"prompt {_short(prompt)} is none of the {len(self._tallies)} recorded ones, expected one of them; "
+                "ask about these, or add its pairs to the record"
+            )
+        return UserError(
+            f"the pair {_short(first)} and {_short(second)} for prompt {_short(prompt)} was never recorded, expected "
+            "a recorded pair; add the choice to the record"
+        )
+
+
 class RecordedPairs:
     """Recorded choices between two responses, found in either order.
 
     The answer is the share of the recorded choices that the first response won: 0 or 1 for a pair
     recorded once. A response against itself gets 1/2 without a record.
+
+    `duelenv.recorded.Recorded` reads other tables and ledgers, and can look for the nearest pair.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str, str]]) -> None:
@@ -107,12 +198,7 @@ class RecordedPairs:
         Raises:
             UserError: there is no pair.
         """
-        self._wins: dict[tuple[str, str, str], int] = {}
-        for prompt, chosen, rejected in pairs:
-            key = (prompt, chosen, rejected)
-            self._wins[key] = self._wins.get(key, 0) + 1
-        if not self._wins:
-            raise UserError("pairs are empty, expected (prompt, chosen, rejected); pass some")
+        self._record = PairRecord(Compared(*triple, win=1.0) for triple in pairs)
 
     @classmethod
     def load(cls, path: str | Path) -> RecordedPairs:
@@ -137,14 +223,10 @@ class RecordedPairs:
             if one == two:
                 shares[row] = 0.5
                 continue
-            won = self._wins.get((prompt, one, two), 0)
-            lost = self._wins.get((prompt, two, one), 0)
-            if won + lost == 0:
-                raise UserError(
-                    f"the pair {_short(one)} and {_short(two)} for prompt {_short(prompt)} was "
-                    "never recorded, expected a recorded pair; add the choice to the record"
-                )
-            shares[row] = won / (won + lost)
+            found = self._record.find(prompt, one, two)
+            if found is None:
+                raise self._record.lacking(prompt, one, two)
+            shares[row] = found[0]
         return shares
 
 

@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, export, pairs, floor, serve, show, bench. Parses and prints only.
+"""The `duelenv` command: parses and prints, no more.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels or the money of the whole run are spent; 130 for Ctrl-C, 143 for
@@ -22,6 +22,7 @@ from duelenv.experiments.config.loading import load, parse_yaml, read_study_file
 from duelenv.experiments.config.run_config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.crowds import command as crowds
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.offline import command as offline
 from duelenv.experiments.results.spending import spending_of
 from duelenv.experiments.serving.command import add_parser as add_serve_parser
 from duelenv.ground import checks
@@ -188,6 +189,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     pairs.add_argument("--export", metavar="FILE", type=Path, help="write prompt, first, second and label")
     pairs.set_defaults(run=_pairs)
+
+    offline.add_parser(commands)
 
     floor = commands.add_parser(
         "floor",

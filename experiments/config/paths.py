@@ -49,6 +49,10 @@ def anchor_paths(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if key in raw:
             # A policy that is no file here may be a name on the Hugging Face hub; whoever loads it says if it is not.
             anchored[key] = _anchored_source(raw[key], folder, must_exist=key == "policy")
+    for key in ("oracle", "evaluation_oracle"):
+        if key in raw:
+            # As a policy's, its path may be a name on the hub.
+            anchored[key] = _anchored_existing(raw[key], folder)
     return anchored
 
 
@@ -66,6 +70,14 @@ def _anchored_table(table: object, folder: Path) -> object:
     if isinstance(table, Mapping) and _is_path(table.get("path")):
         return {**table, "path": _absolute(folder, table["path"])}
     return table
+
+
+def _anchored_existing(section: object, folder: Path) -> object:
+    """A section with its path made absolute where there is something."""
+    if not isinstance(section, Mapping) or not _is_path(path := section.get("path")):
+        return section
+    there = (folder / Path(path).expanduser()).exists()
+    return {**section, "path": _absolute(folder, path)} if there else section
 
 
 def _anchored_pools(pools: Any, folder: Path) -> object:

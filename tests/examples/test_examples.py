@@ -41,6 +41,16 @@ def test_the_example_oracle_shortens_answers(capsys):
     assert printed.count("before:") == 3
 
 
+def test_the_offline_example_finds_the_truth_by_a_log(capsys):
+    runpy.run_path(str(EXAMPLES / "offline_evaluation.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    low, high = map(float, re.search(r"DR +[\d.]+ \[([\d.]+), ([\d.]+)\]", printed).groups())
+    truth = float(re.search(r"truth ([\d.]+)", printed).group(1))
+    assert low < truth < high  # by these seeds
+    assert high - low < 0.12
+    assert truth > 0.65
+
+
 def test_the_example_belief_passes_the_check_and_the_linear_one_knows_more(capsys):
     names = runpy.run_path(str(EXAMPLES / "my_belief.py"), run_name="__main__")
     figures = re.findall(r"(\w+) +simple regret ([\d.]+) \+- ([\d.]+)", capsys.readouterr().out)

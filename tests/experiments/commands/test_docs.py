@@ -83,7 +83,7 @@ def test_every_agent_has_a_page():
     assert {name for page in PAGES for name, _ in rows(page)} <= set(agents.names())
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "offline.md"])
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)]+)\)", (DOCS / page).read_text(encoding="utf-8"))
     assert targets
@@ -101,7 +101,7 @@ def test_commands_name_what_there_is(page):
         load(suite, overrides)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "offline.md"])
 def test_python_on_the_page_runs(page):
     for code in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL):
         exec(compile(code, page, "exec"), {})
