@@ -1,4 +1,4 @@
-"""The `duelenv` command: list, run, report, labels, export, pairs, floor, show, bench. Parses and prints, no more.
+"""The `duelenv` command: list, run, report, labels, label, export, pairs, floor, show, bench. Parses and prints alone.
 
 Whatever goes wrong is one sentence. Exit codes: 0; 1 where code that the run calls has failed; 2 for a user's mistake
 and for what the disk refuses; 3 where the labels of the whole run are spent; 130 for Ctrl-C, 143 for SIGTERM.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder import RunFolder
+from duelenv.experiments.labelling import command as labelling
 from duelenv.experiments.loading import load, parse_yaml, read_study_file, suites
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
@@ -161,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("target", metavar="DIR", type=Path, help="made; must not exist, or be empty")
     export.add_argument("--merge", action="store_true", help="of an adapter: the base model with it merged in")
     export.set_defaults(run=_export)
+
+    labelling.add_parser(commands)
 
     pairs = commands.add_parser(
         "pairs",

@@ -250,6 +250,7 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
         "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
         "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",
+        "people": "duelenv.oracles.people:People",
     },
 )
 
