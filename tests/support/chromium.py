@@ -34,7 +34,14 @@ class Browser:
 
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         self._process = subprocess.Popen(
-            [found(), *options, "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={folder}", "about:blank"],
+            [
+                found(),
+                *options,
+                "--hide-scrollbars",
+                "--remote-debugging-pipe",
+                f"--user-data-dir={folder}",
+                "about:blank",
+            ],
             preexec_fn=descriptors,
             close_fds=False,
             stdout=subprocess.DEVNULL,
@@ -103,15 +110,15 @@ class Browser:
 
     def open(self, url):
         """Go to a page."""
-        self.run("window.left = true")
+        self.run("window.pageBefore = true")
         self("Page.navigate", url=url)
-        self.until("!window.left && document.readyState === 'complete'")
+        self.until("!window.pageBefore && document.readyState === 'complete'")
 
     def leaving(self, action):
         """Do something that leads to another page, and wait for that."""
-        self.run("window.left = true")
+        self.run("window.pageBefore = true")
         action()
-        self.until("!window.left && document.readyState === 'complete'")
+        self.until("!window.pageBefore && document.readyState === 'complete'")
 
     def press(self, key, code=None, text=None):
         """Press and release a key."""
