@@ -34,7 +34,8 @@ class People:
 
     A round's questions are put down on the desk, and the run plays on with the answers that have come. Where more than
     `open` are unanswered, `collect` waits until they are no more than that; after `patience` seconds without an answer
-    it raises, and the run stops. Everything asked and answered is on the desk, so the same command goes on.
+    it raises, and the run stops. In its last round it waits for all. Everything asked and answered is on the desk, so
+    that the same command goes on.
 
     Args:
         home: What a run gives; its folder holds the desk, which all cells share.
@@ -92,15 +93,22 @@ class People:
         Raises:
             NobodyAnswers: No answer has come for as long as patience lasts. Those that came before are kept.
         """
+        return self._collected(self.open)
+
+    def collect_last(self) -> list[Answer]:
+        """The same in a last round, after which nobody learns from an answer: waits until no question is open."""
+        return self._collected(0)
+
+    def _collected(self, most: int) -> list[Answer]:
         if not self._waiting:
             return []
         desk = self._desk()
         answers = desk.settle(list(self._waiting))
         since = time.monotonic()
-        while len(self._waiting) - len(answers) > self.open:
+        while len(self._waiting) - len(answers) > most:
             left = len(self._waiting) - len(answers)
             if time.monotonic() - since >= self.patience:
-                raise NobodyAnswers(self._words(left))
+                raise NobodyAnswers(self._words(left, most))
             self._note(left)
             self._pause(_LOOK_SECONDS)
             before, answers = len(answers), desk.settle(list(self._waiting))
@@ -125,9 +133,10 @@ class People:
                 self._path,
             )
 
-    def _words(self, left: int) -> str:
+    def _words(self, left: int, most: int) -> str:
+        where = "('oracle.open')" if most == self.open else "in the last round"
         return (
-            f"{left} questions wait for people on the desk {str(self._path)!r}, expected at most {self.open} open "
-            f"('oracle.open'), and nobody answered for {self.patience:g} seconds ('oracle.patience'); answer them with "
-            "'duelenv label' and the run's folder, and the same command goes on"
+            f"{left} questions wait for people on the desk {str(self._path)!r}, expected at most {most} {where}, and "
+            f"nobody answered for {self.patience:g} seconds ('oracle.patience'); answer them with 'duelenv label' and "
+            "the run's folder, and the same command goes on"
         )

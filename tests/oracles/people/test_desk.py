@@ -204,7 +204,7 @@ def test_asking_again_keeps_place_and_answers(desk: Desk) -> None:
 
 
 def test_an_id_stands_for_the_same_texts_for_ever(desk: Desk) -> None:
-    with pytest.raises(UserError, match="'q0' lies on the desk .* with other texts"):
+    with pytest.raises(UserError, match=r"'q0' lies on the desk .* with other texts"):
         desk.put([Request("q0", 0, 0, "prompt 0", "first 0", "another")])
     assert len(asked(desk)) == 4
 

@@ -13,7 +13,7 @@ from duelenv.oracles.people import Desk, NobodyAnswers, People, Verdict
 from duelenv.oracles.people.figures import standing
 from duelenv.oracles.people.source import FILE
 from duelenv.oracles.services.home import Home
-from duelenv.oracles.sources import Request, Source, answers_later
+from duelenv.oracles.sources import Request, Source, answers_later, collected
 
 
 def requests(round: int, rows: int = 2, root: str = "r") -> list[Request]:
@@ -75,9 +75,7 @@ def test_it_stops_when_patience_ends_and_another_process_goes_on(home: Home, des
     source = People(home=home, open=0, patience=0.0)
     source.ask(requests(0))
     answer(desk)
-    with pytest.raises(
-        NobodyAnswers, match=r"1 questions wait .* at most 0 open .*0 seconds.*the same command goes on"
-    ):
+    with pytest.raises(NobodyAnswers, match=r"1 questions wait .* at most 0 .*0 seconds.*the same command goes on"):
         source.collect()
     answer(desk)
     again = People(home=home, open=0, patience=0.0)
@@ -85,6 +83,17 @@ def test_it_stops_when_patience_ends_and_another_process_goes_on(home: Home, des
     assert standing(desk).questions == 2  # nobody is asked twice
     assert [one.id for one in again.collect()] == ["r-0-0", "r-0-1"]  # what came before the stop is not lost
     assert [one.id for one in source.collect()] == ["r-0-0", "r-0-1"]
+
+
+def test_the_last_round_waits_for_all(home: Home, desk: Desk) -> None:
+    source = make("people", home=Home(home.folder, pause=lambda seconds: answer(desk)), open=9, noise=0.5)
+    source.ask(requests(0, rows=3))  # type: ignore[attr-defined]
+    assert list(source.collect()) == []  # type: ignore[attr-defined]
+    assert [one.tie for one in collected(source, last=True)] == [1.0, 1.0, 1.0]  # type: ignore[arg-type]
+    stopping = People(home=home, open=9, patience=0.0)
+    stopping.ask(requests(1))
+    with pytest.raises(NobodyAnswers, match=r"2 questions .* at most 0 in the last round"):
+        stopping.collect_last()
 
 
 def test_an_answer_renews_patience(home: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
