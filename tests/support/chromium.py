@@ -111,8 +111,9 @@ class Browser:
     def open(self, url):
         """Go to a page."""
         self.run("window.pageBefore = true")
+        # A browser that has just begun may still be on its way to its first page, which is none.
         self("Page.navigate", url=url)
-        self.until("!window.pageBefore && document.readyState === 'complete'")
+        self.until("!window.pageBefore && document.readyState === 'complete' && location.protocol.startsWith('http')")
 
     def leaving(self, action):
         """Do something that leads to another page, and wait for that."""

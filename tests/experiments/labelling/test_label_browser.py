@@ -20,8 +20,8 @@ pytestmark = [
 ]
 
 NASTY = (
-    "# Title\n\n<script>document.title = 'taken'</script>\n\n<img src=//evil.example/x onerror=\"document.title='taken'\">"
-    "\n\n"
+    "# Title\n\n<script>document.title = 'taken'</script>\n\n"
+    "<img src=//evil.example/x onerror=\"document.title='taken'\">\n\n"
     "![pixel](http://evil.example/pixel.png) [press me](http://evil.example/)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n"
     "```\n" + "one very long line of code " * 12 + "\n```\n\n" + "unbreakable" * 30
 )
