@@ -147,8 +147,11 @@ class Desk:
                 connection.execute(
                     f"""UPDATE questions SET settled = 1, win = said.win, tie = said.tie
                     FROM (SELECT question, avg(win) AS win, avg(CASE WHEN win IS NULL THEN NULL ELSE tie END) AS tie
-                          FROM answers WHERE undone IS NULL AND verdict != 'skip' GROUP BY question) AS said
-                    WHERE said.question = number AND settled = 0 AND given >= wanted AND id IN ({marks})""",
+                          FROM answers WHERE undone IS NULL AND verdict != 'skip' AND question IN (
+                              SELECT number FROM questions
+                              WHERE settled = 0 AND given >= wanted AND id IN ({marks}))
+                          GROUP BY question) AS said
+                    WHERE said.question = number""",
                     some,
                 )
                 found = connection.execute(

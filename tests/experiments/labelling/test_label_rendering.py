@@ -75,6 +75,11 @@ def test_markdown_shows_structure() -> None:
     assert "<td>1</td>" in html and "<blockquote>" in html
 
 
+def test_harmless_markup_is_shown_as_text_too() -> None:
+    html = rendered("a <em>b</em>\n\n<p>c</p>", "markdown")
+    assert "a &lt;em&gt;b&lt;/em&gt;" in html and "&lt;p&gt;c&lt;/p&gt;" in html
+
+
 def test_headings_stand_below_those_of_the_page() -> None:
     html = rendered("# one\n\n## two\n\n###### six", "markdown")
     assert re.findall(r"<h(\d)>", html) == ["4", "5", "6"] == re.findall(r"</h(\d)>", html)
