@@ -111,6 +111,8 @@ def _desk(arguments: argparse.Namespace) -> tuple[Desk, Path | None]:
         if arguments.overrides:
             raise UserError(f"{arguments.overrides[0]!r} names a column of a table, and {str(target)!r} is a run")
         return _desk_of_run(target), None
+    if not target.exists():
+        raise UserError(f"there is no {str(target)!r}, expected a table or the folder of a run")
     return _desk_of_table(target, arguments)
 
 

@@ -272,3 +272,5 @@ def test_a_run_that_asks_no_people_is_refused(tmp_path: Path, capsys: pytest.Cap
     )
     assert main(["label", str(tmp_path)]) == 2
     assert "asks nobody, expected the oracle 'people'" in capsys.readouterr().err
+    assert main(["label", str(tmp_path / "nothing")]) == 2
+    assert "expected a table or the folder of a run" in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,12 @@ def test_without_a_place_for_a_desk_nobody_is_asked(tmp_path: Path) -> None:
 def test_settings_out_of_range_are_refused(setting: str, value: float) -> None:
     with pytest.raises(UserError, match=setting):
         make("people", **{setting: value})
+
+
+def test_the_page_on_people_names_the_defaults_of_the_code() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "people.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"^\| `(\w+)` \|.*\| (\S*) \|$", page, re.MULTILINE))
+    defaults = {name: one.default for name, one in inspect.signature(People).parameters.items() if name != "home"}
+    assert {name: float(value or "nan") for name, value in named.items()} == pytest.approx(
+        {name: float("nan") if value is None else float(value) for name, value in defaults.items()}, nan_ok=True
+    )
