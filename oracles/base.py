@@ -268,6 +268,7 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "crowd": "duelenv.oracles.crowds.crowd:crowd",
         "cascade": "duelenv.oracles.crowds.cascade:cascade",
         "recorded": "duelenv.recorded:load_recorded",
+        "people": "duelenv.oracles.people:People",
     },
 )
 

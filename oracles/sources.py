@@ -60,7 +60,8 @@ class Source(Protocol):
     """Answers requests in its own time.
 
     Both methods may raise: that is a fault, not an answer. What was asked stays open, and asking again is the same
-    question.
+    question. A source that can wait may have a third method, `collect_last`: it is called in place of `collect` in the
+    last round of an episode, and returns with everything that is open.
     """
 
     def ask(self, requests: Sequence[Request], /) -> None:
@@ -74,6 +75,12 @@ class Source(Protocol):
     def collect(self) -> Iterable[Answer]:
         """Return answers that are there, in any order; one that was returned before may come again. Does not wait."""
         ...
+
+
+def collected(source: Source, *, last: bool) -> Iterable[Answer]:
+    """Return what a source has, and in a last round all that it owes where it can wait for that."""
+    collect = getattr(source, "collect_last", None) if last else None
+    return cast("Iterable[Answer]", (collect or source.collect)())
 
 
 def answers_later(oracle: Any) -> TypeGuard[Source]:

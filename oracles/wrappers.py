@@ -8,7 +8,7 @@ randomness: a wrapper maps probabilities to probabilities.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -19,7 +19,7 @@ from scipy import special
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.oracles.base import Oracle, Preferences, Unanswered, UtilityOracle, ask
-from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, checked
+from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, checked, collected
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,14 @@ class DisturbedSource:
 
         What is no answer is passed on for whoever collects to judge.
         """
-        for given in self.inner.collect():
+        yield from self._changed(self.inner.collect())
+
+    def collect_last(self) -> Iterator[Answer]:
+        """The same of all that is open, where the source can wait for that."""
+        yield from self._changed(collected(self.inner, last=True))
+
+    def _changed(self, answers: Iterable[Answer]) -> Iterator[Answer]:
+        for given in answers:
             try:
                 answer = checked(given)
             except UserError:

@@ -275,7 +275,7 @@ class LabelPath:
             ],
             self._ledger,
         )
-        answers = self._questions.answered(number, self._ledger)
+        answers = self._questions.answered(number, self._ledger, last=duels.last)
         win, tie = np.full(self._rows, np.nan), np.zeros(self._rows)
         for asked, answer in answers:
             if asked.request.round == number:

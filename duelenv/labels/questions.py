@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
-from duelenv.oracles.sources import Answer, Request, Source, checked
+from duelenv.oracles.sources import Answer, Request, Source, checked, collected
 
 
 class Asked(NamedTuple):
@@ -81,11 +81,16 @@ class Questions:
             self._round_of |= dict.fromkeys(self._open[number], number)
         self._answers = {key: answer for key, answer in self._answers.items() if key in self._round_of}
 
-    def answered(self, number: int, ledger: Ledger | None) -> list[tuple[Asked, Answer]]:
+    def answered(self, number: int, ledger: Ledger | None, *, last: bool = False) -> list[tuple[Asked, Answer]]:
         """Return the open requests that have an answer, by round and row; `close` them once their labels are told.
 
         In a round that was played before, those that came then are the ones in the ledger. Answers to anything else
         are passed over: a source may serve several, and may repeat itself.
+
+        Args:
+            number: The round.
+            ledger: Where answers are kept.
+            last: Whether no round of the episode follows, so that a source that can wait gives all that it owes.
 
         Raises:
             UserError: An answer is not one; the others are kept for the next time.
@@ -94,20 +99,20 @@ class Questions:
         if ledger is not None:
             self._take(ledger.came_in(number))
         if ledger is None or not ledger.is_closed(number):
-            self._collect(number, ledger)
+            self._collect(number, ledger, last)
         found = [(self._open[self._round_of[key]][key], answer) for key, answer in self._answers.items()]
         return sorted(found, key=lambda pair: (pair[0].request.round, pair[0].request.row))
 
-    def _collect(self, number: int, ledger: Ledger | None) -> None:
+    def _collect(self, number: int, ledger: Ledger | None, last: bool) -> None:
         """Take what the source has, and write it down before anybody acts on it."""
         wrong: UserError | None = None
-        collected = self._source.collect()
-        if not isinstance(collected, Iterable):
+        came = collected(self._source, last=last)
+        if not isinstance(came, Iterable):
             raise UserError(
-                f"collect of the source returned {str(collected)[:60]!r}, expected the answers that are there; return "
+                f"collect of the source returned {str(came)[:60]!r}, expected the answers that are there; return "
                 "a list, empty where there is none"
             )
-        for given in collected:
+        for given in came:
             try:
                 self._unwritten |= self._take([checked(given)])
             except UserError as error:

@@ -22,6 +22,7 @@ from duelenv.experiments.config.loading import load, parse_yaml, read_study_file
 from duelenv.experiments.config.run_config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.crowds import command as crowds
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.labelling import command as labelling
 from duelenv.experiments.offline import command as offline
 from duelenv.experiments.results.spending import spending_of
 from duelenv.experiments.serving.command import add_parser as add_serve_parser
@@ -172,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("target", metavar="DIR", type=Path, help="made; must not exist, or be empty")
     export.add_argument("--merge", action="store_true", help="of an adapter: the base model with it merged in")
     export.set_defaults(run=_export)
+
+    labelling.add_parser(commands)
 
     pairs = commands.add_parser(
         "pairs",

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from duelenv.experiments.config.paths import anchor_paths
 from duelenv.experiments.config.pools import in_pools, refuse_mixed_pools
@@ -44,6 +44,9 @@ __all__ = ["EXECUTION_KEYS", "SHORTHANDS", "RunConfig"]
 
 #: Keys that change how a run is carried out or shown but not what it computes; they are no part of its identity.
 EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric", "better", "save_models")
+
+#: Settings of oracles that decide no answer, and so may change while a run is interrupted.
+_EXECUTION_OF_ORACLES: Final = {"people": ("patience",)}
 
 #: Keys that are written out when a config is read: `seeds: 8` with `first_seed`, and agents in several worlds.
 SHORTHANDS = ("first_seed", "variants")
@@ -260,6 +263,10 @@ class RunConfig:
         plain["budget"] = {"labels": self.budget.labels}  # a fuse decides only how far a run comes
         if not self.report_at:  # as in runs from before there was any
             del plain["report_at"]
+        for key in ("oracle", "evaluation_oracle"):
+            if plain.get(key) is not None:
+                passing = _EXECUTION_OF_ORACLES.get(plain[key]["name"], ())
+                plain[key] = {name: value for name, value in plain[key].items() if name not in passing}
         decided: dict[str, Any] = json.loads(json.dumps(plain, default=str))
         return decided
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from duelenv.experiments.folder import files
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.folder.locks import hold_cell
 from duelenv.experiments.running.fuse import Fuse
-from duelenv.experiments.running.processes import stop_requested
+from duelenv.experiments.running.processes import Stopped, stop_requested
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
 from duelenv.labels.ledger_file import COPY, DATABASE, LedgerFile
@@ -44,7 +45,15 @@ def home_of(task: CellTask) -> Home:
     """What the run gives to its oracles: a folder and a purse that all cells share."""
     run = RunFolder(task.folder.path.parent.parent)
     budget = task.config.budget
-    return Home(run.home, Purse(Limits(tokens=budget.tokens, money=budget.money), run.purse), cell=task.cell.name)
+    purse = Purse(Limits(tokens=budget.tokens, money=budget.money), run.purse)
+    return Home(run.home, purse, cell=task.cell.name, pause=_pause)
+
+
+def _pause(seconds: float) -> None:
+    """Sleep, but for a run that is told to stop: what a source that waits has asked is in its records."""
+    if stop_requested():
+        raise Stopped
+    time.sleep(seconds)
 
 
 def foreign(task: CellTask, path: Path) -> UserError:

@@ -6,7 +6,7 @@ import torch
 
 from duelenv.oracles import Answer, Noise, Preferences, Request, UserError, answers_later, ask, make, register
 from duelenv.oracles.base import ORACLES, UtilityOracle, finite_utility
-from duelenv.oracles.sources import checked
+from duelenv.oracles.sources import checked, collected
 from duelenv.oracles.wrappers import WRAPPERS, DisturbedSource
 
 ONE = (["p"], ["a"], ["b"])
@@ -51,6 +51,17 @@ def test_a_wrapper_changes_late_answers_as_it_changes_others(name, monkeypatch):
     request = Request("1", 0, 0, "p", "a", "b")
     source.ask([request])
     assert source.inner.asked == [request]
+
+
+def test_only_a_source_that_can_wait_is_asked_for_all_in_a_last_round():
+    early, all_of_it = Answer("a", 1.0), [Answer("a", 1.0), Answer("b", 0.0)]
+    patient = type("Patient", (Desk,), {"collect_last": lambda self: all_of_it})([early])
+    assert list(collected(Desk([early]), last=True)) == [early]
+    assert list(collected(patient, last=False)) == [early]
+    assert list(collected(patient, last=True)) == all_of_it
+    # Through wrappers too, whether what they are around can wait or not.
+    certain = [DisturbedSource(inner, Noise(lambda *duels: None, 0.0)) for inner in (patient, Desk([early]))]
+    assert [list(collected(one, last=True)) for one in certain] == [all_of_it, [early]]
 
 
 def test_a_disturbed_source_with_nothing_to_say_says_nothing():

@@ -1,0 +1,1 @@
+"""The page on which people compare responses, and its command: `duelenv label`."""
