@@ -1,0 +1,38 @@
+"""Marks between which a text stands in a judge's prompt, so that the text cannot pretend to have ended.
+
+The mark is a keyed hash of all that is asked. It is the same whenever the same is asked, as a cache and a repeated run
+need; and who writes a response cannot put it in, since it depends on the response itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+#: Bytes of a mark: to write a text that holds its own mark, one would have to try 2^96 of them.
+_SIZE = 12
+
+
+def mark_for(key: bytes, texts: Sequence[str]) -> str:
+    """A mark that stands in none of the texts.
+
+    Args:
+        key: Of the judge: others get other marks.
+        texts: All that will stand between marks, in order.
+    """
+    asked = hashlib.blake2b(key=key[:64], digest_size=32)
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass")
+        asked.update(len(raw).to_bytes(8, "big"))
+        asked.update(raw)
+    number = 0
+    while True:
+        mark = hashlib.blake2b(asked.digest() + number.to_bytes(4, "big"), digest_size=_SIZE).hexdigest()
+        if not any(mark in text for text in texts):
+            return mark
+        number += 1
+
+
+def fenced(text: str, mark: str) -> str:
+    """A text between its marks, each on a line of its own."""
+    return f"<<{mark}>>\n{text}\n<</{mark}>>"
