@@ -5,7 +5,9 @@ Shapes are those of OpenAI's chat completions, as vLLM and SGLang serve them too
 
 from __future__ import annotations
 
+import functools
 import json
+import ssl
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,6 +79,7 @@ class Endpoint:
         http: Any = httpx.Client(
             timeout=httpx.Timeout(timeout),
             limits=httpx.Limits(max_connections=width, max_keepalive_connections=width),
+            verify=_trusted(),
             follow_redirects=False,
             headers={"accept-encoding": "identity"},
             event_hooks={"response": [_bounded(max_bytes, timeout)]},
@@ -147,7 +150,7 @@ class Endpoint:
         if status in (401, 403):
             which = "takes no request without a token" if self._token is None else "refuses the token"
             raise Refused(
-                f"{about} {which} (HTTP {status}: {said}); renew it where 'token' names it and go on by the same command"
+                f"{about} {which} (HTTP {status}: {said}); renew it where 'token' names it and run it again"
             ) from None
         if status == 402:
             raise Refused(f"{about} wants to be paid first (HTTP 402: {said}); the same command goes on then") from None
@@ -197,6 +200,14 @@ def _json(raw: bytes) -> Any:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"the answer is no JSON ({len(raw)} bytes)") from error
+
+
+@functools.cache
+def _trusted() -> ssl.SSLContext:
+    """Who is trusted, read once: reading the certificates takes longer than a hundred requests."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _bounded(max_bytes: int, seconds: float) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +26,16 @@ from duelenv.oracles.judge.verdict_cache import VerdictCache
 from duelenv.oracles.judge.verdicts import NoVerdict, Reading, Reply, Verdict, reading
 from duelenv.oracles.services.figures import Figures
 from duelenv.oracles.services.home import Home
-from duelenv.oracles.services.retrying import Pace, Patience, Refused, may_be_tried_again, persistently, side_by_side
+from duelenv.oracles.services.retrying import (
+    Pace,
+    Patience,
+    may_be_tried_again,
+    pause_asked_for,
+    persistently,
+    side_by_side,
+)
 from duelenv.oracles.services.secrets import read_secret
-from duelenv.oracles.services.spending import Cost, OutOfMoney
+from duelenv.oracles.services.spending import Cost
 
 #: A judge that has declined so many requests and decided none does not decline now and then: something is set wrong.
 _DECLINES: Final = 8
@@ -35,6 +43,40 @@ _DECLINES: Final = 8
 
 class _NotSent(Exception):
     """The batch was given up before it was this request's turn."""
+
+
+class _Outage:
+    """Whether it makes sense to send the requests of a batch that have not been sent yet.
+
+    One that fails after all patience may be a poison of its own. As many in a row as are open at a time are an outage,
+    and a refusal for good, or an empty purse, meets all.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._left = self._width = width
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Send one request in the block.
+
+        Raises:
+            _NotSent: Not any more.
+        """
+        if self._left <= 0:
+            raise _NotSent
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as raised:
+            error = raised
+            raise
+        finally:
+            with self._lock:
+                if error is None or isinstance(error, NoVerdict | TooLong):  # the service is there
+                    self._left = self._width if self._left > 0 else 0
+                else:
+                    self._left = 0 if isinstance(error, UserError) else self._left - 1
 
 
 @dataclass
@@ -192,34 +234,28 @@ class Judge:
         batch = _Batch(shown={self._digest(way): way for way in ways})
         batch.verdicts.update(self._cache.known(list(batch.shown)))
         unknown = [digest for digest in batch.shown if digest not in batch.verdicts]
-        given_up = threading.Event()
+        outage = _Outage(self.patience.width)
 
         def ask(digest: bytes) -> Verdict:
-            if given_up.is_set():
-                raise _NotSent
+            with outage.watched():
+                verdict = self._verdict(batch.shown[digest])
             # Written down here, and not by whoever waits: Ctrl-C loses nothing that was paid.
-            return self._cache.keep(digest, self._verdict(batch.shown[digest]))
+            return self._cache.keep(digest, verdict)
 
-        failed = 0
         for place, result in side_by_side(ask, unknown, self.patience.width):
             digest = unknown[place]
             if isinstance(result, Verdict):
                 batch.verdicts[digest] = result
-                failed = 0
             elif isinstance(result, NoVerdict | TooLong):
                 batch.declined[digest] = result
-                self._check_that_it_judges(result, batch, given_up)
+                self._check_that_it_judges(result, batch)
             elif not isinstance(result, _NotSent):
                 if not isinstance(result, UserError) and not may_be_tried_again(result):
                     raise result  # a defect
                 batch.failure = batch.failure or result
-                failed += 1
-                # One request may be a poison of its own. That many in a row are an outage.
-                if isinstance(result, UserError) or failed >= self.patience.width:
-                    given_up.set()
         return batch
 
-    def _check_that_it_judges(self, declined: Exception, batch: _Batch, given_up: threading.Event) -> None:
+    def _check_that_it_judges(self, declined: Exception, batch: _Batch) -> None:
         """Stop a judge that declines everything, as one does whose replies are of another form than is set.
 
         Raises:
@@ -228,7 +264,6 @@ class Judge:
         self.declined += 1
         if self.requests or batch.verdicts or self.declined < _DECLINES:
             return
-        given_up.set()
         raise UserError(
             f"the judge {self.endpoint.model!r} has given no verdict on its first {self.declined} requests, at last: "
             f"{printable(self.endpoint.clean(str(declined)))}; change 'verdict', 'template', or 'max_tokens' of "
@@ -280,11 +315,13 @@ class Judge:
         """What happened, and what to do."""
         count = f"{int(answered.sum())} of {len(answered)} duels of the batch are answered and kept"
         said = self.endpoint.clean(str(failure) or type(failure).__name__)
-        if isinstance(failure, OutOfMoney | Refused | UserError):
+        if isinstance(failure, UserError):
             return f"{said} ({count})"
+        pause = pause_asked_for(failure)
+        wait = "" if pause is None else f" and asks to wait for {pause:.0f} s"
         return (
-            f"the judge {self.endpoint.model!r} at {self.endpoint.url!r} does not answer after "
-            f"{self.patience.attempts} attempts ({said}; {count}); the same command goes on"
+            f"the judge {self.endpoint.model!r} at {self.endpoint.url!r} does not answer within its patience{wait} "
+            f"({said}; {count}); the same command goes on"
         )
 
 
