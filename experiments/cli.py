@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from duelenv.experiments import judging
 from duelenv.experiments.config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.loading import load, parse_yaml, read_study_file, suites
@@ -215,6 +216,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.set_defaults(run=_show)
 
+    judging.add_parser(commands)
+
     bench = commands.add_parser(
         "bench",
         help="speed of worlds, beliefs and policies, memory of a round, regret of bandit agents, cost of the ledger, "
@@ -314,6 +317,7 @@ def _default_directory(config: RunConfig, source: str, overrides: Sequence[str])
 
 def _print_tables(results: Results) -> None:
     """Print the tables that answer the run's question; what else was made is in the report."""
+    from duelenv.experiments.oracle_figures import oracle_lines
     from duelenv.experiments.regret import tables
 
     for table in tables(results):
@@ -321,6 +325,8 @@ def _print_tables(results: Results) -> None:
             continue
         heading = f"{printable(table.title)}\n\n" if table.title else ""
         print(f"\n{heading}{table.text()}\n\n{textwrap.fill(printable(table.caption), 100)}")
+    for number, line in enumerate(oracle_lines(RunFolder(results.directory))):
+        print(("\n" if number == 0 else "") + printable(f"{line.oracle}: {line.value} {line.meaning}"))
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from duelenv.experiments.memory import Footprint, bytes_text, footprint_of
 from duelenv.experiments.play import start_policy, threads_of
 from duelenv.experiments.runner import prepare
 from duelenv.oracles.base import utility_of
+from duelenv.oracles.services.spending import Cost, most_of
 from duelenv.oracles.sources import answers_later
 
 __all__ = ["Forecast", "dry_run", "duration", "forecast"]
@@ -46,6 +47,10 @@ class Forecast:
     round_seconds: float
     evaluation_seconds: float
     footprint: Footprint | None
+    label_cost: Cost | None = None
+    """The most that a label may cost, as a mean over the duels that were played; None where the oracle cannot say."""
+    question_cost: Cost | None = None
+    """The same of a comparison in evaluations."""
 
     @property
     def seconds(self) -> float:
@@ -119,10 +124,31 @@ def _asking(
         lines.append(_line("fuse", f"{config.budget.run:,} answers of all kinds, then the run stops"))
         paid = min(paid, config.budget.run)
     if paid:
-        price = config.budget.price
-        known = "not known: give 'budget.price', what an answer costs" if price is None else f"{paid * price:,.2f}"
-        lines.append(_line("cost", known if price is None else f"{known} at most, {paid:,} answers at {price:g} each"))
+        price, most = config.budget.price, _most(forecasts, seeds, played)
+        if most is not None:
+            money = f" and {most.money:,.4g} in money" if most.money else ""
+            lines.append(
+                _line("tokens", f"{most.tokens:,}{money} at most, by the lengths of a few duels, every byte a token")
+            )
+        for name in ("tokens", "money"):
+            if getattr(config.budget, name) is not None:
+                lines.append(_line("purse", f"{getattr(config.budget, name):,} in {name}, then the run stops"))
+        if price is not None:
+            lines.append(_line("cost", f"{paid * price:,.2f} at most, {paid:,} answers at {price:g} each"))
+        elif most is None:
+            lines.append(_line("cost", "not known: give 'budget.price', what an answer costs"))
     return lines
+
+
+def _most(forecasts: dict[str, Forecast], seeds: dict[str, int], played: dict[str, int]) -> Cost | None:
+    """The most that answers may cost by what their oracles themselves say; None where none of them can."""
+    total = Cost()
+    for label, one in forecasts.items():
+        labels, questions = one.labels * seeds[label], one.questions * played[label]
+        for cost, count in ((one.label_cost, labels), (one.question_cost, questions)):
+            if cost is not None:
+                total += Cost(cost.tokens * count, cost.money * count)
+    return total if total.tokens else None
 
 
 def _judge(config: RunConfig) -> Any:
@@ -141,7 +167,12 @@ def _is_free(oracle: Any) -> bool:
 def forecast(config: RunConfig, label: str) -> Forecast:
     """Count an agent's questions and play a few of its rounds; `prepare` has let the config pass."""
     policy = start_policy(config)
-    env = assembly.make_environment(config.for_agent(label), policy=policy, wrap_oracle=_never_paid)
+    stand_ins: dict[str, _StandIn] = {}
+
+    def never_paid(key: str, oracle: Any) -> Any:
+        return oracle if _is_free(oracle) else stand_ins.setdefault(key, _StandIn(oracle))
+
+    env = assembly.make_environment(config.for_agent(label), policy=policy, wrap_oracle=never_paid)
     world = env.unwrapped
     try:
         agent = assembly.make_agent(config, label, env, config.seeds[0])
@@ -167,16 +198,31 @@ def forecast(config: RunConfig, label: str) -> Forecast:
         round_seconds=round_seconds,
         evaluation_seconds=evaluation_seconds,
         footprint=footprint,
+        label_cost=_each(stand_ins.get("oracle")),
+        question_cost=_each(stand_ins.get("oracle" if config.evaluation_oracle is None else "evaluation_oracle")),
     )
 
 
-def _never_paid(key: str, oracle: Any) -> Any:
-    """Let a coin stand in for an oracle that may be paid."""
-    return oracle if _is_free(oracle) else _coin
+class _StandIn:
+    """A coin in place of an oracle that may be paid; adds up what it would have cost at most, where that one knows."""
+
+    def __init__(self, oracle: Any) -> None:
+        self._oracle = oracle
+        self.duels, self.cost = 0, Cost()
+        self.known = True
+
+    def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Any:
+        cost = most_of(self._oracle, prompts, first, second)
+        self.known &= cost is not None
+        self.duels, self.cost = self.duels + len(prompts), self.cost + (cost or Cost())
+        return np.full(len(prompts), 0.5)
 
 
-def _coin(prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Any:
-    return np.full(len(prompts), 0.5)
+def _each(stand_in: _StandIn | None) -> Cost | None:
+    """The most that a duel may cost."""
+    if stand_in is None or not stand_in.known or not stand_in.duels:
+        return None
+    return Cost(-(-stand_in.cost.tokens // stand_in.duels), stand_in.cost.money / stand_in.duels)
 
 
 def _probe(env: Any, agent: Any, config: RunConfig) -> tuple[float, float]:

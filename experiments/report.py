@@ -22,6 +22,7 @@ from duelenv.experiments.folder import RunFolder
 from duelenv.experiments.groups import group_agents
 from duelenv.experiments.looks import DARK, LIGHT, MANY
 from duelenv.experiments.metrics import label_of
+from duelenv.experiments.oracle_figures import oracle_lines
 from duelenv.experiments.regret import bounds_of, tables
 from duelenv.experiments.results import Results
 from duelenv.experiments.text_table import TableLine, TextTable
@@ -85,6 +86,7 @@ def _content(results: Results, made: list[TextTable]) -> dict[str, Any]:
         ),
         "duels": _duels(results, duel_seed),
         "duel_seed": duel_seed,
+        "oracles": oracle_lines(folder),
         "many": len(results.agents) > MANY,
         "agents": results.agents,
         "metric": f"{label_of(results.primary)} by seed",

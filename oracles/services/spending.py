@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +119,20 @@ class Purse:
                         f"{limit:,.6g}; the same command with a larger 'budget.{name}' goes on"
                     )
             _add(connection, most)
+
+
+def most_of(oracle: object, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Cost | None:
+    """The most that an oracle's answers to duels may cost, without asking it; None of one that cannot say.
+
+    Args:
+        oracle: One with a method `most(prompts, first, second) -> Cost`, in any number of wrappers.
+        prompts: Of the duels.
+        first: Responses shown first.
+        second: Responses shown second.
+    """
+    while not hasattr(oracle, "most") and hasattr(oracle, "inner"):
+        oracle = oracle.inner
+    return oracle.most(prompts, first, second) if hasattr(oracle, "most") else None
 
 
 #: Sums of prices are no decimals.
