@@ -162,7 +162,8 @@ class Endpoint:
             raise TooLong(f"{about} cannot take so long a request (HTTP {status}: {said})") from None
         if status in (400, 422) and "logprobs" in said:
             raise NoLogProbs(
-                f"{about} gives no log-probabilities (HTTP {status}: {said}); set 'verdict' to word"
+                f"{about} gives no log-probabilities (HTTP {status}: {said}); set 'verdict' to word, or "
+                "'parameters.top_logprobs' to a number that it takes"
             ) from None
         if status is not None and 300 <= status < 400:
             where = self.clean(error.response.headers.get("location", "elsewhere"))[:200]

@@ -179,8 +179,9 @@ class Judge:
     def figures(self) -> dict[str, float]:
         """Means over all duels of the run, or of this judge outside of runs.
 
-        `declined`: share of duels that were not judged. Where both orders were shown, `turned`: share of duels whose
-        verdict turned with the order; `shift`: how much likelier a response is preferred for being shown first.
+        `declined`: share of duels that were not judged. `words`: share of those judged that were so without
+        probabilities. Where both orders were shown, `turned`: share of duels whose verdict turned with the order;
+        `shift`: how much likelier a response is preferred for being shown first.
         """
         return self._figures.means(self.name)
 
@@ -201,11 +202,15 @@ class Judge:
         both = self.order == "both" or (2.0 * drawn(duel)) % 1.0 < self.bias_share
         return [shown, shown.turned] if both else [shown]
 
+    def _shown(self, duel: Shown) -> list[Shown]:
+        """Those of its orders that make the answer."""
+        return self._ways(duel)[: 2 if self.order == "both" else 1]
+
     def _answer(self, duel: Shown, batch: _Batch) -> Verdict | Exception | None:
         """What is said of a duel: a verdict, why it was declined, or nothing yet."""
         if duel.first == duel.second:
             return Verdict(0.0, 1.0, said=True)
-        ways = self._ways(duel)[: 2 if self.order == "both" else 1]
+        ways = self._shown(duel)
         digests = [self._digest(way) for way in ways]
         for digest in digests:
             if digest in batch.declined:
@@ -283,10 +288,11 @@ class Judge:
         return persistently(once, self.patience)
 
     def _reply(self, messages: Sequence[Mapping[str, str]]) -> Reply:
+        log_probs = self._log_probs  # which another thread may change meanwhile
         try:
-            return self.endpoint.ask(messages, log_probs=self._log_probs)
+            return self.endpoint.ask(messages, log_probs=log_probs)
         except NoLogProbs:
-            if self.reading.evidence == "logprobs" or not self._log_probs:
+            if self.reading.evidence == "logprobs" or not log_probs:
                 raise
             self._log_probs = False  # from now on, and for all: this server has none
             return self.endpoint.ask(messages, log_probs=False)
@@ -296,7 +302,7 @@ class Judge:
     def _note(
         self, duels: Sequence[Shown], batch: _Batch, answered: NDArray[np.bool_], win: NDArray[np.float64]
     ) -> None:
-        noted: dict[str, dict[bytes, float]] = {"declined": {}, "turned": {}, "shift": {}}
+        noted: dict[str, dict[bytes, float]] = {"declined": {}, "words": {}, "turned": {}, "shift": {}}
         for duel, known, value in zip(duels, answered.tolist(), win.tolist(), strict=True):
             ways = self._ways(duel)
             if not ways:
@@ -305,6 +311,10 @@ class Judge:
             key = min(self._digest(duel), self._digest(duel.turned))
             if known:
                 noted["declined"][key] = float(np.isnan(value))
+                if not np.isnan(value):
+                    noted["words"][key] = float(
+                        all(batch.verdicts[self._digest(way)].said for way in self._shown(duel))
+                    )
             if len(ways) == 2 and all(self._digest(way) in batch.verdicts for way in ways):
                 found = position(*(self._about_first(ways[0], way, batch) for way in ways))
                 noted["turned"][key], noted["shift"][key] = found

@@ -45,7 +45,7 @@ def test_both_orders_are_averaged_and_the_lean_cancels() -> None:
         assert answer.win == pytest.approx([0.7, 0.3, 0.7]) and answer.tie.tolist() == [0.0] * 3
         assert ask(oracle, PROMPTS, SECOND, FIRST).win == pytest.approx(1.0 - answer.win)
         assert len(model.asked) == 6  # the second time nothing was asked
-        assert oracle.figures() == {"declined": 0.0, "turned": 0.0, "shift": pytest.approx(0.1)}
+        assert oracle.figures() == {"declined": 0.0, "words": 0.0, "turned": 0.0, "shift": pytest.approx(0.1)}
 
 
 def test_a_judge_that_always_takes_the_first_turns_every_time_and_declares_ties() -> None:
@@ -53,7 +53,7 @@ def test_a_judge_that_always_takes_the_first_turns_every_time_and_declares_ties(
         oracle = judge(server)
         answer = ask(oracle, PROMPTS, FIRST, SECOND)
         assert answer.win.tolist() == [0.0] * 3 and answer.tie.tolist() == [1.0] * 3
-        assert oracle.figures() == {"declined": 0.0, "turned": 1.0, "shift": 0.5}
+        assert oracle.figures() == {"declined": 0.0, "words": 1.0, "turned": 1.0, "shift": 0.5}
 
 
 @pytest.mark.parametrize("order", ["random", "fixed"])

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,22 @@ def test_a_server_without_log_probs_is_asked_without_from_then_on() -> None:
         server.script.append(refusal)
         with pytest.raises(UserError, match="set 'verdict' to word"):
             ask(judge(server, verdict="logprobs"), PROMPTS, FIRST, SECOND)
+
+
+def test_threads_that_learn_at_once_that_there_are_no_log_probs_all_ask_without() -> None:
+    together = threading.Barrier(4, timeout=5.0)
+    refusal = {"error": {"message": "This model does not support logprobs"}}
+
+    def answer(seen: Seen) -> Any:
+        if "logprobs" in seen.body:
+            with suppress(threading.BrokenBarrierError):
+                together.wait()
+            return Behaviour(400, refusal)
+        return completion("A")
+
+    with rude_server(answer) as server:
+        answers = ask(judge(server, patience={**QUICK, "width": 4}), PROMPTS[:4], FIRST[:4], SECOND[:4])
+    assert answers.win.tolist() == [1.0] * 4
 
 
 def test_an_empty_purse_in_the_middle_sends_nothing_more_and_a_fuller_one_goes_on(tmp_path: Path) -> None:
