@@ -105,7 +105,7 @@ class Reading:
         """
         if reply.refusal:
             raise NoVerdict(f"the service declined: {reply.refusal[:120]!r}")
-        if self.evidence != "word" and reply.tokens:
+        if self.evidence != "word" and reply.tokens and _first_word(reply.text) in self.grades:
             verdict = self._by_mass(reply.tokens)
             if verdict is not None:
                 return verdict
@@ -121,7 +121,7 @@ class Reading:
     def _by_mass(self, tokens: tuple[Token, ...]) -> Verdict | None:
         """The verdict by probabilities at the first token that is not blank; None where that is no verdict."""
         token = next((token for token in tokens if _bare(token.text)), None)
-        if token is None:
+        if token is None or _bare(token.text) not in self.grades:  # such as the thoughts before a reply
             return None
         masses = dict.fromkeys(self.grades, 0.0)
         for text, log_prob in token.log_probs.items():
@@ -162,7 +162,14 @@ def reading(verdict: object, scale: object = 5, ties: object = False) -> Reading
 #: What tokenisers and models put around a word: spaces in three spellings, quotes, brackets, stars.
 _AROUND: Final = " \t\r\n\u0120\u2581\"'`*[]().:"
 _THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+_ALONE: Final = re.compile(rf"[{re.escape(_AROUND)}]*([A-Ca-c1-9])(?!\w| +\w)")
 _MARKED: Final = re.compile(r"\[\[([A-Ca-c1-9])\]\]")
+
+
+def _first_word(text: str) -> str:
+    """The letter or number with which a reply begins, unless words follow it on its line: "A good answer" is prose."""
+    found = _ALONE.match(text)
+    return found[1].upper() if found else ""
 
 
 def _bare(token: str) -> str:
@@ -203,6 +210,8 @@ def read_reply(body: Any, model: str | None) -> Reply:
     text, refusal, ending = message.get("content"), message.get("refusal"), choice.get("finish_reason")
     if ending == "content_filter":
         refusal = refusal or "content_filter"
+    if ending in ("error", "abort"):
+        raise Unreadable(f"the answer was broken off by the server ({ending})")
     if not isinstance(text, str) and not refusal:
         if text is not None or ending is None:
             raise Unreadable("the answer's message has no content")

@@ -28,7 +28,10 @@ def test_a_letter_for_ties_takes_its_share() -> None:
     verdict = reading("auto", ties=True).verdict(reply)
     assert (verdict.win, verdict.tie) == (pytest.approx(0.2), pytest.approx(0.5))
     assert verdict.expected == pytest.approx(0.45)
-    assert reading("auto").verdict(reply).win == pytest.approx(0.4)  # not offered, so not counted
+    with pytest.raises(NoVerdict):
+        reading("auto").verdict(reply)  # not offered
+    second = Reply("B", (Token("B", logs(A=0.2, B=0.6, C=0.2)),))
+    assert reading("auto").verdict(second).win == pytest.approx(0.25)  # nor counted
 
 
 def test_blank_tokens_before_the_verdict_are_passed_over() -> None:
@@ -41,6 +44,21 @@ def test_what_is_left_of_a_model_that_talks_is_no_verdict() -> None:
     for kind in ("logprobs", "auto"):
         with pytest.raises(NoVerdict, match="The first"):
             reading(kind).verdict(talks)
+
+
+@pytest.mark.parametrize("text", ["A", " A\n", "**A**", "A\n\nBecause it is", "A.", "[[A]] as"])
+def test_what_follows_a_letter_on_its_own_does_not_matter_to_its_mass(text: str) -> None:
+    reply = Reply(text, (Token("A", logs(A=0.75, B=0.25)),), finished=False)
+    assert reading("logprobs").verdict(reply).win == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("text", ["A good answer", "A  b", "Ab", "An answer", "B"])
+def test_a_letter_that_begins_prose_or_thoughts_has_no_mass(text: str) -> None:
+    reply = Reply(text, (Token("A" if text != "B" else "Okay", logs(A=0.75, B=0.25)),), finished=False)
+    with pytest.raises(NoVerdict):
+        reading("logprobs").verdict(reply)
+    if text == "B":
+        assert reading("auto").verdict(Reply("B", reply.tokens)).said
 
 
 @pytest.mark.parametrize(("text", "win"), [("A", 1.0), (" b\n", 0.0), ("**A**", 1.0), ("B.", 0.0), ("[[A]]", 1.0)])
@@ -135,6 +153,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         {**completion("A"), "choices": completion("A")["choices"] * 2},
         completion("A", model=None),
         broken(index=1),
+        broken(finish_reason="abort"),
         broken(message=None),
         broken(message={"role": "user", "content": "A"}),
         broken(message={"role": "assistant", "content": 7}),
