@@ -247,7 +247,7 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "variety": "duelenv.oracles.text:Variety",
         "on_topic": "duelenv.oracles.text:OnTopic",
         "opening": "duelenv.oracles.text:Opening",
-        "judge": "duelenv.oracles.judge.oracle:make_judge",
+        "judge": "duelenv.oracles.judge.settings:make_judge",
         "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
         "recorded_scores": "duelenv.oracles.recorded:RecordedScores.load",
         "recorded_pairs": "duelenv.oracles.recorded:RecordedPairs.load",

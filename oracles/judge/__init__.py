@@ -2,10 +2,12 @@
 
 One idea a file: how it is asked (`templates`, `fences`), how its reply is read (`verdicts`), the line to it
 (`endpoint`) and its prices (`prices`), what it has said (`verdict_cache`), in which order responses stand and what that
-does (`orders`), who puts these together (`oracle`), and how far it can be talked round (`canaries`).
+does (`orders`), who sends requests and tries again (`asking`), the judge itself (`oracle`) and its `settings`, and how
+far it can be talked round (`canaries`).
 """
 
 from duelenv.oracles.judge.canaries import Canary, CanaryReport, canaries, try_canaries
-from duelenv.oracles.judge.oracle import Judge, make_judge
+from duelenv.oracles.judge.oracle import Judge
+from duelenv.oracles.judge.settings import make_judge
 
 __all__ = ["Canary", "CanaryReport", "Judge", "canaries", "make_judge", "try_canaries"]

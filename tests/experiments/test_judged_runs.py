@@ -22,8 +22,8 @@ QUICK = {"attempts": 2, "pause": 0.001, "width": 2, "timeout": 5.0}
 
 
 def leaning(prompt, a, b):
-    """Prefers the longer response, and a little whoever stands first."""
-    return 0.7 if len(a) > len(b) else 0.5 if a < b else 0.2
+    """Prefers the much longer response, else whoever stands first."""
+    return 0.9 if len(a) > len(b) + 2 else 0.2 if len(b) > len(a) + 2 else 0.6
 
 
 def judged(folder, server, **changes):
@@ -98,6 +98,7 @@ def test_position_bias_and_costs_stand_in_the_report_and_on_the_terminal(tmp_pat
         duels = {(prompt, *sorted(pair)) for prompt, *pair in model.asked}
         shifts = [0.5 * (leaning(p, a, b) + leaning(p, b, a) - 1.0) for p, a, b in duels]
         turned = [(leaning(p, a, b) - 0.5) * (leaning(p, b, a) - 0.5) > 0.0 for p, a, b in duels]
+        assert 0 < sum(turned) < len(turned)
         lines = {line.meaning: line.value for line in oracle_lines(RunFolder(tmp_path / "run"))}
         count = len(duels)
         assert lines[f"duels whose verdict turned with the order of the responses, of {count}"] == (

@@ -106,7 +106,7 @@ def test_requests_go_side_by_side_within_the_width() -> None:
 
 def test_the_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr("duelenv.oracles.judge.oracle.Pace", lambda rate: lambda: slept.append(rate))
+    monkeypatch.setattr("duelenv.oracles.judge.asking.Pace", lambda rate: lambda: slept.append(rate))
     with judge_server() as (server, _):
         ask(judge(server, patience={**QUICK, "rate": 50.0}), ["p"], ["a"], ["bb"])
     assert slept == [50.0, 50.0]
@@ -123,7 +123,7 @@ def test_the_token_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch, tm
             ask(oracle, ["p"], ["a"], [token])
             assert server.seen[-1].headers["authorization"] == f"Bearer {token}"
             assert "openai-organization" not in server.seen[-1].headers
-            assert token not in repr(vars(oracle)) + repr(vars(oracle.endpoint))
+            assert token not in repr(vars(oracle.asking)) + repr(vars(oracle.asking.endpoint))
         ask(judge(server), ["p"], ["a"], ["b"])
         assert "of-somebody-else" not in str(server.seen[-1].headers)
         refusal = Behaviour(
@@ -141,7 +141,7 @@ def test_tokens_and_money_are_what_the_service_counts() -> None:
         oracle = judge(server, price={"input": 2.0, "output": 10.0})
         ask(oracle, PROMPTS, FIRST, SECOND)
         assert oracle.spent == Cost(6 * 101, pytest.approx(6 * (100 * 2.0 + 1 * 10.0) / 1e6))
-        assert oracle.requests == 6
+        assert oracle.asking.requests == 6
 
 
 def test_the_most_that_duels_may_cost_is_by_bytes_and_the_longest_reply() -> None:

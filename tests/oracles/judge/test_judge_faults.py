@@ -86,7 +86,7 @@ def test_a_fault_that_passes_changes_no_answer(name: str, when: int) -> None:
         oracle = judge(server)
         answer = ask(oracle, PROMPTS, FIRST, SECOND)
         assert answer.win == pytest.approx(TRUTH) and not answer.tie.any()
-        assert len(server.seen) == COUNT + len(PASSING[name]) and oracle.requests == COUNT
+        assert len(server.seen) == COUNT + len(PASSING[name]) and oracle.asking.requests == COUNT
         asked = Counter(texts_of(seen)[0] for seen in server.seen)
         assert max(asked.values()) == 1 + len(PASSING[name]) and sorted(asked) == PROMPTS
 
@@ -171,7 +171,7 @@ def test_a_duel_that_is_too_long_is_declined_and_the_others_are_not(dialect: str
         oracle = judge(server)
         answer = ask(oracle, PROMPTS, FIRST, SECOND)
         assert np.isnan(answer.win).tolist() == [False, True] + [False] * 4
-        assert oracle.declined == 1 and oracle.figures()["declined"] == pytest.approx(1 / 6)
+        assert oracle.asking.declined == 1 and oracle.figures()["declined"] == pytest.approx(1 / 6)
         assert len(server.seen) == COUNT
 
 
@@ -189,7 +189,7 @@ def test_a_model_that_will_not_judge_is_asked_again_and_then_declines_and_that_i
         oracle = judge(server)
         answer = ask(oracle, PROMPTS, FIRST, SECOND)
         assert np.isnan(answer.win[1]) and answer.tie[1] == 0.0
-        assert (np.isnan(answer.win).sum(), oracle.declined) == (1, 1)
+        assert (np.isnan(answer.win).sum(), oracle.asking.declined) == (1, 1)
         asked = Counter(texts_of(seen)[0] for seen in server.seen)
         assert asked["p1"] == 3 and sum(asked.values()) == COUNT + 2
 
