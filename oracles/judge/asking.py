@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Final
 
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
+from duelenv.oracles.judge.digests import digest_of
 from duelenv.oracles.judge.endpoint import Endpoint, NoLogProbs, TooLong
 from duelenv.oracles.judge.orders import Shown
 from duelenv.oracles.judge.templates import Template
@@ -105,11 +105,7 @@ class Asking:
 
     def digest(self, way: Shown) -> bytes:
         """What the cache knows a request by."""
-        digest = hashlib.blake2b(self._about, digest_size=16)
-        for text in way:
-            raw = text.encode("utf-8", "surrogatepass")
-            digest.update(len(raw).to_bytes(8, "big") + raw)
-        return digest.digest()
+        return digest_of(way, key=self._about)
 
     def about(self, ways: Iterable[Shown]) -> Batch:
         """The verdicts on responses in the orders in which they are shown.
@@ -193,4 +189,4 @@ def _fingerprint(endpoint: Endpoint, template: Template, reading: Reading) -> by
         sorted(reading.grades.items()),
         reading.evidence,
     ]
-    return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=32).digest()
+    return digest_of([json.dumps(about, sort_keys=True)], size=32)

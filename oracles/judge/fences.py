@@ -6,8 +6,9 @@ need; and who writes a response cannot put it in, since it depends on the respon
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+
+from duelenv.oracles.judge.digests import digest_of
 
 #: Bytes of a mark: to write a text that holds its own mark, one would have to try 2^96 of them.
 _SIZE = 12
@@ -20,19 +21,14 @@ def mark_for(key: bytes, texts: Sequence[str]) -> str:
         key: Of the judge: others get other marks.
         texts: All that will stand between marks, in order.
     """
-    asked = hashlib.blake2b(key=key[:64], digest_size=32)
-    for text in texts:
-        raw = text.encode("utf-8", "surrogatepass")
-        asked.update(len(raw).to_bytes(8, "big"))
-        asked.update(raw)
     number = 0
     while True:
-        mark = hashlib.blake2b(asked.digest() + number.to_bytes(4, "big"), digest_size=_SIZE).hexdigest()
+        mark = digest_of((*texts, str(number)), size=_SIZE, key=key).hex()
         if not any(mark in text for text in texts):
             return mark
         number += 1
 
 
 def fenced(text: str, mark: str) -> str:
-    """A text between its marks, each on a line of its own."""
-    return f"<<{mark}>>\n{text}\n<</{mark}>>"
+    """A text between its marks, each on a line of its own; halves of characters, which nobody can send, as "?"."""
+    return f"<<{mark}>>\n{text.encode('utf-8', 'replace').decode()}\n<</{mark}>>"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final, NamedTuple
 
+from duelenv.oracles.judge.digests import digest_of
 from duelenv.oracles.judge.verdicts import Verdict
 
 #: Both orders; one drawn by a hash of the texts; or always the one in which the duel is.
@@ -32,11 +32,8 @@ class Shown(NamedTuple):
 
 def drawn(duel: Shown) -> float:
     """A number in [0, 1) that depends on the prompt and the two responses, and not on their order."""
-    digest = hashlib.blake2b(digest_size=8)
-    for text in (duel.prompt, *sorted((duel.first, duel.second))):
-        raw = text.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    return int.from_bytes(digest.digest()) / 2.0**64
+    digest = digest_of((duel.prompt, *sorted((duel.first, duel.second))), size=8)
+    return (int.from_bytes(digest) >> 11) / 2.0**53  # as many bits as a float in [0, 1) can hold
 
 
 def order_of(order: str, duel: Shown) -> Shown:

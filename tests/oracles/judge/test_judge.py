@@ -216,6 +216,13 @@ def test_what_stands_in_a_text_stays_in_its_place() -> None:
         assert texts_of(server.seen[0]) == texts
 
 
+def test_half_a_character_is_sent_as_a_question_mark_and_is_another_question() -> None:
+    with judge_server() as (server, model):
+        oracle = judge(server, order="fixed", bias_share=0.0)
+        ask(oracle, ["p", "p"], ["\ud83d", "\ude00"], ["bbb", "bbb"])
+        assert model.asked == [("p", "?", "bbb")] * 2
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -20,7 +20,7 @@ def test_a_mark_is_the_same_for_the_same_and_another_for_anything_else() -> None
 
 
 def test_a_mark_stands_in_none_of_the_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fences, "_SIZE", 1)  # two digits, so that a text can hold almost all of them
+    monkeypatch.setattr(fences, "_SIZE", 1)  # two digits, so that a text can hold all but one of them
     text = " ".join(f"{number:02x}" for number in range(256) if number != 0x5A)
     assert mark_for(b"k", (text,)) == "5a"
 
