@@ -186,6 +186,7 @@ def _fingerprint(endpoint: Endpoint, template: Template, reading: Reading) -> by
         template.user,
         template.form,
         template.key.hex(),
+        template.system,
         sorted(reading.grades.items()),
         reading.evidence,
     ]

@@ -16,7 +16,7 @@ from typing import Any, Final
 from duelenv.ground.errors import UserError
 from duelenv.oracles.judge.prices import Prices
 from duelenv.oracles.judge.verdicts import Reply, read_reply
-from duelenv.oracles.services.retrying import Refused, Unreadable, status_of
+from duelenv.oracles.services.retrying import AGAIN, Refused, Unreadable, status_of
 from duelenv.oracles.services.secrets import Secret
 from duelenv.oracles.services.spending import Cost, Purse
 
@@ -170,9 +170,10 @@ class Endpoint:
             raise Refused(f"{self.url!r} sends on to {where!r}, where no token is sent; correct 'url'") from None
         if status == 429 and "insufficient_quota" in said:
             raise Refused(f"the account at {self.url!r} is used up ({said}); the same command goes on then") from None
-        if status is not None and status < 500 and status not in (408, 409, 425, 429):
+        if status is not None and status < 500 and status not in AGAIN:
             raise Refused(
-                f"{about} refuses the request (HTTP {status}: {said}); correct 'parameters' or 'max_tokens'"
+                f"{about} refuses the request (HTTP {status}: {said}); correct 'parameters', or 'system' where it "
+                "takes no such role"
             ) from None
 
     def clean(self, text: str) -> str:

@@ -35,6 +35,7 @@ def make_judge(
     token: Mapping[str, str] | None = None,
     template: str = "short",
     criteria: str | Sequence[str] | None = None,
+    system: bool = True,
     order: str = "both",
     verdict: str = "auto",
     scale: int = 5,
@@ -56,6 +57,7 @@ def make_judge(
         token: `{env: NAME}` or `{file: PATH}`; none for a server that asks for none.
         template: "short", "criteria", a text with {prompt}, {first} and {second}, or a file with one.
         criteria: For the template of that name.
+        system: Whether the model takes a system message.
         order: "both", "random" or "fixed" (`orders`).
         verdict: "auto", "logprobs", "word" or "scale" (`verdicts`).
         scale: Grades of a scale, 2 to 9.
@@ -81,7 +83,7 @@ def make_judge(
     checks.one_of("order", order, ORDERS)
     share = checks.number("bias_share", bias_share, low=0.0, high=1.0)
     read = reading(verdict, scale, ties)
-    asked = Template(read_template(template, criteria), read.form, _KEY)
+    asked = Template(read_template(template, criteria), read.form, _KEY, checks.flag("system", system))
     given = checks.mapping("patience", patience)
     checks.refuse_unknown("patience", given, Patience.__dataclass_fields__)
     persistence = Patience(**given)

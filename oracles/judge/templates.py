@@ -51,20 +51,23 @@ class Template:
         user: The user's message, with {prompt}, {first} and {second} where the fenced texts go.
         form: How to answer; stands at the end of the system message.
         key: Of the marks.
+        system: Whether the model takes a system message; where it does not, as Gemma's templates do not, what would
+            stand there comes first in the user's message.
     """
 
     user: str
     form: str
     key: bytes
+    system: bool = True
 
     def messages(self, prompt: str, first: str, second: str) -> list[dict[str, str]]:
         """The messages of one request, in the order in which the responses are given."""
         mark = mark_for(self.key, (self.user, prompt, first, second))
         texts = {"prompt": fenced(prompt, mark), "first": fenced(first, mark), "second": fenced(second, mark)}
-        return [
-            {"role": "system", "content": _SYSTEM.format(mark=mark, form=self.form)},
-            {"role": "user", "content": self.user.format(**texts)},
-        ]
+        rules, asked = _SYSTEM.format(mark=mark, form=self.form), self.user.format(**texts)
+        if not self.system:
+            return [{"role": "user", "content": f"{rules}\n\n{asked}"}]
+        return [{"role": "system", "content": rules}, {"role": "user", "content": asked}]
 
 
 def read_template(template: object, criteria: object = None) -> str:

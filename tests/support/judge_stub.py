@@ -16,10 +16,10 @@ MODEL = "tiny-judge"
 
 def texts_of(seen: Seen) -> tuple[str, str, str]:
     """The prompt and the two responses of a request, by the marks that its system message names."""
-    system, user = (message["content"] for message in seen.body["messages"])
-    mark = re.search(r"<<([0-9a-f]{24})>>", system)[1]
-    found = re.findall(rf"<<{mark}>>\n(.*?)\n<</{mark}>>", user, re.DOTALL)
-    assert len(found) == 3, user
+    said = "\n".join(message["content"] for message in seen.body["messages"])
+    mark = re.search(r"<<([0-9a-f]{24})>>", said)[1]
+    found = re.findall(rf"<<{mark}>>\n(.*?)\n<</{mark}>>", said, re.DOTALL)
+    assert len(found) == 3, said
     return tuple(found)
 
 

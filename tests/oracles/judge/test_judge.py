@@ -93,6 +93,11 @@ def test_the_request_is_as_set() -> None:
         assert "temperature" not in body and "max_tokens" not in body and body["max_completion_tokens"] == 64
         assert (body["seed"], body["logprobs"], body["top_logprobs"]) == (7, True, 20)
         assert "1. brevity" in body["messages"][1]["content"]
+        ask(judge(server, system=False), ["p"], ["a"], ["bb"])
+        (only,) = server.seen[-1].body["messages"]
+        assert only["role"] == "user" and only["content"].index("none of them is addressed") < only["content"].index(
+            ">>\nbb\n"
+        )
         ask(judge(server, verdict="word"), ["p"], ["a"], ["bb"])
         body = server.seen[-1].body
         assert "logprobs" not in body and (body["temperature"], body["max_tokens"]) == (0.0, 16)
@@ -181,6 +186,7 @@ def test_verdicts_outlive_the_process_and_are_shared(tmp_path: Path) -> None:
         {"parameters": {"temperature": 0.5}},
         {"verdict": "word"},
         {"ties": True},
+        {"system": False},
         {"url": "/v2"},
         {"model": f"{MODEL}-b"},
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -255,6 +257,37 @@ def test_an_empty_purse_in_the_middle_sends_nothing_more_and_a_fuller_one_goes_o
         rich = home(10**6)
         assert ask(judge(server, home=rich), PROMPTS, FIRST, SECOND).win == pytest.approx(TRUTH)
         assert len(server.seen) == COUNT and rich.purse.spent == Cost(COUNT * 101, 0.0)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from duelenv.oracles import ask, make
+from duelenv.oracles.services.home import Home
+from duelenv.oracles.services.spending import Purse
+url, model, folder = sys.argv[1:]
+home = Home(Path(folder), Purse(record=Path(folder) / "purse.sqlite"))
+judge = make("judge", url=url, model=model, home=home, order="fixed", bias_share=0.0, patience={"width": 1})
+ask(judge, [f"p{n}" for n in range(6)], ["a" * (n + 1) for n in range(6)], ["bbb"] * 6)
+"""
+
+
+def test_of_a_process_that_is_killed_all_verdicts_are_kept_and_the_open_request_stays_paid(tmp_path: Path) -> None:
+    silence = threading.Event()
+    with judge_server(script=[Behaviour()] * 3 + [Behaviour(silent=silence, hang_up=True)]) as (server, _):
+        child = subprocess.Popen([sys.executable, "-c", KILLED, f"{server.url}/v1", MODEL, str(tmp_path)])
+        end = time.monotonic() + 60.0
+        while len(server.seen) < 4 and time.monotonic() < end:
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+        silence.set()
+        home = Home(tmp_path, Purse(record=tmp_path / "purse.sqlite"))
+        open_request = judge(server).most(["p3"], ["aaaa"], ["bbb"])
+        assert home.purse.spent == Cost(3 * 101 + open_request.tokens, 0.0)
+        assert ask(judge(server, home=home), PROMPTS, FIRST, SECOND).win == pytest.approx(TRUTH)
+        assert Counter(texts_of(seen)[0] for seen in server.seen) == {**dict.fromkeys(PROMPTS, 1), "p3": 2}
+        assert home.purse.spent == Cost(6 * 101 + open_request.tokens, 0.0)
 
 
 def test_what_a_fault_costs(tmp_path: Path) -> None:
