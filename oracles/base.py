@@ -259,6 +259,7 @@ ORACLES: Registry[Callable[..., Oracle]] = Registry(
         "on_topic": "duelenv.oracles.text:OnTopic",
         "opening": "duelenv.oracles.text:Opening",
         "remote": "duelenv.oracles.remote:connect",
+        "judge": "duelenv.oracles.judge.settings:make_judge",
         "reward_model": "duelenv.oracles.reward_model:RewardModel.from_pretrained",
         "reward_models": "duelenv.oracles.reward_models:RewardModels.load",
         "pairwise_ranker": "duelenv.oracles.pairwise_ranker:PairwiseRanker.from_pretrained",

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from duelenv.experiments.bench.judge import judge_rate
 from duelenv.experiments.bench.ledger import PROMPT, RESPONSE, ledger_round, made_up_text
 from duelenv.ground.errors import UserError
 from duelenv.oracles.base import Oracle, ask
@@ -275,8 +276,17 @@ def _serving_text() -> str:
     return "\n".join(lines)
 
 
+def _judge_text() -> str:
+    rate = judge_rate()
+    return (
+        "a judge whose model takes no time, both orders, cache and purse on the disk\n\n"
+        f"{'requests a second':<24}{rate.requests:>10,.0f}\n{'duels a second':<24}{rate.duels:>10,.0f}\n"
+        f"{'processor, ms a request':<24}{rate.cpu_ms:>10.2f}"
+    )
+
+
 #: What is measured, each a function that returns its table; a new kind of oracle adds its own here.
-MEASUREMENTS: Final[tuple[Callable[[], str], ...]] = (_overheads_text, _serving_text)
+MEASUREMENTS: Final[tuple[Callable[[], str], ...]] = (_overheads_text, _serving_text, _judge_text)
 
 
 def bench_oracles() -> Iterator[str]:

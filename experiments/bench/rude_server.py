@@ -112,6 +112,8 @@ class RudeServer:
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
         body = self.answer(seen) if behaviour.body is None and behaviour.status < 400 else behaviour.body
+        if isinstance(body, Behaviour):  # decided by what was asked, not by when it came
+            behaviour, body = body, body.body
         if behaviour.change is not None:
             body = behaviour.change(body)
         raw = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from duelenv.experiments.commands import judging
 from duelenv.experiments.config.loading import load, parse_yaml, read_study_file, suites
 from duelenv.experiments.config.run_config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.crowds import command as crowds
@@ -233,6 +234,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.set_defaults(run=_show)
 
+    judging.add_parser(commands)
+
     bench = commands.add_parser(
         "bench",
         help="speed of worlds, beliefs and policies, memory of a round, regret of bandit agents, cost of the ledger "
@@ -339,6 +342,7 @@ def _default_directory(config: RunConfig, source: str, overrides: Sequence[str])
 
 def _print_tables(results: Results) -> None:
     """Print the tables that answer the run's question; what else was made is in the report."""
+    from duelenv.experiments.results.oracle_figures import oracle_lines
     from duelenv.experiments.tables.regret import tables
 
     for table in tables(results):
@@ -346,6 +350,8 @@ def _print_tables(results: Results) -> None:
             continue
         heading = f"{printable(table.title)}\n\n" if table.title else ""
         print(f"\n{heading}{table.text()}\n\n{textwrap.fill(printable(table.caption), 100)}")
+    for number, line in enumerate(oracle_lines(RunFolder(results.directory))):
+        print(("\n" if number == 0 else "") + printable(f"{line.oracle}: {line.value} {line.meaning}"))
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -117,8 +117,8 @@ def _desk(arguments: argparse.Namespace) -> tuple[Desk, Path | None]:
 
 
 def _desk_of_run(target: Path) -> Desk:
+    from duelenv.experiments.config.identity import open_run
     from duelenv.experiments.folder.layout import RunFolder
-    from duelenv.experiments.running.runner import open_run
     from duelenv.oracles.people.desk import Desk
     from duelenv.oracles.people.source import FILE
 

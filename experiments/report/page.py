@@ -23,6 +23,7 @@ from duelenv.experiments.folder.environment import starts
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import label_of
+from duelenv.experiments.results.oracle_figures import oracle_lines
 from duelenv.experiments.results.spending import Spending, spending_of
 from duelenv.experiments.tables.groups import group_agents
 from duelenv.experiments.tables.regret import bounds_of, tables
@@ -92,6 +93,7 @@ def _content(results: Results, made: list[TextTable], spending: Spending | None)
         ),
         "duels": _duels(results, duel_seed),
         "duel_seed": duel_seed,
+        "oracles": oracle_lines(folder),
         "many": len(results.agents) > MANY,
         "agents": results.agents,
         "metric": f"{label_of(results.primary)} by seed",

@@ -24,6 +24,7 @@ from duelenv.experiments.running.play import start_policy, threads_of
 from duelenv.experiments.running.runner import prepare
 from duelenv.experiments.sizing.memory import Footprint, bytes_text, footprint_of
 from duelenv.oracles.pricing import price_of
+from duelenv.oracles.services.spending import Cost, most_of
 from duelenv.oracles.sources import is_free
 
 __all__ = ["Forecast", "dry_run", "duration", "forecast"]
@@ -46,6 +47,10 @@ class Forecast:
     round_seconds: float
     evaluation_seconds: float
     footprint: Footprint | None
+    label_cost: Cost | None = None
+    """The most that a label may cost, as a mean over the duels that were played; None where the oracle cannot say."""
+    question_cost: Cost | None = None
+    """The same of a comparison in evaluations."""
 
     @property
     def seconds(self) -> float:
@@ -120,7 +125,14 @@ def _asking(
     if config.budget.run is not None:
         lines.append(_line("fuse", f"{config.budget.run:,} answers of all kinds, then the run stops"))
         paid = min(paid, config.budget.run)
-    lines += _cost([(count, price) for count, price in costs if count], paid)
+    most = _most(forecasts, seeds, played) if paid else None
+    if most is not None:
+        money = f" and {most.money:,.4g} in money" if most.money else ""
+        lines.append(
+            _line("tokens", f"{most.tokens:,}{money} at most, by the lengths of a few duels, every byte a token")
+        )
+    # Whoever says what their answers cost in tokens needs no price for each.
+    lines += _cost([(count, price) for count, price in costs if count and not (most and price is None)], paid)
     limits = [f"{getattr(config.budget, name):,} in {name}" for name in ("money", "tokens") if _limit(config, name)]
     if limits:
         lines.append(_line("purse", f"{' and '.join(limits)}, then the run stops"))
@@ -153,6 +165,17 @@ def _limit(config: RunConfig, name: str) -> bool:
     return getattr(config.budget, name) is not None
 
 
+def _most(forecasts: dict[str, Forecast], seeds: dict[str, int], played: dict[str, int]) -> Cost | None:
+    """The most that answers may cost by what their oracles themselves say; None where none of them can."""
+    total = Cost()
+    for label, one in forecasts.items():
+        labels, questions = one.labels * seeds[label], one.questions * played[label]
+        for cost, count in ((one.label_cost, labels), (one.question_cost, questions)):
+            if cost is not None:
+                total += Cost(cost.tokens * count, cost.money * count)
+    return total if total.tokens else None
+
+
 def _judge(config: RunConfig) -> Any:
     """Who judges in evaluations."""
     return assembly.make_oracle(config, "oracle" if config.evaluation_oracle is None else "evaluation_oracle")
@@ -169,7 +192,12 @@ def _is_free(oracle: Any) -> bool:
 def forecast(config: RunConfig, label: str) -> Forecast:
     """Count an agent's questions and play a few of its rounds; `prepare` has let the config pass."""
     policy = start_policy(config)
-    env = assembly.make_environment(config.for_agent(label), policy=policy, wrap_oracle=_never_paid)
+    stand_ins: dict[str, _StandIn] = {}
+
+    def never_paid(key: str, oracle: Any) -> Any:
+        return oracle if _is_free(oracle) else stand_ins.setdefault(key, _StandIn(oracle))
+
+    env = assembly.make_environment(config.for_agent(label), policy=policy, wrap_oracle=never_paid)
     world = env.unwrapped
     try:
         agent = assembly.make_agent(config, label, env, config.seeds[0])
@@ -195,16 +223,31 @@ def forecast(config: RunConfig, label: str) -> Forecast:
         round_seconds=round_seconds,
         evaluation_seconds=evaluation_seconds,
         footprint=footprint,
+        label_cost=_each(stand_ins.get("oracle")),
+        question_cost=_each(stand_ins.get("oracle" if config.evaluation_oracle is None else "evaluation_oracle")),
     )
 
 
-def _never_paid(key: str, oracle: Any) -> Any:
-    """Let a coin stand in for an oracle that may be paid."""
-    return oracle if _is_free(oracle) else _coin
+class _StandIn:
+    """A coin in place of an oracle that may be paid; adds up what it would have cost at most, where that one knows."""
+
+    def __init__(self, oracle: Any) -> None:
+        self._oracle = oracle
+        self.duels, self.cost = 0, Cost()
+        self.known = True
+
+    def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Any:
+        cost = most_of(self._oracle, prompts, first, second)
+        self.known &= cost is not None
+        self.duels, self.cost = self.duels + len(prompts), self.cost + (cost or Cost())
+        return np.full(len(prompts), 0.5)
 
 
-def _coin(prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Any:
-    return np.full(len(prompts), 0.5)
+def _each(stand_in: _StandIn | None) -> Cost | None:
+    """The most that a duel may cost."""
+    if stand_in is None or not stand_in.known or not stand_in.duels:
+        return None
+    return Cost(-(-stand_in.cost.tokens // stand_in.duels), stand_in.cost.money / stand_in.duels)
 
 
 def _probe(env: Any, agent: Any, config: RunConfig) -> tuple[float, float]:

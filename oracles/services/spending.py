@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.oracles.services.database import Database
 
 
 class Cost(NamedTuple):
@@ -81,14 +81,12 @@ class Purse:
 
     def __init__(self, limits: Limits | None = None, record: Path | None = None) -> None:
         self.limits = limits or Limits()
-        self._record = record
-        self._lock = threading.RLock()
-        self._memory = None if record is not None else _prepared(sqlite3.connect(":memory:", check_same_thread=False))
+        self._database = Database(record, _SCHEMA)
 
     @property
     def spent(self) -> Cost:
         """All that was spent, and what is set aside."""
-        with self._connection() as connection:
+        with self._database.transaction() as connection:
             return _total(connection)
 
     @contextmanager
@@ -101,19 +99,17 @@ class Purse:
         Raises:
             OutOfMoney: More would be spent than may be; nothing is set aside then.
         """
-        number = self._set_aside(most)
+        self._set_aside(most)
         reservation = Reservation(most)
         try:
             yield reservation
         finally:
             if reservation.spent is not None:
-                with self._connection() as connection:
-                    connection.execute(
-                        "UPDATE costs SET tokens = ?, money = ? WHERE rowid = ?", (*reservation.spent, number)
-                    )
+                with self._database.transaction() as connection:
+                    _add(connection, reservation.spent, most)
 
-    def _set_aside(self, most: Cost) -> int:
-        with self._connection() as connection:
+    def _set_aside(self, most: Cost) -> None:
+        with self._database.transaction() as connection:
             after = _total(connection) + most
             for name, limit in (("tokens", self.limits.tokens), ("money", self.limits.money)):
                 value = getattr(after, name)
@@ -122,45 +118,42 @@ class Purse:
                         f"the next answer may bring what is spent to {value:,.6g} in {name}, expected at most "
                         f"{limit:,.6g}; the same command with a larger 'budget.{name}' goes on"
                     )
-            return int(connection.execute("INSERT INTO costs VALUES (?, ?)", most).lastrowid or 0)
+            _add(connection, most)
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a transaction that holds off everybody else."""
-        with self._lock:
-            if self._memory is not None:
-                with _transaction(self._memory):
-                    yield self._memory
-                return
-            assert self._record is not None
-            self._record.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._record, isolation_level=None, timeout=60.0)) as connection:
-                _prepared(connection)
-                with _transaction(connection):
-                    yield connection
+
+def most_of(oracle: object, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Cost | None:
+    """The most that an oracle's answers to duels may cost, without asking it; None of one that cannot say.
+
+    Args:
+        oracle: One with a method `most(prompts, first, second) -> Cost`, in any number of wrappers.
+        prompts: Of the duels.
+        first: Responses shown first.
+        second: Responses shown second.
+    """
+    while not hasattr(oracle, "most") and hasattr(oracle, "inner"):
+        oracle = oracle.inner
+    return oracle.most(prompts, first, second) if hasattr(oracle, "most") else None
 
 
 #: Sums of prices are no decimals.
 _ROUNDING: Final = 1e-9
 
 
-def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
-    connection.isolation_level = None
-    connection.execute("CREATE TABLE IF NOT EXISTS costs (tokens INTEGER NOT NULL, money REAL NOT NULL)")
-    return connection
+#: One row: totals, so that a purse is as quick after a million requests as before the first.
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS costs (one INTEGER PRIMARY KEY, tokens INTEGER NOT NULL, money REAL NOT NULL); "
+    "INSERT OR IGNORE INTO costs VALUES (1, 0, 0.0)"
+)
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+def _add(connection: sqlite3.Connection, spent: Cost, in_place_of: Cost | None = None) -> None:
+    before = in_place_of or Cost()
+    connection.execute(
+        "UPDATE costs SET tokens = tokens + ?, money = money + ?",
+        (spent.tokens - before.tokens, spent.money - before.money),
+    )
 
 
 def _total(connection: sqlite3.Connection) -> Cost:
-    tokens, money = connection.execute("SELECT SUM(tokens), SUM(money) FROM costs").fetchone()
-    return Cost(int(tokens or 0), float(money or 0.0))
+    tokens, money = connection.execute("SELECT tokens, money FROM costs").fetchone()
+    return Cost(int(tokens), max(float(money), 0.0))
