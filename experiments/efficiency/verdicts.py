@@ -73,7 +73,7 @@ def null_check(
             _halves_compared(arm, horizon, generator, share=share, draws=draws, seed=seed + 1 + trial)
             for (arm, horizon), generator in zip(baselines, generators, strict=True)
         ]
-        quiet[trial] = [not one.log_ratio.shows_difference for one in found]
+        quiet[trial] = [verdicts([one]) == [NOT_SHOWN] for one in found]
         none += all(verdict == NOT_SHOWN for verdict in verdicts(found))
     return NullCheck(trials, tuple(quiet.mean(axis=0).tolist()), none / trials)
 
