@@ -123,10 +123,12 @@ def arms_on_records(study: Study, setup: Setup, tuned: Mapping[str, Mapping[str,
             found[name] = entry, "cell"
     for name in list(found):
         random = _random_pairs(cells[name].without_teaching)
-        entry = None if random is None else Entry.of(random, untaught(tuned[name]))
-        if entry is not None and _essence(entry) not in taken:
-            taken[_essence(entry)] = entry.label
-            found[entry.label] = entry, "control"
+        if random is None:
+            continue
+        control = Entry.of(random, untaught(tuned[name]))
+        if _essence(control) not in taken:
+            taken[_essence(control)] = control.label
+            found[control.label] = control, "control"
     return Arms(
         tuple(entry for entry, _ in found.values()), {label: role for label, (_, role) in found.items()}, left_out
     )

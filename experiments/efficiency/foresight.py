@@ -75,7 +75,7 @@ def _seconds_in(study: Study, regime: Regime, world: World) -> dict[str, float]:
     for cell in (passive_in(regime), *study.in_regime(regime)):
         tried = study.trials[-1] if trains else untaught(study.trials[-1])
         entry = Entry.of(cell if trains else cell.without_teaching, tried, cell.name)
-        if cell.name == PASSIVE or refusal_of(study, setup, entry) is None:
+        if trains or cell.name == PASSIVE or refusal_of(study, setup, entry) is None:
             (config,) = run_configs(study, setup, [entry], "foresight").values()
             found |= _probed(config)
     return found
