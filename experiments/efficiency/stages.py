@@ -269,8 +269,7 @@ class Stages:
         if self.study.trains_in(world):
             return self._arms(regime, tuned, table)
         setup = Setup(world, regime, regime.labels, self._seeds("further"))
-        best = {name: one.best for name, one in tuned.items()}
-        return arms_on_records(self.study, setup, best, self.carried(table))
+        return arms_on_records(self.study, setup, {k: one.best for k, one in tuned.items()}, self.carried(table))
 
     def _seeds(self, stage: str) -> tuple[int, ...]:
         """Further worlds are new, so that the seeds that confirm are fresh in them too."""
