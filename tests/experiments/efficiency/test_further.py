@@ -16,6 +16,7 @@ from duelenv.experiments.efficiency.runs import Entry, Measured, Setup, measure,
 from duelenv.experiments.efficiency.stages import FROZEN_FURTHER, Stages, Tuned
 from duelenv.experiments.loading import override_mapping
 from duelenv.experiments.results import Results
+from duelenv.policies import toy
 
 MADE = {"oracle": {"name": "rare_word", "word": "because"}, "prompts": 8, "responses": 4}
 RAW = {
@@ -96,6 +97,9 @@ def test_a_made_pool_holds_what_the_oracle_says_of_different_sentences():
     assert len({*zip(table["prompt"], table["response"], strict=True)}) == 8 * 4
     truth = oracles.make("rare_word", word="because")
     assert table["utility"] == truth.utility(table["prompt"], table["response"]).tolist()
+    topics = [next(word for word in prompt.split() if word in toy.NOUNS) for prompt in table["prompt"]]
+    said = [text.replace(topic, "it") for text, topic in zip(table["response"], topics, strict=True)]
+    assert said[:4] != said[4:8]  # every prompt has draws of its own
     before = path.stat().st_mtime_ns
     assert made_pool(dict(MADE)) == path
     assert path.stat().st_mtime_ns == before
@@ -171,7 +175,7 @@ def played(monkeypatch):
     asked = {}
 
     def measured(study, setup, entries, folder, progress=None):
-        asked[folder.name] = sorted(entry.label for entry in entries)
+        asked[folder.name] = sorted(entry.label for entry in entries), setup.seeds
         labels = np.arange(0, setup.labels + 1, 4.0)
         height = 0.5 + 0.01 * labels + np.random.default_rng(0).normal(0, 0.01, (len(setup.seeds), len(labels)))
         figures = {"gradient_steps": setup.labels / 2, "model_labels": 0.0}
@@ -205,7 +209,8 @@ def test_further_worlds_are_met_with_frozen_settings_and_the_seeds_that_confirm(
     )
     carried = own.carried(screened)
     assert set(carried) <= set(exact.arms)
-    assert set(exact.arms) == set(named["exact"]["agents"]) == set(played["further-few-exact-8"])
+    assert set(exact.arms) == set(named["exact"]["agents"]) == set(played["further-few-exact-8"][0])
+    assert {played[f"further-{name}"][1] for name in ("few-exact-8", "few-made-8", "passive-few-made-16")} == {(30, 31)}
     assert set(pool.arms) == set(named["made"]["agents"])
     assert set(pool.left_out) == set(carried) - set(pool.arms)
     assert pool.baseline.measured.entry.settings == {}  # passive's replay is nothing here
