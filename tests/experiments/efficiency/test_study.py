@@ -122,7 +122,7 @@ def test_the_wide_study_tunes_what_it_says_and_shares_no_seed_with_the_other():
     assert (len(wide.cells), len(wide.trials)) == (146, 3)
     seeds = [seed for study in (wide, other) for stage in study.seeds.values() for seed in stage.values]
     assert len(seeds) == len({*seeds})
-    assert wide.of_kind("development") == other.of_kind("development")
+    assert wide.of_kind("development") == other.of_kind("development")[:1]
 
 
 def test_null_drops_a_regime_or_a_cell():
