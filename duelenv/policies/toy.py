@@ -179,6 +179,22 @@ def is_grammatical(text: str) -> bool:
     return _RESPONSE.fullmatch(text) is not None
 
 
+def toy_responses(prompt: str, count: int, generator: np.random.Generator, rare_share: float = 0.015) -> list[str]:
+    """Distinct responses of the toy grammar to one of its prompts, without a model.
+
+    Args:
+        prompt: one of `toy_prompts`.
+        count: how many.
+        generator: draws them.
+        rare_share: share of responses that give a reason.
+    """
+    topic = next(word for word in prompt.split() if word in NOUNS)
+    said: dict[str, None] = {}
+    while len(said) < count:
+        said.setdefault(_sentence(topic, rare_share, generator))
+    return list(said)
+
+
 def _sentence(topic: str, rare_share: float, generator: np.random.Generator) -> str:
     """One response about a topic, 4 to 12 words."""
 

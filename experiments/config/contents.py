@@ -108,9 +108,10 @@ def digest_of_modules(names: Sequence[str]) -> str:
     """Return the SHA-256 of modules together with the user's own modules that they import, in hexadecimal.
 
     Args:
-        names: Dotted names, or paths of Python files; a module that is not there is told when it is imported.
+        names: Dotted names, or paths of Python files; a module that is not there is told when it is imported. A module
+            of this package counts by its name: what else of the package a run uses is in no digest either.
     """
-    sources = [_source_of(name) for name in names]
+    sources = [None if name.partition(".")[0] == _OURSELVES else _source_of(name) for name in names]
     own = [None if path is None else digest_of_path(path) for path in sources]
     brought = _brought_along([path for path in sources if path is not None])
     return _digest_of([own, sorted({digest_of_path(path) for path in brought})] if brought else own)

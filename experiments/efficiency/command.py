@@ -11,7 +11,7 @@ import yaml
 from duelenv.experiments.config.loading import override_mapping
 from duelenv.experiments.efficiency.outcome import claims, null_text, table_text, tuning_text, write_arms
 from duelenv.experiments.efficiency.reading import read_study
-from duelenv.experiments.efficiency.stages import STAGES, Stages, Table, Tuned
+from duelenv.experiments.efficiency.stages import FROZEN, FROZEN_FURTHER, STAGES, Stages, Table, Tuned
 from duelenv.experiments.efficiency.study import Study
 from duelenv.experiments.efficiency.verdicts import null_check
 from duelenv.experiments.folder import files
@@ -61,8 +61,8 @@ def run_study(
     root.mkdir(parents=True, exist_ok=True)
     files.write_text(root / "study.yaml", yaml.safe_dump(dict(study.resolved), sort_keys=False, allow_unicode=True))
     stages = Stages(study, root, progress)
-    tuned, tables, digest = _play(study, stages, last)
-    text = _text(study, tuned, tables, digest)
+    tuned, tables, digests = _play(study, stages, last)
+    text = _text(study, tuned, tables, digests)
     files.write_text(root / "study.txt", text)
     write_arms(tables, tuned, root / "arms.parquet")
     if tables:
@@ -73,40 +73,51 @@ def run_study(
     return f"{text}\n\nstudy    {root}"
 
 
-def _play(study: Study, stages: Stages, last: str) -> tuple[dict[str, dict[str, Tuned]], list[Table], str | None]:
-    """Play the stages up to the last one; trials by regime, tables, and the hash of what was frozen."""
+def _play(study: Study, stages: Stages, last: str) -> tuple[dict[str, dict[str, Tuned]], list[Table], dict[str, str]]:
+    """Play the stages up to the last one; trials by regime, tables, and hashes of what was frozen, by file."""
     upto = STAGES[: STAGES.index(last) + 1]
     tuned = {regime.name: stages.tune(regime) for regime in study.regimes}
     if "screen" not in upto:
-        return tuned, [], None
+        return tuned, [], {}
     screened = {regime.name: stages.screen(regime, tuned[regime.name]) for regime in study.regimes}
     tables = list(screened.values())
     if "freeze" not in upto:
-        return tuned, tables, None
+        return tuned, tables, {}
     chosen = {
         regime.name: stages.frozen_of(regime, tuned[regime.name], screened[regime.name]) for regime in study.regimes
     }
-    digest = stages.freeze(chosen)
+    digests = {FROZEN: stages.freeze(chosen)}
     if "confirm" in upto:
         for regime in study.regimes:
             tables += stages.confirm(regime, tuned[regime.name], screened[regime.name])
-    return tuned, tables, digest
+    if "further" in upto and study.of_kind("further"):
+        named = {
+            regime.name: stages.further_of(regime, tuned[regime.name], screened[regime.name])
+            for regime in study.regimes
+        }
+        seeds = list(study.seeds["confirm"].values)
+        after = {"after": digests[FROZEN], "seeds": seeds, "share": study.share, "regimes": named}
+        digests[FROZEN_FURTHER] = stages.freeze(after, FROZEN_FURTHER)
+        for regime in study.regimes:
+            tables += stages.further(regime, tuned[regime.name], screened[regime.name])
+    return tuned, tables, digests
 
 
-def _text(study: Study, tuned: Mapping[str, Mapping[str, Tuned]], tables: Sequence[Table], digest: str | None) -> str:
+def _text(
+    study: Study, tuned: Mapping[str, Mapping[str, Tuned]], tables: Sequence[Table], digests: Mapping[str, str]
+) -> str:
     said = claims(tables)
     parts = [tuning_text(regime, tuned[regime.name]) for regime in study.regimes]
     parts += [table_text(table, said) for table in tables]
-    for table in tables:
-        arm = table.baseline.measured.arm
-        if arm.seeds >= _NULL_SEEDS:
-            parts.append(null_text(table, null_check(arm, table.baseline.labels, share=study.share)))
-    if digest is not None:
-        parts.append(f"frozen settings, SHA-256 {digest}")
+    checked = [table for table in tables if table.baseline.measured.arm.seeds >= _NULL_SEEDS]
+    if checked:
+        baselines = [(table.baseline.measured.arm, float(table.baseline.labels)) for table in checked]
+        parts.append(null_text(checked, null_check(baselines, share=study.share, trials=study.null_trials)))
+    parts += [f"frozen settings, {name}: SHA-256 {digest}" for name, digest in digests.items()]
     parts.append(
         "Labels to target: where the isotonic fit of the mean over seeds crosses for good. Brackets are 95 % bootstrap "
         "intervals over seeds, unpaired, target and passive drawn anew each time; never is infinity. Verdicts without "
-        "brackets are corrected by Holm over the carried cells of a regime in all held-out worlds; those in brackets "
-        "are not, and claim nothing."
+        "brackets are corrected by Holm over the carried cells of a regime in all held-out and further worlds; those "
+        "in brackets are not, and claim nothing."
     )
     return "\n\n\n".join(parts)

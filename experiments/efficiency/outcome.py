@@ -12,9 +12,10 @@ import numpy as np
 from duelenv.experiments.efficiency.resampling import Comparison, Estimate
 from duelenv.experiments.efficiency.runs import Measured
 from duelenv.experiments.efficiency.stages import Table, Tuned
-from duelenv.experiments.efficiency.study import PASSIVE, Regime
+from duelenv.experiments.efficiency.study import CONFIRMED, PASSIVE, Regime
 from duelenv.experiments.efficiency.verdicts import NullCheck, verdicts
 from duelenv.experiments.folder import files
+from duelenv.experiments.results.metrics import better, label_of
 from duelenv.experiments.tables.statistics import mean_interval
 from duelenv.ground.terminal import printable
 
@@ -24,15 +25,15 @@ __all__ = ["claims", "null_text", "table_text", "tuning_text", "write_arms"]
 def claims(tables: Sequence[Table]) -> dict[tuple[str, str, str], str]:
     """The verdict on every arm, by world, regime and label.
 
-    Holm's family are the carried cells of a regime in all worlds that are held out. Controls and screened cells make no
-    claim: theirs is what their own interval shows, marked as such.
+    Holm's family are the carried cells of a regime in all worlds that are held out, further ones among them. Controls
+    and screened cells make no claim: theirs is what their own interval shows, marked as such.
     """
     found: dict[tuple[str, str, str], str] = {}
     families: dict[str, list[tuple[tuple[str, str, str], Comparison]]] = {}
     for table in tables:
         for label, comparison in table.comparisons.items():
             place = (table.world.name, table.regime.name, label)
-            if table.stage == "confirm" and table.roles[label] == "cell" and table.world.kind == "held_out":
+            if table.stage != "screen" and table.roles[label] == "cell" and table.world.kind in CONFIRMED:
                 families.setdefault(table.regime.name, []).append((place, comparison))
             else:
                 found[place] = f"({verdicts([comparison])[0]})"
@@ -72,22 +73,33 @@ def table_text(table: Table, said: Mapping[tuple[str, str, str], str]) -> str:
     return "\n".join(
         [
             f"{table.stage}: {table.regime.name} in {table.world.name} ({table.world.kind}), {baseline.labels} labels",
-            f"passive ends at {baseline.plateau.height:.3f}, slope {1000 * slope.mean:+.3f} "
-            f"[{1000 * slope.low:+.3f}, {1000 * slope.high:+.3f}] per 1,000 labels; it arrives in "
-            f"{baseline.arrives:.1%} of resamples{settled}",
+            f"{_measure_text(table.metric)}; passive ends at {baseline.plateau.height:.3f}, slope "
+            f"{1000 * slope.mean:+.3f} [{1000 * slope.low:+.3f}, {1000 * slope.high:+.3f}] per 1,000 labels; it "
+            f"arrives in {baseline.arrives:.1%} of resamples{settled}",
             *([] if target is None else [f"target {_number(target)}"]),
             "",
             _aligned([header, *rows]),
             "",
             "at equal pair-gradients, and at equal sampled prompts:",
             _aligned(second),
+            *(f"not played, {label}: {why}" for label, why in table.left_out.items()),
         ]
     )
 
 
+def _measure_text(metric: str) -> str:
+    """What is to be reached; what is better where it is lower stands with its sign changed."""
+    return f"minus {label_of(metric)}" if better(metric) == "lower" else label_of(metric)
+
+
 def cost_shifts(table: Table, label: str) -> tuple[float, float]:
-    """How much dearer a label of an arm is than one of `passive`, as logs: in pair-gradients, in sampled prompts."""
+    """How much dearer a label of an arm is than one of `passive`, as logs: in pair-gradients, in sampled prompts.
+
+    The first is NaN where no policy is trained.
+    """
     own, other = table.arms[label], table.baseline.measured
+    if other.figures["gradient_steps"] == 0:  # no policy is trained
+        return math.nan, math.log(own.rows / other.rows)
     gradients = _pairs_a_label(own, table.regime) / _pairs_a_label(other, table.regime)
     return math.log(gradients), math.log(own.rows / other.rows)
 
@@ -122,11 +134,23 @@ def tuning_text(regime: Regime, tuned: Mapping[str, Tuned]) -> str:
     return f"tune: {regime.name}, mean height of the curve\n\n{_aligned(columns)}"
 
 
-def null_text(table: Table, check: NullCheck) -> str:
-    """What the null check found."""
+def null_text(tables: Sequence[Table], check: NullCheck) -> str:
+    """What the null check found, in each table and in all of them together."""
+    header = ["stage", "regime", "world", "seeds", "'not shown'"]
+    rows = [
+        [
+            table.stage,
+            table.regime.name,
+            table.world.name,
+            str(table.baseline.measured.arm.seeds),
+            f"{share:.1%}",
+        ]
+        for table, share in zip(tables, check.not_shown, strict=True)
+    ]
     return (
-        f"null check: {table.regime.name} in {table.world.name}: passive against passive says 'not shown' in "
-        f"{check.not_shown:.1%} of {check.trials} splits of its seeds"
+        f"null check: halves of passive's seeds against each other, {check.trials} random splits\n\n"
+        f"{_aligned([header, *rows])}\n\nnothing is claimed of any of them, all being one family, in "
+        f"{check.none_shown:.1%}"
     )
 
 
@@ -149,6 +173,7 @@ def write_arms(tables: Sequence[Table], tuned: Mapping[str, Mapping[str, Tuned]]
             "regime": table.regime.name,
             "world": table.world.name,
             "kind": table.world.kind,
+            "metric": table.metric,
         }
         shared |= {"labels": table.baseline.labels, "settled": table.baseline.settled}
         rows.append(shared | _arm_row(table.baseline.measured, "baseline"))
@@ -228,6 +253,8 @@ def _labels(estimate: Estimate) -> str:
 
 def _ratio(estimate: Estimate) -> str:
     """The ratio behind a log ratio."""
+    if math.isnan(estimate.value):
+        return "-"
     value, low, high = (
         "never" if bound == math.inf else f"{math.exp(bound):.2f}"
         for bound in (estimate.value, estimate.low, estimate.high)

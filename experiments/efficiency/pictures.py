@@ -14,12 +14,15 @@ from duelenv.experiments.efficiency.study import COMPOSED, NOTHING_ELSE, Study
 from duelenv.experiments.figures.panels import as_bytes, matplotlib_settings
 from duelenv.experiments.figures.styles import LIGHT, Theme
 from duelenv.experiments.folder import files
+from duelenv.experiments.results.metrics import label_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["heat_map", "labels_to_target", "save_pictures"]
 
+#: Panels that stand beside each other.
+_PANELS = 3
 #: Ratios of labels at which colours end: a third and three times as many.
 _FULL = math.log(3.0)
 
@@ -100,11 +103,15 @@ def _write(axes: Any, row: int, column: int, value: float, carried: bool) -> Non
 def labels_to_target(tables: Sequence[Table], theme: Theme = LIGHT) -> Figure:
     """Labels to the target with their intervals, every arm of every table; an arrow where never is among the draws."""
     colours = {"cell": theme.palette[0], "control": theme.muted, "privileged": theme.palette[1]}
-    rows = max(len(table.comparisons) for table in tables) + 1
+    arms = max(len(table.comparisons) for table in tables) + 1
+    columns = min(len(tables), _PANELS)
+    rows = math.ceil(len(tables) / columns)
     with matplotlib_settings(theme):
-        figure = _figure(5.2 * len(tables), 1.4 + 0.32 * rows)
-        panels = figure.subplots(1, len(tables), squeeze=False)
-        for axes, table in zip(panels[0], tables, strict=True):
+        figure = _figure(5.2 * columns, (1.4 + 0.32 * arms) * rows)
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in panels[len(tables) :]:
+            axes.set_visible(False)
+        for axes, table in zip(panels, tables, strict=False):
             end = float(table.baseline.labels)
             order = sorted(table.comparisons.items(), key=lambda item: -item[1].labels.value)
             first = next(iter(table.comparisons.values())).baseline_labels
@@ -119,7 +126,7 @@ def labels_to_target(tables: Sequence[Table], theme: Theme = LIGHT) -> Figure:
             axes.set_yticks(range(len(bars) + 1), [*(label for label, *_ in bars), "passive"])
             axes.set_xlim(0, 1.03 * end)
             axes.set_xlabel("labels to target")
-            axes.set_title(f"{table.regime.name}, {table.world.name}", fontsize=10)
+            axes.set_title(f"{table.regime.name}, {table.world.name} ({label_of(table.metric)})", fontsize=10)
         figure.supxlabel(
             "Dots: all seeds; lines: 95 % bootstrap intervals, unpaired; arrows: some draws never arrive. "
             "Blue: carried cells; orange: told the utility; grey: controls.",
@@ -142,7 +149,7 @@ def save_pictures(study: Study, tables: Sequence[Table], carried: Mapping[str, S
         if table.stage == "screen" and table.comparisons:
             drawn[f"screen-{table.regime.name}"] = heat_map(study, table, carried[table.regime.name])
     for regime in study.regimes:
-        confirmed = [t for t in tables if t.stage == "confirm" and t.regime is regime and t.comparisons]
+        confirmed = [t for t in tables if t.stage != "screen" and t.regime is regime and t.comparisons]
         if confirmed:
             drawn[f"labels-{regime.name}"] = labels_to_target(confirmed)
     for name, figure in drawn.items():

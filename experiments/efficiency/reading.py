@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from duelenv.experiments.config.settings import read_name
+from duelenv.experiments.config.settings import read_name, read_table_settings
+from duelenv.experiments.efficiency.made_pools import check_made
 from duelenv.experiments.efficiency.study import COMPOSED, NOTHING_ELSE, PASSIVE, Cell, Regime, SeedRange, Study, World
 from duelenv.experiments.results.metrics import check_name
 from duelenv.ground import checks
@@ -20,7 +21,10 @@ __all__ = ["read_study"]
 _DRAWING: Final = ("tune", "screen", "confirm")
 #: What a composed agent is made of, as a cell names it.
 _PARTS: Final = ("ask", "teach", "belief")
-_KINDS: Final = ("development", "held_out", "negative")
+_KINDS: Final = ("development", "held_out", "negative", "further")
+#: The world of recorded responses, and what is to be reached there.
+_POOL: Final = {"policy": None, "prompts": None, "env": {"id": "duelenv/PoolDuel-v0"}}
+_POOL_METRIC: Final = "simple_regret"
 
 
 def read_study(raw: Mapping[str, Any]) -> Study:
@@ -36,7 +40,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
     """
     known = [
         *("study", "base", "regimes", "cells", "controls", "tuning", "seeds", *_KINDS),
-        *("metric", "share", "carried", "growth", "jobs"),
+        *("pools", "metric", "share", "carried", "growth", "null_trials", "jobs"),
     ]
     checks.refuse_unknown("", raw, known)
     refuse_secrets(raw)
@@ -57,17 +61,13 @@ def read_study(raw: Mapping[str, Any]) -> Study:
         chosen["metric"] = checks.text("'metric'", raw["metric"])
     if "share" in raw:
         chosen["share"] = checks.number("'share'", raw["share"], above=0.0, below=1.0)
-    for key, low in (("carried", 1), ("growth", 0), ("jobs", 1)):
+    for key, low in (("carried", 1), ("growth", 0), ("null_trials", 1), ("jobs", 1)):
         if raw.get(key) is not None:
             chosen[key] = checks.integer(f"'{key}'", raw[key], low=low)
     return Study(
         name=read_name(raw["study"], "study"),
         base=checks.mapping("'base'", raw["base"]),
-        worlds=tuple(
-            World(name, kind, checks.mapping(f"'{kind}.{name}'", value))
-            for kind in _KINDS
-            for name, value in _present(kind, raw.get(kind))
-        ),
+        worlds=_worlds(raw),
         regimes=regimes,
         cells=_distinct(
             _cell("cells", label, own, names, tuning)
@@ -91,6 +91,35 @@ def _present(key: str, raw: object) -> list[tuple[str, Any]]:
         for name, value in checks.mapping(f"'{key}'", raw).items()
         if value is not None
     ]
+
+
+def _worlds(raw: Mapping[str, Any]) -> tuple[World, ...]:
+    """All worlds, pools last.
+
+    Raises:
+        UserError: Two have one name.
+    """
+    found = [_world(kind, name, value) for kind in _KINDS for name, value in _present(kind, raw.get(kind))]
+    found += [_pool(name, value) for name, value in _present("pools", raw.get("pools"))]
+    names = [world.name for world in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"Two worlds are named {name!r}: rename one")
+    return tuple(found)
+
+
+def _world(kind: str, name: str, raw: object) -> World:
+    settings = checks.mapping(f"'{kind}.{name}'", raw)
+    metric = settings.pop("metric", None)
+    return World(name, kind, settings, None if metric is None else checks.text(f"'{kind}.{name}.metric'", metric))
+
+
+def _pool(name: str, raw: object) -> World:
+    """`FILE` or `{path: FILE, ...}`, as `data` of a run; or what the project makes a pool of, `{oracle: ...}`."""
+    if isinstance(raw, Mapping) and "oracle" in raw:
+        check_made(f"pools.{name}", raw)
+        return World(name, "further", _POOL, _POOL_METRIC, made=dict(raw))
+    return World(name, "further", {**_POOL, "data": read_table_settings(f"pools.{name}", raw)}, _POOL_METRIC)
 
 
 def _exactly(key: str, raw: object, names: tuple[str, ...]) -> dict[str, Any]:

@@ -16,12 +16,16 @@ from typing import Any, Final
 import numpy as np
 
 from duelenv.experiments.config.run_config import RunConfig
+from duelenv.experiments.config.settings import read_table_settings
+from duelenv.experiments.efficiency.made_pools import made_pool
 from duelenv.experiments.efficiency.resampling import Arm
-from duelenv.experiments.efficiency.study import Cell, Regime, Study, World
+from duelenv.experiments.efficiency.study import PASSIVE, Cell, Regime, Study, World
 from duelenv.experiments.results.measurements import Results
-from duelenv.experiments.running.runner import run
+from duelenv.experiments.results.metrics import better
+from duelenv.experiments.running.runner import prepare, run
+from duelenv.ground.errors import UserError
 
-__all__ = ["PRIVILEGED", "Entry", "Measured", "Setup", "measure", "run_configs"]
+__all__ = ["PRIVILEGED", "Entry", "Measured", "Setup", "data_of", "measure", "refusal_of", "run_configs"]
 
 #: The agent that is told the utility, and the module that registers it: no other run knows it.
 PRIVILEGED: Final = "perfect_belief"
@@ -118,12 +122,17 @@ def run_configs(study: Study, setup: Setup, entries: Iterable[Entry], name: str)
 
 def _config(study: Study, setup: Setup, entries: Sequence[Entry], name: str) -> RunConfig:
     """A run of entries that need the same world."""
-    raw = {**study.base, **setup.world.settings}
-    world = {**study.base.get("env", {}), **setup.world.settings.get("env", {})}
+    raw = study.settings_in(setup.world)
     per_round = setup.regime.per_round
+    world = {**raw["env"], "num_envs": per_round, **entries[0].env, "horizon": setup.labels // per_round}
+    if not study.trains_in(setup.world):  # where all seeds are rows of one environment, it counts those of a seed
+        world["batch"] = world.pop("num_envs")
+    data = data_of(study, setup.world)
+    if data is not None:
+        raw["data"] = data
     raw |= {
         "name": f"{study.name}-{name}",
-        "env": {**world, "num_envs": per_round, **entries[0].env, "horizon": setup.labels // per_round},
+        "env": world,
         "agents": {entry.label: {"name": entry.agent, **_settings(entry, raw)} for entry in entries},
         "baseline": entries[0].label,
         "seeds": list(setup.seeds),
@@ -138,6 +147,25 @@ def _config(study: Study, setup: Setup, entries: Sequence[Entry], name: str) -> 
         modules = raw.get("modules") or []
         raw["modules"] = [*([modules] if isinstance(modules, str) else modules), _PRIVILEGED_MODULE]
     return RunConfig.from_dict(raw)
+
+
+def data_of(study: Study, world: World) -> dict[str, Any] | None:
+    """The table that a world's responses come from, as `data` of a run; None where a policy gives them."""
+    if world.made is not None:
+        return {"path": str(made_pool(world.made))}
+    data = study.settings_in(world).get("data")
+    return None if data is None else read_table_settings("data", data)
+
+
+def refusal_of(study: Study, setup: Setup, entry: Entry | None) -> UserError | None:
+    """Why an agent cannot play in a world, or None if it can; nothing is played. No entry stands for `passive`."""
+    asked = Entry(PASSIVE, PASSIVE, {}) if entry is None else entry
+    (config,) = run_configs(study, setup, [asked], "refusal").values()
+    try:
+        prepare(config)
+    except UserError as refused:
+        return refused
+    return None
 
 
 def _settings(entry: Entry, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,23 +193,31 @@ def measure(
     for name, config in run_configs(study, setup, entries, folder.name).items():
         run(config, folder.with_name(name), progress=progress)
         results = Results(folder.with_name(name))
-        rows = config.env.num_envs
+        rows = config.env.batch if config.replicated else config.env.num_envs
         assert rows is not None
         for agent in config.agents:
             found[agent.label] = Measured(
-                by_label[agent.label], _arm(study, results, agent.label), _figures(results, agent.label), rows
+                by_label[agent.label],
+                _arm(study.metric_in(setup.world), setup.regime, results, agent.label),
+                _figures(results, agent.label),
+                rows,
             )
     return {label: found[label] for label in by_label}
 
 
-def _arm(study: Study, results: Results, label: str) -> Arm:
-    _, labels = results.curve(label, "queries")
-    columns = [study.metric, "kl", results.regret]
+def _arm(metric: str, regime: Regime, results: Results, label: str) -> Arm:
+    """Curves of an agent; what is better where it is lower has its sign changed, so that every curve should rise.
+
+    Labels that were not asked for, since all responses of a round were alike, count as spent.
+    """
+    steps, labels = results.curve(label, "queries")
+    columns = [metric, "kl", results.regret]
     height, kl, regret = (
         np.full_like(labels, np.nan) if name is None or not results.has(name) else results.curve(label, name)[1]
         for name in columns
     )
-    return Arm(labels.mean(axis=0), height, kl, regret)
+    spent = np.maximum(labels.mean(axis=0), steps * float(regime.per_round))
+    return Arm(spent, -height if better(metric) == "lower" else height, kl, regret)
 
 
 def _figures(results: Results, label: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The stages of a study in their order: tune, screen, freeze, confirm. What each of them chooses, and from what.
+"""The stages of a study in their order: tune, screen, freeze, confirm, further. What each chooses, and from what.
 
 Nothing is remembered but run folders and what was frozen: a stage that is asked for again reads what it measured, and
 chooses the same.
@@ -10,23 +10,28 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from duelenv.experiments.config.contents import digest_of_path
+from duelenv.experiments.efficiency.arms import Arms, arms_of, arms_on_records, passive_in, untaught
 from duelenv.experiments.efficiency.crossing import Plateau, plateau_of
 from duelenv.experiments.efficiency.resampling import Comparison, compare, share_reaching
-from duelenv.experiments.efficiency.runs import Entry, Measured, Setup, measure
-from duelenv.experiments.efficiency.study import COMPOSED, PASSIVE, Cell, Regime, Study, World
+from duelenv.experiments.efficiency.runs import Entry, Measured, Setup, data_of, measure
+from duelenv.experiments.efficiency.study import PASSIVE, Regime, Study, World
 from duelenv.experiments.folder import files
 from duelenv.experiments.tables.statistics import area_under_curve
 from duelenv.ground.errors import UserError
 
-__all__ = ["STAGES", "Baseline", "Stages", "Table", "Tuned"]
+__all__ = ["FROZEN", "FROZEN_FURTHER", "STAGES", "Baseline", "Stages", "Table", "Tuned"]
 
-STAGES: Final = ("tune", "screen", "freeze", "confirm")
+STAGES: Final = ("tune", "screen", "freeze", "confirm", "further")
+#: What is frozen before worlds are met that are held out, and before further ones are.
+FROZEN: Final = "frozen.json"
+FROZEN_FURTHER: Final = "frozen-further.json"
 #: Share of resamples in which `passive` has to arrive within the labels at which agents are compared.
 _ARRIVES: Final = 0.95
 
@@ -79,13 +84,15 @@ class Table:
     """Every arm of a regime in a world, against `passive`.
 
     Attributes:
-        stage: "screen" or "confirm".
+        stage: "screen", "confirm" or "further".
         world: Where.
         regime: Which.
         baseline: `passive`.
         arms: The others, by label.
         comparisons: Of each with `passive`.
         roles: "cell", "control", or "privileged" where the agent was told the utility.
+        metric: What is to be reached.
+        left_out: Why a carried cell is not among the arms, by its label.
     """
 
     stage: str
@@ -95,6 +102,8 @@ class Table:
     arms: Mapping[str, Measured]
     comparisons: Mapping[str, Comparison]
     roles: Mapping[str, str]
+    metric: str = "win_rate"
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stages:
@@ -116,7 +125,7 @@ class Stages:
         entries = [
             Entry.of(cell, trial, f"{cell.name}.{number}")
             for number, trial in enumerate(trials)
-            for cell in (_passive(regime), *study.in_regime(regime))
+            for cell in (passive_in(regime), *study.in_regime(regime))
         ]
         scores: dict[str, list[float]] = {entry.label: [] for entry in entries}
         for world in study.of_kind("development"):
@@ -130,15 +139,15 @@ class Stages:
                 trials,
                 tuple(float(np.mean(scores[f"{cell.name}.{number}"])) for number in range(len(trials))),
             )
-            for cell in (_passive(regime), *study.in_regime(regime))
+            for cell in (passive_in(regime), *study.in_regime(regime))
         }
 
     def baseline(self, stage: str, world: World, regime: Regime, tuned: Mapping[str, Any]) -> Baseline:
         """Run `passive` at twice the labels, and for longer, until it is flat there and arrives within the labels."""
-        labels, seeds = regime.labels, self.study.seeds[stage].values
+        labels, seeds = regime.labels, self._seeds(stage)
         for grown in range(self.study.growth + 1):
             setup = Setup(world, regime, 2 * labels, seeds)
-            (measured,) = self._measure(f"{stage}-{PASSIVE}", setup, [Entry.of(_passive(regime), tuned)]).values()
+            (measured,) = self._measure(f"{stage}-{PASSIVE}", setup, [Entry.of(passive_in(regime), tuned)]).values()
             arm = measured.arm
             found = Baseline(
                 measured,
@@ -156,9 +165,8 @@ class Stages:
         world = self.study.of_kind("development")[0]
         cells = self.study.in_regime(regime)
         entries = [Entry.of(cell, tuned[cell.name].best) for cell in cells]
-        return self._table(
-            "screen", world, regime, tuned[PASSIVE].best, entries, dict.fromkeys((c.name for c in cells), "cell")
-        )
+        arms = Arms(tuple(entries), dict.fromkeys((cell.name for cell in cells), "cell"))
+        return self._table("screen", world, regime, tuned[PASSIVE].best, arms)
 
     def carried(self, table: Table) -> list[str]:
         """The cells that a screening carries on: by the fewest labels, then by the larger area."""
@@ -166,11 +174,12 @@ class Stages:
         order = sorted(found, key=lambda label: (found[label].log_ratio.value, -found[label].area.value))
         return order[: self.study.carried]
 
-    def freeze(self, chosen: Mapping[str, Any]) -> str:
+    def freeze(self, chosen: Mapping[str, Any], name: str = FROZEN) -> str:
         """Write down what will be confirmed, once and for all.
 
         Args:
-            chosen: By regime, as `frozen_of` makes it.
+            chosen: By regime, as `frozen_of` makes it, or `further_of`.
+            name: Of the file.
 
         Returns:
             SHA-256 of what is frozen.
@@ -180,37 +189,25 @@ class Stages:
         """
         kept = json.loads(json.dumps(chosen))
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-        before = files.read_sealed(self._frozen)
+        path = self.root / name
+        before = files.read_sealed(path)
         if before is not None and before["sha256"] != digest:
             raise UserError(
-                f"{str(self._frozen)!r} holds settings with the hash {before['sha256'][:12]}, and the study now has "
+                f"{str(path)!r} holds settings with the hash {before['sha256'][:12]}, and the study now has "
                 f"others ({digest[:12]}): what is frozen is not changed, so begin anew with --output NEW"
             )
         if before is None:
-            files.write_sealed(self._frozen, {"sha256": digest, "frozen": kept})
+            files.write_sealed(path, {"sha256": digest, "frozen": kept})
         return digest
-
-    @property
-    def _frozen(self) -> Path:
-        return self.root / "frozen.json"
 
     def frozen_of(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
         """What is frozen of a regime: `passive`, carried cells and controls with all settings, worlds and seeds."""
-        entries = self._confirmed(regime, tuned, table)
         return {
             "regime": vars(regime),
             "metric": self.study.metric,
             "share": self.study.share,
             "passive": dict(tuned[PASSIVE].best),
-            "agents": {
-                entry.label: {
-                    "role": role,
-                    "name": entry.agent,
-                    "settings": dict(entry.settings),
-                    "env": dict(entry.env),
-                }
-                for entry, role in entries
-            },
+            "agents": self._arms(regime, tuned, table).described(),
             "worlds": {world.name: dict(world.settings) for world in self._unseen},
             "base": dict(self.study.base),
             "seeds": list(self.study.seeds["confirm"].values),
@@ -226,71 +223,78 @@ class Stages:
         Raises:
             UserError: Nothing is frozen.
         """
-        if files.read_sealed(self._frozen) is None:
-            raise UserError(f"{str(self._frozen)!r} is missing: freeze before confirming")
-        entries = self._confirmed(regime, tuned, table)
-        roles = {entry.label: role for entry, role in entries}
+        if files.read_sealed(self.root / FROZEN) is None:
+            raise UserError(f"{str(self.root / FROZEN)!r} is missing: freeze before confirming")
+        arms = self._arms(regime, tuned, table)
+        return [self._table("confirm", world, regime, tuned[PASSIVE].best, arms) for world in self._unseen]
+
+    def further_of(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
+        """What is frozen of a regime before any of the further worlds is met, by world."""
+        return {world.name: self._described(world, regime, tuned, table) for world in self.study.of_kind("further")}
+
+    def _described(self, world: World, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
+        arms = self._arms_in(world, regime, tuned, table)
+        data = data_of(self.study, world)
+        return {
+            "world": {key: value for key, value in self.study.settings_in(world).items() if key != "data"},
+            "data": None if data is None else {**data, "path": digest_of_path(Path(data["path"]))},
+            "metric": self.study.metric_in(world),
+            "agents": arms.described(),
+            "left_out": dict(arms.left_out),
+        }
+
+    def further(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> list[Table]:
+        """The carried cells once more, in the worlds that were named beside those held out.
+
+        Raises:
+            UserError: What is to be met there is not frozen.
+        """
+        if files.read_sealed(self.root / FROZEN_FURTHER) is None:
+            raise UserError(f"{str(self.root / FROZEN_FURTHER)!r} is missing: freeze before confirming")
         return [
-            self._table("confirm", world, regime, tuned[PASSIVE].best, [entry for entry, _ in entries], roles)
-            for world in self._unseen
+            self._table(
+                "further",
+                world,
+                regime,
+                tuned[PASSIVE].best if self.study.trains_in(world) else untaught(tuned[PASSIVE].best),
+                self._arms_in(world, regime, tuned, table),
+            )
+            for world in self.study.of_kind("further")
         ]
 
-    def _confirmed(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> list[tuple[Entry, str]]:
-        """Carried cells and their controls, each with its role; a control that equals one before it is left out."""
-        cells = {cell.name: cell for cell in self.study.in_regime(regime)}
-        own = tuned[PASSIVE].best
-        rounds = table.baseline.labels // regime.per_round
-        found = [(Entry.of(cells[name], tuned[name].best), "cell") for name in self.carried(table)]
-        controls: list[Entry] = []
-        for entry, _ in found:
-            random = cells[entry.label].with_random_pairs
-            if random is not None:
-                controls.append(Entry.of(random, tuned[entry.label].best))
-            steps = round(table.arms[entry.label].figures["gradient_steps"] / rounds)
-            if steps != own.get("gradient_steps", 1):
-                same = {**own, "gradient_steps": steps}
-                controls.append(Entry.of(_passive(regime), same, f"{PASSIVE}_{steps}_steps"))
-        replays = [value for value in self.study.tuning.get("replay", ()) if value]
-        if replays:
-            replayed = tuned[PASSIVE].best_with({"replay": replays[0]})
-            controls.append(Entry.of(_passive(regime), replayed, f"{PASSIVE}_replay"))
-        controls += [Entry.of(cell, own) for cell in self.study.controls if regime.name in cell.regimes]
-        taken = [_essence(Entry.of(_passive(regime), own)), *(_essence(entry) for entry, _ in found)]
-        for entry in controls:
-            if _essence(entry) not in taken:
-                taken.append(_essence(entry))
-                found.append((entry, "privileged" if entry.privileged else "control"))
-        return found
+    def _arms(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> Arms:
+        return arms_of(self.study, regime, tuned, table, self.carried(table))
 
-    def _table(
-        self,
-        stage: str,
-        world: World,
-        regime: Regime,
-        passive: Mapping[str, Any],
-        entries: Sequence[Entry],
-        roles: Mapping[str, str],
-    ) -> Table:
+    def _arms_in(self, world: World, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> Arms:
+        if self.study.trains_in(world):
+            return self._arms(regime, tuned, table)
+        setup = Setup(world, regime, regime.labels, self._seeds("further"))
+        return arms_on_records(self.study, setup, {k: one.best for k, one in tuned.items()}, self.carried(table))
+
+    def _seeds(self, stage: str) -> tuple[int, ...]:
+        """Further worlds are new, so that the seeds that confirm are fresh in them too."""
+        return self.study.seeds["confirm" if stage == "further" else stage].values
+
+    def _table(self, stage: str, world: World, regime: Regime, passive: Mapping[str, Any], arms: Arms) -> Table:
         baseline = self.baseline(stage, world, regime, passive)
-        setup = Setup(world, regime, baseline.labels, self.study.seeds[stage].values)
-        arms = self._measure(stage, setup, entries)
+        setup = Setup(world, regime, baseline.labels, self._seeds(stage))
+        measured = self._measure(stage, setup, arms.entries)
         comparisons = {
             label: compare(one.arm, baseline.measured.arm, baseline.labels, share=self.study.share)
-            for label, one in arms.items()
+            for label, one in measured.items()
         }
-        return Table(stage, world, regime, baseline, arms, comparisons, roles)
+        return Table(
+            stage,
+            world,
+            regime,
+            baseline,
+            measured,
+            comparisons,
+            arms.roles,
+            self.study.metric_in(world),
+            arms.left_out,
+        )
 
     def _measure(self, stage: str, setup: Setup, entries: Sequence[Entry]) -> dict[str, Measured]:
         folder = self.root / "runs" / f"{stage}-{setup.regime.name}-{setup.world.name}-{setup.labels}"
         return measure(self.study, setup, entries, folder, progress=self._progress)
-
-
-def _passive(regime: Regime) -> Cell:
-    return Cell(PASSIVE, PASSIVE, {}, {}, {}, {}, {}, (regime.name,))
-
-
-def _essence(entry: Entry) -> str:
-    """What an agent is, whatever its label; `passive` is the composed agent that asks at random."""
-    name = PASSIVE if entry.agent == COMPOSED and entry.settings.get("ask") == "random" else entry.agent
-    settings = {key: value for key, value in entry.settings.items() if name != PASSIVE or key != "ask"}
-    return json.dumps([name, settings, dict(entry.env)], sort_keys=True, default=str)

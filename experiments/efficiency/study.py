@@ -15,7 +15,7 @@ from typing import Any, Final
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 
-__all__ = ["COMPOSED", "NOTHING_ELSE", "PASSIVE", "Cell", "Regime", "SeedRange", "Study", "World"]
+__all__ = ["COMPOSED", "CONFIRMED", "NOTHING_ELSE", "PASSIVE", "Cell", "Regime", "SeedRange", "Study", "World"]
 
 #: The baseline of every study.
 PASSIVE: Final = "passive"
@@ -23,6 +23,10 @@ PASSIVE: Final = "passive"
 COMPOSED: Final = "composed"
 #: The teaching rule that teaches the labels alone.
 NOTHING_ELSE: Final = "duel"
+#: The belief of agents in worlds without a policy, where none is named.
+_BELIEF_OF_FEATURES: Final = "linear_logistic"
+#: Kinds of worlds in which something may be claimed.
+CONFIRMED: Final = ("held_out", "further")
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,18 @@ class World:
     Attributes:
         name: In tables and folders.
         kind: "development", looked at while choosing; "held_out", not seen before the settings are frozen; "negative",
-            a control in which finding the rare thing should not help.
-        settings: What it changes in `base`, such as the oracle.
+            a control in which finding the rare thing should not help; "further", met after what is held out.
+        settings: What it changes in `base`: the oracle, the policy, or all of it.
+        metric: What is to be reached here; None for that of the study.
+        made: What its recorded responses are made of, where the project makes them itself, see
+            `duelenv.experiments.efficiency.made_pools`.
     """
 
     name: str
     kind: str
     settings: Mapping[str, Any]
+    metric: str | None = None
+    made: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,17 @@ class Cell:
             belief=self.belief if self.teach else {},
         )
 
+    @property
+    def without_teaching(self) -> Cell:
+        """The same where no policy is trained: what it asks and what it believes are left of it.
+
+        There a belief is what learns, so that every agent has one, and the default is not written out.
+        """
+        if self.agent != COMPOSED:
+            return self
+        default = self.belief == {"belief": _BELIEF_OF_FEATURES}
+        return dataclasses.replace(self, teach={}, belief={} if default else self.belief, others={})
+
 
 @dataclass(frozen=True)
 class SeedRange:
@@ -145,6 +165,8 @@ class Study:
     """By stage."""
     metric: str = "win_rate"
     """What is to be reached."""
+    null_trials: int = 200
+    """Splits of the seeds of `passive` in the null check."""
     share: float = 0.9
     """Of the way from the start to the plateau of `passive`."""
     carried: int = 3
@@ -159,6 +181,20 @@ class Study:
     def of_kind(self, kind: str) -> tuple[World, ...]:
         """The worlds of a kind."""
         return tuple(world for world in self.worlds if world.kind == kind)
+
+    def settings_in(self, world: World) -> dict[str, Any]:
+        """`base` with what a world changes. Settings of the environment are kept but where another is named."""
+        own = world.settings.get("env", {})
+        shared = {} if "id" in own else self.base.get("env", {})
+        return {**self.base, **world.settings, "env": {**shared, **own}}
+
+    def trains_in(self, world: World) -> bool:
+        """Whether agents train a policy there; elsewhere they only choose among what is recorded."""
+        return self.settings_in(world).get("policy") is not None
+
+    def metric_in(self, world: World) -> str:
+        """What is to be reached there."""
+        return world.metric or self.metric
 
     def in_regime(self, regime: Regime) -> tuple[Cell, ...]:
         """The cells that take part in a regime."""

@@ -35,40 +35,52 @@ def verdicts(comparisons: Sequence[Comparison], level: float = 0.05) -> list[str
 
 @dataclass(frozen=True)
 class NullCheck:
-    """An arm against itself, through all of the protocol."""
+    """Arms against themselves, through all of the protocol."""
 
     trials: int
-    not_shown: float
-    """Share of trials that say so; a protocol that keeps its word has about its confidence here."""
+    not_shown: tuple[float, ...]
+    """Share of trials that say so, of each arm alone; a protocol that keeps its word has about its confidence here."""
+    none_shown: float
+    """Share of trials in which nothing is claimed of any arm, all of them being one family."""
 
 
 def null_check(
-    baseline: Arm, horizon: float, *, share: float = 0.9, trials: int = 200, draws: int = 1000, seed: int = 0
+    baselines: Sequence[tuple[Arm, float]],
+    *,
+    share: float = 0.9,
+    trials: int = 200,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> NullCheck:
-    """Split the seeds of one arm in two at random, compare the halves, and count how often no difference is shown.
+    """Split the seeds of each arm in two at random, compare the halves, and count how often no difference is shown.
 
     Splits of the same seeds hang together, so that the share says less than as many trials on fresh seeds would.
 
     Args:
-        baseline: `passive`, measured until it is flat, of at least 4 seeds.
-        horizon: Labels at which halves are compared.
+        baselines: `passive` in each world, measured until it is flat, of at least 4 seeds, and the labels at which its
+            halves are compared.
         share: Of the way from start to plateau that the target lies at.
         trials: Splits.
         draws: Of the bootstrap in each.
         seed: Of splits and resampling.
     """
-    generator = np.random.default_rng(seed)
-    quiet = 0
+    # Each arm has streams of its own: another one beside it does not move its splits.
+    generators = [np.random.default_rng([seed, number]) for number in range(len(baselines))]
+    quiet = np.zeros((trials, len(baselines)), np.bool_)
+    none = 0
     for trial in range(trials):
-        order = generator.permutation(baseline.seeds)
-        half = baseline.seeds // 2
-        found = compare(
-            baseline.of(order[:half]),
-            baseline.of(order[half : 2 * half]),
-            horizon,
-            share=share,
-            draws=draws,
-            seed=seed + 1 + trial,
-        )
-        quiet += not found.log_ratio.shows_difference
-    return NullCheck(trials, quiet / trials)
+        found = [
+            _halves_compared(arm, horizon, generator, share=share, draws=draws, seed=seed + 1 + trial)
+            for (arm, horizon), generator in zip(baselines, generators, strict=True)
+        ]
+        quiet[trial] = [verdicts([one]) == [NOT_SHOWN] for one in found]
+        none += all(verdict == NOT_SHOWN for verdict in verdicts(found))
+    return NullCheck(trials, tuple(quiet.mean(axis=0).tolist()), none / trials)
+
+
+def _halves_compared(
+    arm: Arm, horizon: float, generator: np.random.Generator, *, share: float, draws: int, seed: int
+) -> Comparison:
+    order, half = generator.permutation(arm.seeds), arm.seeds // 2
+    halves = arm.of(order[:half]), arm.of(order[half : 2 * half])
+    return compare(*halves, horizon, share=share, draws=draws, seed=seed)

@@ -59,6 +59,11 @@ def test_code_is_what_a_module_brings_along(code, module, decide):
     assert digest_of_modules([name]) == before
 
 
+def test_a_module_of_this_package_counts_by_its_name():
+    # Runs that need one go on where the package was mended, as all others do.
+    assert digest_of_modules(["duelenv.experiments.two_logits"]) == digest_of_modules(["no_such_module"])
+
+
 def test_a_file_that_cannot_be_read_as_code_still_counts(tmp_path):
     (tmp_path / "broken.py").write_text("import (")
     before = digest_of_modules([str(tmp_path / "broken.py")])

@@ -1,5 +1,6 @@
 """What tables of a study claim, and what a label of an arm costs beside one of `passive`."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -43,6 +44,8 @@ def test_only_carried_cells_in_held_out_worlds_claim_something():
     assert said == {("w", "few", "fast"): "fewer labels", ("w", "few", "same"): "(not shown)"}
     for stage, kind in (("screen", "development"), ("confirm", "negative")):
         assert claims([table(arms, roles, stage=stage, kind=kind)])["w", "few", "fast"] == "(fewer labels)"
+    further = table(arms, roles, stage="further", kind="further", name="v")
+    assert claims([table(arms, roles), further])["v", "few", "fast"] == "fewer labels"
 
 
 def test_the_family_is_all_held_out_worlds_of_a_regime():
@@ -61,6 +64,42 @@ def test_a_label_costs_pairs_for_replay_and_teaching_and_prompts_that_were_shown
     assert math.exp(prompts) == pytest.approx(8.0)
     untaught = measured("untaught", 1.0, steps=100, imagined=4.0, teach_labels=False)
     assert math.exp(cost_shifts(table({"x": untaught}, {"x": "cell"}), "x")[0]) == pytest.approx(2.0)
+
+
+def test_further_worlds_are_of_the_family():
+    one = table({"some": measured("some", 1.35)}, {"some": "cell"})
+    others = [
+        table({"some": measured("some", 1.35)}, {"some": "cell"}, stage="further", kind="further", name=f"v{number}")
+        for number in range(4)
+    ]
+    assert claims([one])["w", "few", "some"] == "fewer labels"
+    assert claims([one, *others])["w", "few", "some"] == "not shown"
+
+
+def test_where_no_policy_is_trained_no_gradient_is_counted():
+    idle = measured("idle", 1.0, steps=0, rows=4)
+    of = table({"idle": idle}, {"idle": "cell"})
+    of = dataclasses.replace(
+        of,
+        baseline=dataclasses.replace(of.baseline, measured=measured("passive", 1.0, steps=0)),
+        metric="simple_regret",
+        left_out={"looks": "there is no policy"},
+    )
+    gradients, prompts = cost_shifts(of, "idle")
+    assert math.isnan(gradients)
+    assert math.exp(prompts) == pytest.approx(2.0)
+    text = table_text(of, claims([of]))
+    assert "minus simple regret; passive ends at" in text
+    assert "not played, looks: there is no policy" in text
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("idle")][-1] == "-"
+
+
+def test_many_worlds_stand_three_in_a_row():
+    worlds = [table({"x": measured("x", 1.0)}, {"x": "cell"}, name=f"w{number}") for number in range(5)]
+    figure = labels_to_target(worlds)
+    assert [axes.get_visible() for axes in figure.axes] == [True] * 5 + [False]
+    assert figure.axes[0].get_gridspec().ncols == 3
+    assert figure.axes[4].get_title("left") == "few, w4 (win rate)"
 
 
 def test_a_table_names_every_arm_and_its_role():

@@ -117,6 +117,14 @@ def test_a_study_that_does_not_hold_together_is_one_sentence(override, named):
         read_study(changed(override))
 
 
+def test_the_wide_study_tunes_what_it_says_and_shares_no_seed_with_the_other():
+    wide, other = (read_study(read_study_file(name)) for name in ("efficiency_wide", "efficiency"))
+    assert (len(wide.cells), len(wide.trials)) == (115, 3)
+    seeds = [seed for study in (wide, other) for stage in study.seeds.values() for seed in stage.values]
+    assert len(seeds) == len({*seeds})
+    assert wide.of_kind("development") == other.of_kind("development")[:1]
+
+
 def test_null_drops_a_regime_or_a_cell():
     study = read_study(changed("regimes.many=null", "cells.pairs=null"))
     assert [regime.name for regime in study.regimes] == ["few"]
