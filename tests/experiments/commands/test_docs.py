@@ -83,10 +83,9 @@ def test_every_agent_has_a_page():
     assert {name for page in PAGES for name, _ in rows(page)} <= set(agents.names())
 
 
-@pytest.mark.parametrize("page", [*PAGES, "offline.md"])
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)]+)\)", (DOCS / page).read_text(encoding="utf-8"))
-    assert targets
     for target in targets:
         assert target.startswith("https://") or (DOCS / target).exists(), target
 
