@@ -330,7 +330,13 @@ def observe(current: Context, policy: CausalLMPolicy, features: Sequence[Block])
 
     def encoded() -> NDArray[np.float32]:
         drawn = current.candidates()
-        blocks = [_encode(one, drawn.prompts, drawn.responses) if callable(one) else hidden(drawn) for one in features]
+        if tuple(features) == (START,):
+            return hidden(drawn)
+        # Beside others a hidden state has the length that one word has: of large models it is as long as hundreds.
+        blocks = [
+            _encode(one, drawn.prompts, drawn.responses) if callable(one) else _of_length_one(hidden(drawn))
+            for one in features
+        ]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
 
     def hidden(drawn: Candidates) -> NDArray[np.float32]:
@@ -391,6 +397,12 @@ def observation_spaces(
         "source": spaces.Box(0, len(SOURCES) - 1, per_candidate, np.int8),
         "policy_version": spaces.Box(0, _MANY_UPDATES, per_candidate, np.int64),
     }
+
+
+def _of_length_one(states: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return states [N, K, d] divided by their lengths; a state of zeros stays one."""
+    lengths = np.linalg.norm(states, axis=-1, keepdims=True)
+    return states / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 def _encode(encoder: Encoder, prompts: Strings, responses: Strings) -> NDArray[np.float32]:

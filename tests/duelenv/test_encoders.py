@@ -74,8 +74,13 @@ def test_blocks_stand_side_by_side_in_the_order_in_which_they_are_given():
         return make_vector("duelenv/AlignmentDuel-v0", 2, features=features).reset(seed=0)[0]["features"]
 
     start, words, own = seen("start"), seen("words"), seen(length)
-    np.testing.assert_array_equal(seen(["words", length, "start"]), np.concatenate([words, own, start], axis=-1))
     np.testing.assert_array_equal(seen(["start"]), start)
+    beside = seen(["words", length, "start"])
+    np.testing.assert_array_equal(beside[..., :129], np.concatenate([words, own], axis=-1))
+    # Of whatever size a model makes its states: beside others each has the length of one word.
+    states = beside[..., 129:]
+    np.testing.assert_allclose(np.linalg.norm(states, axis=-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(states * np.linalg.norm(start, axis=-1, keepdims=True), start, rtol=1e-5, atol=1e-6)
 
 
 def test_by_default_a_belief_sees_what_the_model_makes_of_a_response_and_what_it_says():
