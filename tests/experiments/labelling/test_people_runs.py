@@ -161,7 +161,6 @@ def test_a_run_that_dies_while_people_answer_loses_nothing(
             process.send_signal(number)
             process.wait(timeout=60)
             assert process.returncode in (-number, 128 + number)
-        scripted.join()
     with Scripted(path) as rest:
         assert main(words) == 0
     assert scripted.answered + rest.answered == 24  # 8 rounds of 3: nobody was asked twice
