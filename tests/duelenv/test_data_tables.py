@@ -90,8 +90,8 @@ ARRAY = b'[{"prompt": "p", "response": "a"}, {"prompt": "q"}]'
     ("name", "content", "note"),
     [
         ("t.json", ARRAY, None),
-        ("t.json.gz", gzip.compress(ARRAY), None),
-        ("t.json", gzip.compress(ARRAY), None),  # by another name
+        ("t.json.gz", gzip.compress(ARRAY, mtime=0), None),
+        ("t.json", gzip.compress(ARRAY, mtime=0), None),  # by another name
         ("t.json", b'{"prompt": "p", "response": "a"}\r\n{"prompt": "q"}\r\n', None),
         ("t.json", b'{"version": "1", "data": ' + ARRAY + b"}", "under 'data'"),
         ("t.json", b'{"prompt": {"0": "p", "1": "q"}, "response": {"0": "a", "1": null}}', "keys are columns"),
