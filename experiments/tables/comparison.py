@@ -8,14 +8,23 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import Direction, label_of
 from duelenv.experiments.tables.groups import Group, group_agents
-from duelenv.experiments.tables.statistics import Interval, corrected, mean_interval, paired_difference
+from duelenv.experiments.tables.statistics import (
+    Interval,
+    corrected,
+    detectable,
+    family_text,
+    mean_interval,
+    paired_difference,
+)
 from duelenv.experiments.tables.text_table import (
     TextTable,
     count_text,
@@ -94,13 +103,13 @@ class ComparisonTable(TextTable):
         counts = sorted({line.primary.seeds for line in self.lines if line.learns})
         seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
         noun = "seed" if seeds == "1" else "seeds"
-        compared = sum(line.learns and line.difference is not None for line in self.lines)
-        family = f"; what it shows is corrected for the {compared} agents (Holm)" if compared > 1 else ""
+        family = [line.difference for line in self.lines if line.learns and line.difference is not None]
         better = "nobody said which way is better" if self.better is None else f"{self.better} is better"
         time = "time is that of all seeds together" if self.shared_time else "time is the mean of a seed"
         return (
             f"{seeds} {noun}; ± is half a 95 % t-interval over seeds, brackets are the interval of the difference to "
-            f"{self.baseline}, paired by seed{family}; {label_of(self.primary)}: {better}; {time}, without evaluation."
+            f"{self.baseline}, paired by seed{family_text(len(family))}{seen_text(family)}; {label_of(self.primary)}: "
+            f"{better}; {time}, without evaluation."
         )
 
     def header(self) -> list[str]:
@@ -173,6 +182,12 @@ def comparison_table(results: Results, group: Group | None = None) -> Comparison
         file_name("table", group),
         group.title,
     )
+
+
+def seen_text(differences: Sequence[Interval | None]) -> str:
+    """Words for a caption that say how large a difference must be to be seen with these seeds."""
+    least = detectable(differences)
+    return "" if np.isnan(least) else f"; a true difference below {least:.2g} would mostly not be seen"
 
 
 def file_name(kind: str, group: Group) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import Direction, label_of
-from duelenv.experiments.tables.comparison import file_name, reference_name
+from duelenv.experiments.tables.comparison import file_name, reference_name, seen_text
 from duelenv.experiments.tables.groups import Group
-from duelenv.experiments.tables.statistics import Interval, mean_interval, paired_difference
+from duelenv.experiments.tables.statistics import Interval, corrected, family_text, mean_interval, paired_difference
 from duelenv.experiments.tables.text_table import TextTable, difference_text, value_text, verdict_of
 
 __all__ = ["GainsLine", "GainsTable", "gains_table"]
@@ -66,9 +66,13 @@ class GainsTable(TextTable):
         seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
         noun = "seed" if seeds == "1" else "seeds"
         better = "nobody said which way is better" if self.better is None else f"{self.better} is better"
+        family = [
+            one for line in self.lines for one in line.differences if one is not None and one.adjusted is not None
+        ]
         return (
             f"{label_of(self.primary)} by the labels of a seed: {better}; {seeds} {noun}; ± is half a 95 % t-interval, "
-            f"brackets are the interval of the difference to {self.baseline} at as many labels, paired by seed."
+            f"brackets are the interval of the difference to {self.baseline} at as many labels, paired by seed"
+            f"{family_text(len(family))}{seen_text(family)}."
         )
 
     def header(self) -> list[str]:
@@ -120,6 +124,7 @@ def gains_table(results: Results, group: Group) -> GainsTable:
     for agent in group.agents:
         values = [results.at_labels(agent, metric, stop) for stop in stops]
         lines.append(_line(group.name_of(agent), values, None if agent == baseline else reference))
+    lines = _corrected(lines)
     if metric == "simple_regret":
         for rule, by_seed in results.references(group.agents).items():
             lines.append(_line(reference_name(rule), [by_seed] * len(stops), reference))
@@ -132,6 +137,12 @@ def gains_table(results: Results, group: Group) -> GainsTable:
         file_name("gains", group),
         group.title,
     )
+
+
+def _corrected(lines: Sequence[GainsLine]) -> list[GainsLine]:
+    """Let differences show what survives all that the table compares: every agent at every number of labels."""
+    shown = iter(corrected([one for line in lines for one in line.differences]))
+    return [replace(line, differences=tuple(next(shown) for _ in line.differences)) for line in lines]
 
 
 def _line(name: str, values: Sequence[dict[int, float]], reference: Sequence[dict[int, float]] | None) -> GainsLine:

@@ -24,10 +24,18 @@ from duelenv.experiments.config.paths import ARRAY_FILES
 from duelenv.experiments.config.worlds import make_matrix, world_class
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import Direction, label_of
-from duelenv.experiments.tables.comparison import comparison_table
+from duelenv.experiments.tables.comparison import comparison_table, seen_text
 from duelenv.experiments.tables.gains import gains_table
 from duelenv.experiments.tables.groups import Group, group_agents
-from duelenv.experiments.tables.statistics import Interval, Slope, log_log_slope, mean_interval, paired_difference
+from duelenv.experiments.tables.statistics import (
+    Interval,
+    Slope,
+    corrected,
+    family_text,
+    log_log_slope,
+    mean_interval,
+    paired_difference,
+)
 from duelenv.experiments.tables.text_table import TextTable, difference_text, fixed, value_text, verdict_of
 from duelenv.oracles.matrices import condorcet_winner
 
@@ -95,10 +103,12 @@ class RegretTable(TextTable):
     def caption(self) -> str:
         """What the reader has to know."""
         counts = sorted({line.regret.seeds for line in self.lines})
+        family = [line.difference for line in self.lines if line.difference is not None]
         seeds = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
         return (
             f"{label_of(self.primary)} after {self.rounds:,} rounds, {seeds} replicates; ± is half a 95 % t-interval; "
-            f"differences to {self.baseline} are paired by replicate, with their interval; slope: growth of the mean "
+            f"differences to {self.baseline} are paired by replicate, with their interval{family_text(len(family))}"
+            f"{seen_text(family)}; slope: growth of the mean "
             "in log-log coordinates over the last half of the rounds, with a 95 % bootstrap interval over replicates; "
             "the time of a duel is that of world and agent on one core, divided by the duels of all replicates; "
             "marked: the least mean, and those whose paired difference to it is not shown to be above 0."
@@ -187,6 +197,8 @@ def regret_table(results: Results) -> RegretTable | None:
                     leads=agent == order[0] or (behind.seeds > 1 and behind.low <= 0),
                 )
             )
+    shown = corrected([line.difference for line in lines])
+    lines = [dataclasses.replace(line, difference=difference) for line, difference in zip(lines, shown, strict=True)]
     return RegretTable(metric, results.config.agent(results.config.baseline).name, tuple(lines), rounds)
 
 

@@ -19,6 +19,8 @@ __all__ = [
     "band",
     "bootstrap_tail",
     "corrected",
+    "detectable",
+    "family_text",
     "holm",
     "log_log_slope",
     "mean_interval",
@@ -163,6 +165,46 @@ def corrected(differences: Sequence[Interval | None]) -> list[Interval | None]:
         assert one is not None
         found[place] = replace(one, adjusted=p_value)
     return found
+
+
+def family_text(comparisons: int) -> str:
+    """Words for a caption that say for how many comparisons verdicts are corrected; empty for a single one."""
+    return f"; what they show is corrected for {comparisons} comparisons (Holm)" if comparisons > 1 else ""
+
+
+def detectable(differences: Sequence[Interval | None], power: float = 0.8) -> float:
+    """The least true difference that seeds as these would mostly show, after correction for all of the family.
+
+    That at which a two-sided paired t-test at 0.05 / (members) rejects with the given power, for the median standard
+    error of the members (noncentral t; Cohen 1988, section 2). What is smaller may be there and is mostly not seen.
+
+    Args:
+        differences: Intervals of 95 % of a family, as `corrected` takes them.
+        power: Share of repetitions in which it is shown.
+
+    Returns:
+        In units of the differences, at least 0; NaN where no interval has two seeds, or all are points.
+    """
+    from scipy import optimize, special, stats
+
+    members = [one for one in differences if one is not None and one.seeds > 1 and one.half_width > 0.0]
+    if not members:
+        return float("nan")
+    errors = [one.half_width / t_quantile(one.seeds) for one in members]
+    freedom = int(np.median([one.seeds for one in members])) - 1
+    critical = stats.t.ppf(1.0 - 0.025 / len(members), freedom)
+
+    # The noncentral t as a normal over a chi of its own: SciPy's is NaN for few degrees of freedom and large shifts.
+    spread = np.sqrt(stats.chi2.ppf((np.arange(2_000) + 0.5) / 2_000, freedom) / freedom)
+
+    def lack(shift: float) -> float:
+        beyond = special.ndtr(shift - critical * spread) + special.ndtr(-shift - critical * spread)
+        return float(beyond.mean()) - power
+
+    high = 2.0 * float(critical)
+    while lack(high) < 0.0:
+        high *= 2.0
+    return float(np.median(errors)) * float(optimize.brentq(lack, 0.0, high))
 
 
 def band(

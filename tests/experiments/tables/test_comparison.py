@@ -88,7 +88,7 @@ def test_what_shows_alone_need_not_show_among_many(tmp_path):
         line = next(line for line in table.lines if line.agent == "slightly")
         assert line.difference.low > 0
         assert (line.verdict == "") == shown
-        assert ("corrected for the 11 agents (Holm)" in table.caption) == (not shown)
+        assert ("corrected for 11 comparisons (Holm)" in table.caption) == (not shown)
 
 
 def test_one_seed_shows_nothing(tmp_path):

@@ -48,6 +48,10 @@ def test_agents_are_judged_at_these_labels_too_and_nothing_else_changes(tmp_path
     gap = [results.at_labels(name, "simple_regret", 14) for name in ("thompson", "passive")]
     assert thompson.differences[1].mean == pytest.approx(np.mean([gap[0][seed] - gap[1][seed] for seed in range(3)]))
     assert thompson.values[2].mean == pytest.approx(results.curve("thompson", "simple_regret")[1][:, -1].mean())
+    # One family: three differences of thompson, of which Holm multiplies the smallest p-value by three.
+    p_values = [one.p_value for one in thompson.differences]
+    assert min(one.adjusted for one in thompson.differences) == pytest.approx(min(1.0, 3 * min(p_values)))
+    assert "corrected for 3 comparisons (Holm)" in table.caption and "would mostly not be seen" in table.caption
     assert [made.name for made in tables(results)] == ["table", "gains", "regret"]
     write_report(tmp_path / "run")
     assert "at 14 labels" in (tmp_path / "run" / "gains.md").read_text()

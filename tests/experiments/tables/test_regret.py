@@ -141,3 +141,13 @@ def test_the_suites_can_be_run(suite, agents, tmp_path):
     assert "difference to" in page
     table = regret_table(Results(tmp_path / "run"))
     assert len(table.lines) == (agents if suite == "karmed" else agents // 3)
+
+
+def test_differences_of_the_table_are_one_family(tmp_path):
+    regret_run(tmp_path, {"random": 1.0, "b": 0.5, "a": 0.25})
+    table = regret_table(Results(tmp_path))
+    family = [line.difference for line in table.lines if line.difference is not None]
+    assert len(family) > 1
+    smallest = min(family, key=lambda one: one.p_value)
+    assert smallest.adjusted == pytest.approx(min(1.0, len(family) * smallest.p_value))
+    assert f"corrected for {len(family)} comparisons (Holm)" in table.caption

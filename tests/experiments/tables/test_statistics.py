@@ -8,6 +8,8 @@ from duelenv.experiments.tables.statistics import (
     area_under_curve,
     band,
     corrected,
+    detectable,
+    family_text,
     log_log_slope,
     mean_interval,
     paired_difference,
@@ -140,3 +142,22 @@ def test_slope_is_missing_where_it_means_nothing():
     one = log_log_slope([50, 100], [[1.0, 2.0]])
     assert one.slope == pytest.approx(1.0)
     assert np.isnan(one.low)
+
+
+@pytest.mark.parametrize(("seeds", "members"), [(8, 1), (20, 5), (40, 3)])
+def test_what_would_mostly_be_seen_is_seen_in_four_of_five_repetitions(seeds, members):
+    rng = np.random.default_rng(3)
+    family = [mean_interval(stats.norm.ppf((np.arange(seeds) + 0.5) / seeds))] * members
+    error = family[0].half_width / stats.t.ppf(0.975, seeds - 1)  # all members have the same
+    least = detectable(family)
+    deviation = error * np.sqrt(seeds)
+    samples = rng.normal(least, deviation, (20_000, seeds))
+    rejected = stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05 / members
+    assert rejected.mean() == pytest.approx(0.8, abs=0.012)  # four standard errors
+
+
+def test_what_is_seen_grows_with_the_family_and_is_known_for_two_seeds():
+    one, two = mean_interval([0.0, 1.0, 3.0]), mean_interval([0.0, 1.0])
+    assert 0.0 < detectable([one]) < detectable([one, None, one]) < detectable([two]) < np.inf
+    assert np.isnan(detectable([None, mean_interval([1.0]), mean_interval([2.0, 2.0])]))
+    assert family_text(1) == "" and "6 comparisons" in family_text(6)
