@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from shutil import rmtree
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.locks import hold_cell
+from duelenv.experiments.folder.standing import write_standing
 from duelenv.experiments.results.informative import InformativeDuels
 from duelenv.experiments.results.metrics import KEYS, check_name, is_measured
 from duelenv.experiments.results.products import Measured, examples_of, line_of, references_of, write_products
@@ -149,6 +150,7 @@ class _Run:
         self.records: list[dict[str, Any]] = []
         self.over = False
         self.observation: Any = None
+        self._begun, self._begun_at = time.monotonic(), 0  # this start, for the rate
 
     def start(self) -> None:
         """Open the ledger and go to the first round, or to where the last checkpoint was taken."""
@@ -174,7 +176,9 @@ class _Run:
         self._evaluate()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, and say how far the cell is."""
+        if self.records:
+            self._show_progress()
         self.env.close()
         if self.ledger is not None:
             self.ledger.close()
@@ -183,8 +187,8 @@ class _Run:
 
     def finish(self) -> CellReport:
         """Play the rounds that are left and write the results."""
-        saved = shown = time.monotonic()
-        saved_at = self.step
+        saved = shown = self._begun = time.monotonic()
+        saved_at = self._begun_at = self.step
         pause = self.config.checkpoint_seconds
         self._show_progress()
         while not self.over:
@@ -386,12 +390,15 @@ class _Run:
         return ""
 
     def _show_progress(self) -> None:
-        progress = {"rounds": self.step, "horizon": self.truth.view().horizon, "figure": self._figure()}
-        path = self.folder.progress
-        temporary = path.with_suffix(".tmp")
-        with suppress(OSError):  # nothing but the bar on the screen reads it, for which it need not be synced either
-            temporary.write_text(json.dumps(progress), encoding="utf-8")
-            temporary.replace(path)
+        elapsed, played = time.monotonic() - self._begun, self.step - self._begun_at
+        write_standing(
+            self.folder.progress,
+            rounds=self.step,
+            horizon=self.truth.view().horizon,
+            figure=self._figure(),
+            labels=int(self.queries.sum()),
+            rate=played / elapsed if played and elapsed > 0 else None,
+        )
 
 
 def _torch_rng() -> Any:

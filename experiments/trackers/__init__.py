@@ -1,0 +1,1 @@
+"""Where else the figures of a run go while it is played."""
