@@ -173,6 +173,11 @@ class RunFolder:
         return self.root / "oracles"
 
     @property
+    def trackers(self) -> Path:
+        """Folder of what trackers keep."""
+        return self.root / "trackers"
+
+    @property
     def purse(self) -> Path:
         """What oracles have spent in tokens and money."""
         return self.root / "purse.sqlite"

@@ -36,9 +36,11 @@ from duelenv.experiments.running import assembly
 from duelenv.experiments.running.answers import begin_with
 from duelenv.experiments.running.fuse import start_counting
 from duelenv.experiments.running.given_labels import check_given, read_labels
-from duelenv.experiments.running.play import run_cell, scout_cell, start_policy
+from duelenv.experiments.running.play import run_cell, scout_cell
 from duelenv.experiments.running.processes import Ending, Outcome, Task, WorkerDied, outcomes
 from duelenv.experiments.running.progress import Progress
+from duelenv.experiments.running.start_policy import start_policy
+from duelenv.experiments.trackers import check_trackers
 from duelenv.ground.errors import UserError
 from duelenv.ground.files import refusals_said
 from duelenv.labels.ledger_file import DATABASE
@@ -350,6 +352,7 @@ def prepare(config: RunConfig) -> dict[str, Any]:
         UserError: The first setting that is refused.
     """
     load_modules(config.modules)
+    check_trackers(config.trackers)
     if config.budget.run is not None and config.oracle is None and config.evaluation_oracle is None:
         raise UserError(
             f"'budget.run' is {config.budget.run}, a limit on answers that somebody may be paid for, and here the "

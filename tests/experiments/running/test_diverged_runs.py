@@ -14,8 +14,8 @@ from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.running import checkpoints
 from duelenv.experiments.running.assembly import make_agent, make_environment
 from duelenv.experiments.running.models import AGENT
-from duelenv.experiments.running.play import start_policy
 from duelenv.experiments.running.runner import run
+from duelenv.experiments.running.start_policy import start_policy
 from duelenv.policies import CausalLMPolicy, tiny_model
 
 RAW = {
