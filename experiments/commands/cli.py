@@ -275,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(arguments: argparse.Namespace) -> int:
     import duelenv
     from duelenv import agents, oracles
+    from duelenv.experiments import trackers
     from duelenv.labels import stage_names
     from duelenv.oracles.links import LINKS
     from duelenv.oracles.matrices import MATRICES
@@ -285,6 +286,7 @@ def _list(arguments: argparse.Namespace) -> int:
         "oracles": sorted(oracles.names()),
         "worlds": list(duelenv.WORLDS),
         "stages of labels (env.stages)": stage_names(),
+        "trackers": trackers.names(),
         "matrices (env.matrix)": sorted(MATRICES),
         "utilities of features (env.utility)": sorted(UTILITIES),
         "links (env.link)": sorted(LINKS),

@@ -10,7 +10,8 @@ from interrupts import stop_after
 from duelenv import UserError
 from duelenv.experiments import trackers
 from duelenv.experiments.config.run_config import RunConfig
-from duelenv.experiments.running.runner import Interrupted, run
+from duelenv.experiments.running import play
+from duelenv.experiments.running.runner import CellFailed, Interrupted, run
 from duelenv.experiments.trackers.following import figures_of
 from duelenv.testing import CheckFailed, check_tracker
 
@@ -121,16 +122,17 @@ def test_a_strict_one_stops_the_run(tmp_path):
         run(made({"name": "listening", "fails": "log", "strict": True}), tmp_path / "run", progress=False)
 
 
-def test_a_cell_that_fails_says_so(tmp_path, monkeypatch):
-    from duelenv.experiments.running import play
-
+@pytest.mark.parametrize(
+    ("raised", "seen", "failed"), [(ZeroDivisionError, CellFailed, True), (play.Stopped, UserError, False)]
+)
+def test_a_cell_that_fails_says_so_and_one_that_is_told_to_stop_does_not(tmp_path, monkeypatch, raised, seen, failed):
     def broken(self):
-        raise ZeroDivisionError
+        raise raised
 
     monkeypatch.setattr(play._Run, "_round", broken)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(seen):
         run(made("listening"), tmp_path / "run", progress=False)
-    assert TOLD[-1] == ("close", True)
+    assert TOLD[-1] == ("close", failed)
 
 
 @pytest.mark.parametrize(
