@@ -10,6 +10,7 @@ from duelenv.testing.failure import CheckFailed
 from duelenv.testing.losses import check_loss
 from duelenv.testing.oracles import check_oracle
 from duelenv.testing.rules import check_ask_rule, check_prompt_rule, check_teaching_rule
+from duelenv.testing.trackers import check_tracker
 from duelenv.testing.worlds import check_world
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "check_oracle",
     "check_prompt_rule",
     "check_teaching_rule",
+    "check_tracker",
     "check_world",
 ]

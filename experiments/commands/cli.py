@@ -27,6 +27,7 @@ from duelenv.experiments.labelling import command as labelling
 from duelenv.experiments.offline import command as offline
 from duelenv.experiments.results.spending import spending_of
 from duelenv.experiments.serving.command import add_parser as add_serve_parser
+from duelenv.experiments.watching import command as watching
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
@@ -226,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     floor.set_defaults(run=_floor)
 
     add_serve_parser(commands)
+    watching.add_parser(commands)
 
     show = commands.add_parser("show", help="print one duel of a world as text")
     show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, or a config")
@@ -273,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
 def _list(arguments: argparse.Namespace) -> int:
     import duelenv
     from duelenv import agents, oracles
+    from duelenv.experiments import trackers
     from duelenv.labels import stage_names
     from duelenv.oracles.links import LINKS
     from duelenv.oracles.matrices import MATRICES
@@ -283,6 +286,7 @@ def _list(arguments: argparse.Namespace) -> int:
         "oracles": sorted(oracles.names()),
         "worlds": list(duelenv.WORLDS),
         "stages of labels (env.stages)": stage_names(),
+        "trackers": trackers.names(),
         "matrices (env.matrix)": sorted(MATRICES),
         "utilities of features (env.utility)": sorted(UTILITIES),
         "links (env.link)": sorted(LINKS),
@@ -355,13 +359,20 @@ def _print_tables(results: Results) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments.config.cell import cells
     from duelenv.experiments.config.identity import open_run
     from duelenv.experiments.report.page import write_report
     from duelenv.experiments.results.assembling import assemble
+    from duelenv.experiments.results.cell_states import unfinished_cells, unfinished_sentence
     from duelenv.experiments.results.measurements import Results
 
     for directory in arguments.directories:
-        assemble(open_run(directory), directory)
+        config = open_run(directory)
+        assemble(config, directory)
+        unfinished = unfinished_cells(RunFolder(directory), config)
+        if unfinished:
+            left = unfinished_sentence(unfinished, len(cells(config)))
+            print(textwrap.fill(printable(f"{left}; they are left out below."), 100))
         page = write_report(directory)
         _print_tables(Results(directory))
         print(f"\nreport   {printable(str(page))}")

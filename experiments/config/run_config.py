@@ -34,6 +34,7 @@ from duelenv.experiments.config.settings import (
     read_seeds,
     read_source,
     read_table_settings,
+    read_trackers,
 )
 from duelenv.ground import checks
 from duelenv.ground.checks import choices
@@ -43,7 +44,7 @@ from duelenv.oracles.services.secrets import refuse_secrets
 __all__ = ["EXECUTION_KEYS", "SHORTHANDS", "RunConfig"]
 
 #: Keys that change how a run is carried out or shown but not what it computes; they are no part of its identity.
-EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric", "better", "save_models")
+EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric", "better", "save_models", "trackers")
 
 #: Settings of oracles that decide no answer, and so may change while a run is interrupted.
 _EXECUTION_OF_ORACLES: Final = {"people": ("patience",)}
@@ -122,6 +123,8 @@ class RunConfig:
     save_models: str = "last"
     """Which model each cell leaves of the policy that it trains: "last", as it stands at the end; "best", of those that
     were judged the one with the highest win rate on training prompts; "none"."""
+    trackers: tuple[NamedConfig, ...] = ()
+    """Where the figures of each cell go as well while it is played: `tensorboard`, `wandb`, `mlflow`, or yours."""
     modules: tuple[str, ...] = ()
     """Python files or modules imported first, which register agents, oracles or worlds of your own."""
 
@@ -219,6 +222,8 @@ class RunConfig:
         for key in ("data", "labels"):
             if key in given:
                 values[key] = read_table_settings(key, given[key])
+        if "trackers" in given:
+            values["trackers"] = read_trackers(given["trackers"])
         if "jobs" in given:
             values["jobs"] = checks.integer("'jobs'", given["jobs"], low=1)
         if "label_log" in given:
@@ -248,6 +253,7 @@ class RunConfig:
         for key in ("oracle", "evaluation_oracle"):
             named = getattr(self, key)
             plain[key] = None if named is None else {"name": named.name, **named.settings}
+        plain["trackers"] = [{"name": one.name, **one.settings} for one in self.trackers]
         plain["budget"] = dataclasses.asdict(self.budget)
         for item in dataclasses.fields(self):
             plain.setdefault(item.name, getattr(self, item.name))

@@ -36,6 +36,7 @@ __all__ = [
     "read_seeds",
     "read_source",
     "read_table_settings",
+    "read_trackers",
     "same_agent",
 ]
 
@@ -220,11 +221,24 @@ def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConf
     return tuple(expanded)
 
 
-def read_named(key: str, raw: object) -> NamedConfig:
-    """`length`, or `{name: length, scale: 2}`."""
+def read_trackers(raw: object) -> tuple[NamedConfig, ...]:
+    """`tensorboard`, or a list of names and of mappings: `[tensorboard, {name: wandb, project: x, strict: true}]`."""
+    listed = [raw] if isinstance(raw, str | Mapping) else raw
+    if not isinstance(listed, list | tuple):
+        raise UserError(f"'trackers' is {raw!r}, expected a list of names, or of mappings with a 'name' and settings")
+    trackers = tuple(read_named("trackers", one, what="a tracker, such as tensorboard") for one in listed)
+    for tracker in trackers:
+        if [one.name for one in trackers].count(tracker.name) > 1:
+            raise UserError(f"'trackers' names {tracker.name!r} more than once: keep one")
+        checks.flag(f"'strict' of the tracker {tracker.name!r}", tracker.settings.get("strict", False))
+    return trackers
+
+
+def read_named(key: str, raw: object, what: str = "a registered oracle ('duelenv list' shows them)") -> NamedConfig:
+    """`length`, or `{name: length, scale: 2}`; `what` is wanted by name, for sentences."""
     given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     if "name" not in given:
-        raise UserError(f"{key!r} has no 'name': add the name of a registered oracle ('duelenv list' shows them)")
+        raise UserError(f"{key!r} has no 'name': add the name of {what}")
     name = checks.text(f"'{key}.name'", given.pop("name"))
     return NamedConfig(name, given)
 

@@ -60,6 +60,11 @@ class CellFolder:
         return self.path / "error.txt"
 
     @property
+    def refusal(self) -> Path:
+        """The sentence with which it was refused, as where nobody answers or a gradient is not finite."""
+        return self.path / "refused.txt"
+
+    @property
     def diverged(self) -> Path:
         """Folder of the agent and its policy from before a gradient step that was not finite."""
         return self.path / "diverged"
@@ -166,6 +171,11 @@ class RunFolder:
     def home(self) -> Path:
         """Folder of what oracles keep."""
         return self.root / "oracles"
+
+    @property
+    def trackers(self) -> Path:
+        """Folder of what trackers keep."""
+        return self.root / "trackers"
 
     @property
     def purse(self) -> Path:

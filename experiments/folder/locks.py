@@ -24,7 +24,7 @@ from duelenv.ground.files import refusals_said
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Lease", "RunLock", "hold_cell", "hold_run"]
+__all__ = ["Lease", "RunLock", "hold_cell", "hold_run", "seems_held"]
 
 #: Seconds between two tries to get a lock.
 _RETRY_SECONDS: Final = 0.1
@@ -117,7 +117,22 @@ def hold_cell(path: Path, stop: Callable[[], bool]) -> Iterator[None]:
     )
     with _held(path, _CELL_SECONDS, refusal, stop) as stream:
         _write(stream, {})
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # so that `seems_held` sees that this process, which goes on, has let go
+                stream.truncate(0)
+
+
+def seems_held(path: Path) -> bool | None:
+    """Tell, without touching the lock, whether the process lives that says it holds it; None if on another machine.
+
+    For people who watch. Nothing may be decided by it: another process may have taken the number of one that died.
+    """
+    found = _read(path)
+    if not isinstance(found.get("pid"), int) or found["pid"] <= 0:
+        return False
+    return _alive(found["pid"]) if found.get("host") == socket.gethostname() else None
 
 
 @contextmanager

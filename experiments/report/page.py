@@ -21,6 +21,7 @@ from duelenv.experiments.figures.styles import DARK, LIGHT, MANY
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.environment import starts
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.results.cell_states import unfinished_cells, unfinished_sentence
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import label_of
 from duelenv.experiments.results.oracle_figures import oracle_lines
@@ -72,15 +73,13 @@ def write_report(directory: Path | str) -> Path:
 def _content(results: Results, made: list[TextTable], spending: Spending | None) -> dict[str, Any]:
     config = results.config
     duel_seed = min(results.seeds(results.agents[0]))
-    every = cells(config)
     folder = RunFolder(results.directory)
-    unfinished = [cell.name for cell in every if not folder.cell(cell.name).result.exists()]
     shown_seeds = list(config.seeds)[:_SEEDS]
     examples = _examples(results, duel_seed)
     return {
         "title": config.name,
         "subtitle": _subtitle(results),
-        "missing": _missing(unfinished, len(every)),
+        "missing": unfinished_sentence(unfinished_cells(folder, config), len(cells(config)), shown=12),
         "tables": [_table(table) for table in made],
         "spending": [] if spending is None else spending.lines(),
         "figures": _figures(results),
@@ -103,14 +102,6 @@ def _content(results: Results, made: list[TextTable], spending: Spending | None)
         "config_text": yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True),
         "environment": _environment(results.directory),
     }
-
-
-def _missing(unfinished: list[str], total: int) -> str:
-    """Which cells are left out."""
-    if not unfinished:
-        return ""
-    named = ", ".join(unfinished[:12]) + (f" and {len(unfinished) - 12} more" if len(unfinished) > 12 else "")
-    return f"{len(unfinished)} of {total} cells are unfinished and left out here: {named}."
 
 
 def _subtitle(results: Results) -> str:

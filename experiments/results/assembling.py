@@ -10,6 +10,7 @@ from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.results import labels
+from duelenv.experiments.results.cell_states import unfinished_cells, unfinished_sentence
 from duelenv.ground.errors import UserError
 
 __all__ = ["assemble"]
@@ -41,7 +42,8 @@ def assemble(config: RunConfig, directory: Path | str) -> Path:
         key=lambda cell: (order[cell.label], cell.seeds),
     )
     if not done:
-        raise UserError(f"No cell is finished in {str(directory)!r}: run it first")
+        left = unfinished_sentence(unfinished_cells(folder, config), len(cells(config)))
+        raise UserError(f"No cell is finished in {str(directory)!r} ({left}): run it first, or wait for one")
     tables = [pq.read_table(folder.cell(cell.name).result) for cell in done]
     with files.atomic(folder.results) as stream:
         pq.write_table(pa.concat_tables(tables, promote_options="default"), stream)

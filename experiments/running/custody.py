@@ -13,6 +13,7 @@ from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.folder.locks import hold_cell
 from duelenv.experiments.running.fuse import Fuse
 from duelenv.experiments.running.processes import Stopped, stop_requested
+from duelenv.experiments.trackers import Following, TrackedCell
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
 from duelenv.labels.ledger_file import COPY, DATABASE, LedgerFile
@@ -20,7 +21,7 @@ from duelenv.oracles.services.home import Home
 from duelenv.oracles.services.spending import Limits, Purse
 from duelenv.oracles.sources import answers_later
 
-__all__ = ["foreign", "home_of", "open_ledger", "take_on"]
+__all__ = ["foreign", "home_of", "open_ledger", "take_on", "trackers_of"]
 
 
 def take_on(task: CellTask) -> None:
@@ -47,6 +48,14 @@ def home_of(task: CellTask) -> Home:
     budget = task.config.budget
     purse = Purse(Limits(tokens=budget.tokens, money=budget.money), run.purse)
     return Home(run.home, purse, cell=task.cell.name, pause=_pause)
+
+
+def trackers_of(task: CellTask) -> Following:
+    """The trackers of a cell, which keep what they keep beside the cells."""
+    config, cell = task.config, task.cell
+    folder = RunFolder(task.folder.path.parent.parent).trackers
+    tracked = TrackedCell(config.name, cell.name, cell.label, cell.seeds, task.identity, folder)
+    return Following(config.trackers, tracked, config.to_dict())
 
 
 def _pause(seconds: float) -> None:

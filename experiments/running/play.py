@@ -7,10 +7,9 @@ then, and at the end its results, with a seal that marks it as finished.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from shutil import rmtree
 from typing import Any, Final
 
@@ -20,9 +19,9 @@ from numpy.typing import NDArray
 from duelenv.agents.divergence import Diverged
 from duelenv.experiments.config.cell import CellReport, CellTask
 from duelenv.experiments.config.modules import load_modules
-from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.locks import hold_cell
+from duelenv.experiments.folder.standing import write_standing
 from duelenv.experiments.results.informative import InformativeDuels
 from duelenv.experiments.results.metrics import KEYS, check_name, is_measured
 from duelenv.experiments.results.products import Measured, examples_of, line_of, references_of, write_products
@@ -30,13 +29,14 @@ from duelenv.experiments.results.update_figures import Figures
 from duelenv.experiments.running import assembly, checkpoints, custody
 from duelenv.experiments.running.given_labels import read_labels, warm_up
 from duelenv.experiments.running.models import CellModels
-from duelenv.experiments.running.processes import Stopped, stop_requested
+from duelenv.experiments.running.processes import FuseBlown, Stopped, stop_requested
+from duelenv.experiments.running.start_policy import start_policy, threads_of
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
 from duelenv.labels.ledger_file import COPY, DATABASE
 from duelenv.worlds.candidates import SAMPLER_FIGURES
 
-__all__ = ["run_cell", "scout_cell", "start_policy", "threads_of"]
+__all__ = ["run_cell", "scout_cell"]
 
 #: Seconds between two writings of a cell's progress file.
 _PROGRESS_SECONDS: Final = 0.5
@@ -88,39 +88,13 @@ def _playing(task: CellTask) -> Iterator[_Run]:
         try:
             run.start()
             yield run
+        except (Stopped, FuseBlown):
+            raise
+        except Exception:
+            run.failed = True
+            raise
         finally:
             run.close()
-
-
-@contextmanager
-def threads_of(config: RunConfig) -> Iterator[None]:
-    """Limits torch's threads for the time of a cell, where the cell needs torch."""
-    if config.policy is None:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-#: The start policy of the last config in this process: a worker runs many cells of one run.
-_start_policy: dict[str, Any] = {}
-
-
-def start_policy(config: RunConfig) -> Any:
-    """A fresh copy of the start policy, or None in a world without one."""
-    if config.policy is None:
-        return None
-    key = json.dumps([config.policy.name, dict(config.policy.settings)], sort_keys=True, default=str)
-    if key not in _start_policy:
-        _start_policy.clear()
-        _start_policy[key] = assembly.make_policy(config)
-    return _start_policy[key].clone()
 
 
 class _Run:
@@ -147,8 +121,10 @@ class _Run:
         self.informative = InformativeDuels(self.replicates)
         self.measured: tuple[str, ...] = ()  # by the world
         self.records: list[dict[str, Any]] = []
-        self.over = False
+        self.over = self.failed = False
+        self.trackers = custody.trackers_of(task)
         self.observation: Any = None
+        self._begun, self._begun_at = time.monotonic(), 0  # this start, for the rate
 
     def start(self) -> None:
         """Open the ledger and go to the first round, or to where the last checkpoint was taken."""
@@ -174,18 +150,22 @@ class _Run:
         self._evaluate()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, and say how far the cell is."""
+        if self.records:
+            self._show_progress()
         self.env.close()
         if self.ledger is not None:
             self.ledger.close()
+        self.trackers.close(failed=self.failed)
 
     # The loop --------------------------------------------------------------------------------------
 
     def finish(self) -> CellReport:
         """Play the rounds that are left and write the results."""
-        saved = shown = time.monotonic()
-        saved_at = self.step
+        saved = shown = self._begun = time.monotonic()
+        saved_at = self._begun_at = self.step
         pause = self.config.checkpoint_seconds
+        self.trackers.start(self.records)  # those of an earlier start are known to them
         self._show_progress()
         while not self.over:
             if stop_requested():
@@ -300,6 +280,7 @@ class _Run:
             }
         )
         files.append(self.folder.records, line_of(self.records[-1]))
+        self.trackers.log(self.records[-1])
         if self.models.keep(self.step, self.truth, self.agent, measured):
             self._save()  # from here on nothing names the one before
             self.models.forget_others()
@@ -386,12 +367,15 @@ class _Run:
         return ""
 
     def _show_progress(self) -> None:
-        progress = {"rounds": self.step, "horizon": self.truth.view().horizon, "figure": self._figure()}
-        path = self.folder.progress
-        temporary = path.with_suffix(".tmp")
-        with suppress(OSError):  # nothing but the bar on the screen reads it, for which it need not be synced either
-            temporary.write_text(json.dumps(progress), encoding="utf-8")
-            temporary.replace(path)
+        elapsed, played = time.monotonic() - self._begun, self.step - self._begun_at
+        write_standing(
+            self.folder.progress,
+            rounds=self.step,
+            horizon=self.truth.view().horizon,
+            figure=self._figure(),
+            labels=int(self.queries.sum()),
+            rate=played / elapsed if played and elapsed > 0 else None,
+        )
 
 
 def _torch_rng() -> Any:

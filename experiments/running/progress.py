@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from duelenv.experiments.config.cell import CellReport
+from duelenv.experiments.folder.standing import Standing, read_standing
 from duelenv.ground.terminal import printable
 
 __all__ = ["Progress"]
 
 #: Seconds between two looks at the cells' progress files.
 _POLL_SECONDS = 0.5
-#: More rounds than any run has, and few enough to calculate with.
-_MOST_ROUNDS = 2**53
-
-
-@dataclass(frozen=True)
-class _Standing:
-    """How far a cell has come."""
-
-    rounds: int
-    horizon: int
-    figure: tuple[str, str] | None
-    """Name and value of the figure that matters, where there is one yet."""
 
 
 class Progress:
@@ -54,7 +41,7 @@ class Progress:
         self.folders = folders
         self.bars = sys.stderr.isatty() if bars is None else bars
         self._bar: Any = None
-        self._known: dict[Path, _Standing] = {}
+        self._known: dict[Path, Standing] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -117,7 +104,7 @@ class Progress:
         figures: list[str] = []
         for folder in self.folders:
             # A file that cannot be read now says what it said before.
-            standing = _standing(folder / "progress.json") or self._known.get(folder)
+            standing = read_standing(folder / "progress.json") or self._known.get(folder)
             if standing is None:
                 continue
             self._known[folder] = standing
@@ -139,29 +126,3 @@ class Progress:
         bar.set_description_str(printable(f"{self.name}: {self.done}/{self.total} cells"), refresh=False)
         bar.set_postfix_str(printable("; ".join(figures[:2])), refresh=False)
         bar.refresh()
-
-
-def _standing(path: Path) -> _Standing | None:
-    """What a progress file says, or None where it is absent, half-written or no such file.
-
-    It is only shown, and by a thread beside the run: whatever is wrong with it is no reason to end.
-    """
-    try:
-        progress = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(progress, dict):
-        return None
-    rounds, horizon = _count(progress.get("rounds")), _count(progress.get("horizon"))
-    if rounds is None or horizon is None:
-        return None
-    figure = progress.get("figure")
-    words = figure.split() if isinstance(figure, str) else []
-    return _Standing(rounds, horizon, (words[0], words[1]) if len(words) == 2 else None)
-
-
-def _count(value: object) -> int | None:
-    """A number of rounds, or None for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_ROUNDS:
-        return value
-    return None

@@ -36,9 +36,11 @@ from duelenv.experiments.running import assembly
 from duelenv.experiments.running.answers import begin_with
 from duelenv.experiments.running.fuse import start_counting
 from duelenv.experiments.running.given_labels import check_given, read_labels
-from duelenv.experiments.running.play import run_cell, scout_cell, start_policy
+from duelenv.experiments.running.play import run_cell, scout_cell
 from duelenv.experiments.running.processes import Ending, Outcome, Task, WorkerDied, outcomes
 from duelenv.experiments.running.progress import Progress
+from duelenv.experiments.running.start_policy import start_policy
+from duelenv.experiments.trackers import check_trackers
 from duelenv.ground.errors import UserError
 from duelenv.ground.files import refusals_said
 from duelenv.labels.ledger_file import DATABASE
@@ -185,7 +187,8 @@ class _Cells:
         unfinished = [cell.name for cell in self.todo]
         for report in self._each([Task(cell.name, run_cell, (self._task(cell),)) for cell in self.todo]):
             unfinished.remove(report.cell.name)
-            self.folder.cell(report.cell.name).error.unlink(missing_ok=True)
+            for left in (self.folder.cell(report.cell.name).error, self.folder.cell(report.cell.name).refusal):
+                left.unlink(missing_ok=True)
             for note in report.notes:
                 self.shown.note(f"{self.config.name}: {note}")
             self.shown.finished(report)
@@ -281,6 +284,7 @@ class _Cells:
 
     def _failure(self, outcome: Outcome) -> Exception:
         if outcome.kind == "refused":
+            self._leave(self.folder.cell(outcome.name).refusal, f"{outcome.message}\n")
             about = "" if outcome.name == _PREPARATION or len(cells(self.config)) == 1 else f"{outcome.name!r}: "
             return UserError(about + outcome.message)
         path = self.folder.cell(outcome.name).error
@@ -288,17 +292,24 @@ class _Cells:
             failure = CellFailed(f"Before the first round, the code that the config names raised {outcome.message}")
             failure.add_note(outcome.trace)
             return failure
-        where = ""
-        with suppress(OSError):
-            if path.parent.is_dir():
-                files.write_text(path, outcome.trace)
-                where = f" (traceback in {str(path)!r})"
+        where = f" (traceback in {str(path)!r})" if self._leave(path, outcome.trace) else ""
         failure = CellFailed(
             f"{outcome.name!r} stopped with {outcome.message}{where}; the same command goes on there, and once the "
             f"code is changed '--output NEW --answers {self.folder.root}' begins anew with the answers so far"
         )
         failure.add_note(outcome.trace)
         return failure
+
+    @staticmethod
+    def _leave(path: Path, text: str) -> bool:
+        """Leave in the folder of a cell what stopped it; False where there is no folder, or the disk refuses."""
+        if not path.parent.is_dir():
+            return False
+        try:
+            files.write_text(path, text)
+        except UserError:  # what stopped the cell is the sentence to be heard
+            return False
+        return True
 
     def _check_metric(self) -> None:
         """Refuse a `metric` that nothing in this run measures, as soon as that is known.
@@ -341,6 +352,7 @@ def prepare(config: RunConfig) -> dict[str, Any]:
         UserError: The first setting that is refused.
     """
     load_modules(config.modules)
+    check_trackers(config.trackers)
     if config.budget.run is not None and config.oracle is None and config.evaluation_oracle is None:
         raise UserError(
             f"'budget.run' is {config.budget.run}, a limit on answers that somebody may be paid for, and here the "

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.looking import look_into
 from duelenv.oracles.services.database import Database
 
 
@@ -119,6 +120,13 @@ class Purse:
                         f"{limit:,.6g}; the same command with a larger 'budget.{name}' goes on"
                     )
             _add(connection, most)
+
+
+def spent_so_far(record: Path) -> Cost | None:
+    """What a purse on the disk has spent, for those who watch: it is neither made nor locked; None where it is not."""
+    if not record.is_file():
+        return None
+    return look_into(record, _total)
 
 
 def most_of(oracle: object, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Cost | None:

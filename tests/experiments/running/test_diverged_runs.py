@@ -14,8 +14,8 @@ from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.running import checkpoints
 from duelenv.experiments.running.assembly import make_agent, make_environment
 from duelenv.experiments.running.models import AGENT
-from duelenv.experiments.running.play import start_policy
 from duelenv.experiments.running.runner import run
+from duelenv.experiments.running.start_policy import start_policy
 from duelenv.policies import CausalLMPolicy, tiny_model
 
 RAW = {
@@ -60,6 +60,7 @@ def test_a_run_that_diverges_stops_with_one_sentence_and_a_state_to_go_on_from(t
     assert all(torch.isfinite(weights).all() for weights in policy.parameters())
     assert max(float(weights.detach().abs().max()) for weights in policy.parameters()) > 1e14  # after the first step
     assert saved and not (place.parent / "error.txt").exists()  # it is no failure of somebody's code
+    assert "is not finite" in (place.parent / "refused.txt").read_text()
     assert main(command) == 2  # comes to the same step
     assert said in capsys.readouterr().err
     cooler = ["agents.passive.learning_rate=1e-4", f"policy.path={place.parents[2].parent / 'model'}"]

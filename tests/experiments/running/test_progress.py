@@ -6,6 +6,7 @@ import time
 import pytest
 
 from duelenv.experiments.config.cell import Cell, CellReport
+from duelenv.experiments.folder.standing import read_standing
 from duelenv.experiments.running import progress as progress_module
 from duelenv.experiments.running.progress import Progress
 
@@ -67,7 +68,7 @@ def test_a_progress_file_that_cannot_be_read_is_passed_over(tmp_path, content):
     for name, written in (("a", WHOLE), ("b", content)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "progress.json").write_bytes(written)
-    assert progress_module._standing(tmp_path / "b" / "progress.json") is None
+    assert read_standing(tmp_path / "b" / "progress.json") is None
     with Progress("demo", 2, 0, [tmp_path / "a", tmp_path / "b", tmp_path / "c"], True) as progress:
         progress.note("demo: preparing")
         progress._refresh()
