@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from duelenv.experiments.config.contents import function_named
-from duelenv.experiments.config.loading import apply_override, load, suites
+from duelenv.experiments.config.loading import apply_overrides, load, override_mapping, read_config, suites
 from duelenv.experiments.config.modules import load_modules
+from duelenv.experiments.config.places import of_world
 from duelenv.experiments.config.run_config import RunConfig
-from duelenv.experiments.config.settings import full_id
-from duelenv.experiments.config.worlds import world_settings
+from duelenv.experiments.config.settings import full_id, read_modules
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.running import assembly
 from duelenv.ground.checks import choices
@@ -47,32 +47,42 @@ def show_config(target: str, overrides: Sequence[str]) -> RunConfig:
 
     Args:
         target: Path of a config, name of a suite, or a world's id (`FeatureDuel`, `duelenv/FeatureDuel-v0`).
-        overrides: `key=value` each; for a world, keys without a dot that are none of a config's are the world's.
+        overrides: `key=value` each; keys without a dot that are the world's are set there. Those of a world by its id
+            may name `modules`, which register it.
 
     Raises:
         UserError: None of these, or the config in a run folder that names Python of its own: who looks at the run of
             somebody else runs none of theirs.
     """
+    import gymnasium
+
     import duelenv
 
     if Path(target).is_file() or target in suites():
-        config = load(target, overrides)
+        config = load(target, _in_world(read_config(target)[1], overrides))
         _refuse_code_of_a_run(Path(target), config)
         return config
     world = full_id(target)
-    if target.endswith((".yaml", ".yml")) or world not in duelenv.WORLDS:
+    modules = override_mapping({}, [one for one in overrides if one.partition("=")[0].strip() == "modules"])
+    load_modules(read_modules(modules.get("modules")))
+    if target.endswith((".yaml", ".yml")) or (world not in duelenv.WORLDS and world not in gymnasium.registry):
         short = [name.removeprefix("duelenv/").removesuffix("-v0") for name in duelenv.WORLDS]
         known = [*short, *suites()]
-        raise UserError(f"{target!r} is no config file, no suite and no world: {choices(target, known)}")
+        raise UserError(
+            f"{target!r} is no config file, no suite and no world: {choices(target, known)}; a world of your own is "
+            "known once modules=FILE names what registers it"
+        )
     defaults = _DEFAULTS.get(world, {})
     raw: dict[str, Any] = {"name": "show", "agents": ["passive"], **defaults}
     raw["env"] = {"id": world, **defaults.get("env", {})}
-    settings = world_settings(world)
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        own = key in settings and key not in ("data", "policy", "oracle", "evaluation_oracle", "prompts")
-        apply_override(raw, f"env.{override}" if own else override)
+    apply_overrides(raw, _in_world(raw, overrides))
     return RunConfig.from_dict(raw)
+
+
+def _in_world(raw: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Overrides in which what is the world's is written `env.KEY`."""
+    own = of_world(raw)
+    return [f"env.{one}" if one.partition("=")[0].strip() in own else one for one in overrides]
 
 
 def _refuse_code_of_a_run(path: Path, config: RunConfig) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from duelenv.experiments.config.paths import anchor_paths
+from duelenv.experiments.config.places import misplaced
 from duelenv.experiments.config.pools import in_pools, refuse_mixed_pools
 from duelenv.experiments.config.settings import (
     POLICY_SOURCES,
@@ -172,7 +173,10 @@ class RunConfig:
         Raises:
             UserError: The first setting that is unknown, missing or of the wrong kind.
         """
-        checks.refuse_unknown("", raw, [*(item.name for item in dataclasses.fields(cls)), *SHORTHANDS])
+        top = [*(item.name for item in dataclasses.fields(cls)), *SHORTHANDS]
+        for key in raw:
+            if key not in top:
+                raise UserError(f"Unknown setting {key!r}: {misplaced(key, raw, top)}")
         refuse_secrets(raw)
         for key in ("name", "env", "agents"):
             if raw.get(key) is None:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["make_matrix", "parameters_of", "world_class", "world_settings"]
+__all__ = ["ELSEWHERE", "make_matrix", "parameters_of", "world_class", "world_settings"]
+
+#: Settings of a world that have a key of their own in the config.
+ELSEWHERE: Final = {
+    "num_envs": "env.num_envs",
+    "batch": "env.batch",
+    "policy": "policy",
+    "oracle": "oracle",
+    "evaluation_oracle": "evaluation_oracle",
+    "prompts": "prompts",
+    "test_prompts": "prompts",
+    "data": "data",
+    "budget": "budget.labels",
+}
 
 
 def world_class(world: str) -> Any:

@@ -14,7 +14,7 @@ from duelenv.experiments.efficiency.stages import STAGES
 from duelenv.experiments.efficiency.study import PASSIVE, Regime, Study, World
 from duelenv.experiments.running.forecast import duration, forecast
 from duelenv.experiments.running.play import threads_of
-from duelenv.experiments.running.runner import prepare
+from duelenv.experiments.running.preparation import prepare
 
 __all__ = ["foresee"]
 
