@@ -5,7 +5,7 @@ import json
 import pytest
 
 from duelenv import UserError
-from duelenv.experiments.commands.show import show_config, show_duel
+from duelenv.experiments.commands.shown_duel import show_config, show_duel
 from duelenv.experiments.running import assembly
 
 #: Each kind of character that a terminal obeys, and how it is shown.
