@@ -13,7 +13,9 @@ __all__ = ["add_parser"]
 def add_parser(commands: Any) -> None:
     """Add the command to those of `duelenv`."""
     show = commands.add_parser("show", help="print one duel of a world as text")
-    show.add_argument("target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, mine/World-v0 with modules=FILE, or a config")
+    show.add_argument(
+        "target", metavar="WORLD_OR_CONFIG", help="such as FeatureDuel, mine/World-v0 with modules=FILE, or a config"
+    )
     show.add_argument(
         "overrides", metavar="key=value", nargs="*", default=[], help="settings, such as seeds=4 num_candidates=5"
     )

@@ -156,7 +156,7 @@ class RunConfig:
         known = agents.names()
         for agent in self.agents:
             if agent.name not in known and not self.modules:  # which register agents, and are imported later
-                raise UserError(f"Unknown agent {agent.name!r}: {choices(agent.name, known)}")
+                raise checks.unknown_name("agent", agent.name, known, extensible=True)
 
     @property
     def replicated(self) -> bool:
