@@ -14,7 +14,19 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from duelenv.experiments.commands import bench, export, floor, judging, labels, listing, pairs, report, run, show
+from duelenv.experiments.commands import (
+    bench,
+    export,
+    floor,
+    judging,
+    labels,
+    listing,
+    pairs,
+    report,
+    run,
+    schema,
+    show,
+)
 from duelenv.experiments.commands.parsing import Parser
 from duelenv.experiments.crowds import command as crowds
 from duelenv.experiments.labelling import command as labelling
@@ -41,6 +53,7 @@ _COMMANDS = (
     floor,
     serving,
     show,
+    schema,
     judging,
     bench,
     crowds,
