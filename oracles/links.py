@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from duelenv.ground.errors import UserError
+from duelenv.ground.checks import unknown_name
 
 Link = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
 
@@ -58,5 +58,5 @@ def link(name: str) -> Link:
         UserError: there is no such link.
     """
     if name not in LINKS:
-        raise UserError(f"link is {name!r}, expected one of {', '.join(LINKS)}; choose one of these")
+        raise unknown_name("link", name, LINKS)
     return LINKS[name]

@@ -308,8 +308,7 @@ def make_matrix(name: str, **settings: Any) -> Matrix:
         UserError: the name or a setting is unknown, a setting is missing, or a value is refused.
     """
     if not isinstance(name, str) or name not in MATRICES:
-        advice = _advice(name, MATRICES, "choose one of these")
-        raise UserError(f"matrix is {name!r}, expected one of {', '.join(MATRICES)}; {advice}")
+        raise checks.unknown_name("matrix", name, MATRICES)
     parameters = inspect.signature(MATRICES[name]).parameters
     for key in settings:
         if key not in parameters:

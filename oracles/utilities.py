@@ -255,7 +255,7 @@ def make_utility(name: str, generators: Sequence[np.random.Generator], dim: int,
         UserError: the name is unknown, there is no generator, or a number is out of range.
     """
     if name not in UTILITIES:
-        raise UserError(f"utility is {name!r}, expected one of {', '.join(UTILITIES)}; choose one of these")
+        raise checks.unknown_name("utility", name, UTILITIES)
     if len(generators) == 0:
         raise UserError("generators is empty, expected one per replicate; pass at least one")
     dim = checks.integer("dim", dim, low=1)

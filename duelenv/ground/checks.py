@@ -88,7 +88,9 @@ def one_of(name: str, value: object, known: Iterable[str]) -> str:
     """
     known = tuple(known)
     if not isinstance(value, str) or value not in known:
-        raise UserError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}")
+        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.6)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"{name}={value!r} is unknown; {meant}choose one of {', '.join(known)}")
     return value
 
 
@@ -148,6 +150,19 @@ def choices(value: object, known: Iterable[object]) -> str:
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     listing = f"choose from {', '.join(names)}" if names else "none can be set here"
     return f"did you mean {near[0]!r}? ({listing})" if near else listing
+
+
+def unknown_name(kind: str, name: object, known: Iterable[object], *, extensible: bool = False) -> UserError:
+    """The error about a name that is none of those known: one shape for whatever a config names.
+
+    Args:
+        kind: What it should be the name of, such as "oracle".
+        name: What the user wrote.
+        known: The names that would have been accepted.
+        extensible: Whether a user's own file can register one.
+    """
+    own = "; one of your own is known once 'modules' names the file that registers it" if extensible else ""
+    return UserError(f"{kind} {name!r} is unknown: {choices(name, known)}{own}")
 
 
 def refuse_unknown(section: str, given: Iterable[object], known: Iterable[object]) -> None:

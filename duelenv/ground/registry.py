@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
-from duelenv.ground.checks import choices
+from duelenv.ground.checks import choices, unknown_name
 from duelenv.ground.errors import UserError
 
 Part = TypeVar("Part")
@@ -79,7 +79,7 @@ class Registry(Generic[Part]):
             UserError: There is none.
         """
         if not isinstance(name, str) or name not in self._parts:
-            raise UserError(f"{self.kind} {name!r} is unknown: {choices(name, self._parts)}")
+            raise unknown_name(self.kind, name, self._parts, extensible=True)
         part = self._parts[name]
         if isinstance(part, str):
             module, _, path = part.partition(":")

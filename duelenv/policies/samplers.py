@@ -228,7 +228,7 @@ def sampler_of(given: Sampler | Mapping[str, Any] | str | None) -> Sampler | Non
         checks.refuse_unknown("sampler: own", settings, ())
         return None
     if name not in SAMPLERS:
-        raise UserError(f"sampler names {name!r}, which is unknown: {checks.choices(name, ['own', *SAMPLERS])}")
+        raise checks.unknown_name("sampler", name, ["own", *SAMPLERS], extensible=True)
     made: Sampler = SAMPLERS.make(name, settings)
     return made
 

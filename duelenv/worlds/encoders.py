@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from duelenv.ground import checks
+from duelenv.ground.checks import unknown_name
 from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
 
@@ -98,6 +99,5 @@ def _read_block(block: Block) -> Block:
     if callable(block) or block == START:
         return block
     if not isinstance(block, str) or block not in ENCODERS:
-        known = ", ".join([START, *ENCODERS])
-        raise UserError(f"features={block!r} is unknown; give {known}, an encoder function, or a list of them")
+        raise unknown_name("encoder", block, [START, *ENCODERS], extensible=True)
     return ENCODERS[block]()

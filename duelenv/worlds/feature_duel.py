@@ -74,7 +74,8 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
     drift: Angle in radians, at least 0, by which theta turns every round, in a random plane; for "cosine" and the
         linear utilities, in two dimensions or more.
     changes: Rounds from which on a newly drawn utility holds, such as [500, 1000]. Rounds are counted from 0 at the
-        seeded reset and go on over later episodes: `reset()` leaves the truth where it is.
+        seeded reset and go on over later episodes: `reset()` leaves the truth where it is. Shares of the horizon,
+        such as [0.5], do as well.
     horizon: Rounds of an episode.
     selective: Give the action a third entry, 1 to ask for the label and 0 not to.
     feedback: "bernoulli", labels drawn with the preference's probability; "argmax", always the likelier one.
@@ -111,7 +112,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         feature_scale: float = 1.0,
         fixed: bool = False,
         drift: float = 0.0,
-        changes: Sequence[int] = (),
+        changes: Sequence[int | float] = (),
         horizon: int = 1000,
         selective: bool = False,
         feedback: str = "bernoulli",
@@ -146,7 +147,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         self.fixed_candidates = checks.flag("fixed", fixed)
         self._utility_settings = (utility, dim, scale)
         self._rows = np.arange(num_envs)
-        self._motion = Motion.of(drift, changes)
+        self._motion = Motion.of(drift, changes, horizon)
         MovingUtility(0, 1, utility, dim, scale, self._motion)  # refuses bad settings now
         self._contexts: RowStreams
 

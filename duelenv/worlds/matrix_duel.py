@@ -56,7 +56,8 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
     changes: Rounds from which on a new truth holds, such as [500, 1000]: the next of M matrices, of which there must be
         one more than changes; or the one matrix with its arms relabelled at random, for each replicate by itself, so
         that the Condorcet winner is another arm (or, without one, the matrix another). Rounds are counted from 0 at the
-        seeded reset and go on over later episodes: `reset()` leaves the truth where it is.
+        seeded reset and go on over later episodes: `reset()` leaves the truth where it is. Shares of the horizon,
+        such as [0.5], do as well.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
     budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
     drift: Largest change of a preference in a round, in [0, 1], such as 0.001, of a single matrix. All preferences fade
@@ -90,7 +91,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         horizon: int = 1000,
         selective: bool = False,
         feedback: str = "bernoulli",
-        changes: Sequence[int] = (),
+        changes: Sequence[int | float] = (),
         drift: float = 0.0,
         stages: Sequence[StageLike] | None = None,
         budget: int | None = None,
@@ -111,7 +112,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         )
         self._has_winner = all(condorcet_winner(one) is not None for one in self._matrices)
         self._replicate = np.arange(num_envs) // batch
-        self._motion = Motion.of(drift, changes)
+        self._motion = Motion.of(drift, changes, horizon)
         MovingMatrix(0, 1, self._matrices, self._motion)  # refuses bad settings now
         self._index: int | None = None
         self._follow(MatrixTruth(0, 1.0, None))

@@ -35,8 +35,13 @@ class Motion:
     changes: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, drift: float, changes: object) -> Motion:
+    def of(cls, drift: float, changes: object, horizon: int) -> Motion:
         """Check a user's settings.
+
+        Args:
+            drift: As above.
+            changes: Rounds, or shares of the horizon in (0, 1), which become rounds: 0.5 of 1,000 is round 500.
+            horizon: Rounds of an episode.
 
         Raises:
             UserError: A drift that is no number or negative, or rounds that are not increasing whole numbers of at
@@ -45,7 +50,7 @@ class Motion:
         speed = checks.number("drift", drift, low=0.0)
         if isinstance(changes, str) or not isinstance(changes, Sequence):
             raise UserError(f"changes is {changes!r}, expected a list of rounds; give one such as [500, 1000]")
-        rounds = tuple(checks.integer(f"changes[{index}]", value, low=1) for index, value in enumerate(changes))
+        rounds = tuple(_round(f"changes[{index}]", value, horizon) for index, value in enumerate(changes))
         if any(later <= earlier for earlier, later in pairwise(rounds)):
             raise UserError(f"changes is {list(rounds)}, expected increasing rounds; sort them and give each once")
         return cls(speed, rounds)
@@ -59,6 +64,13 @@ class Motion:
             return 0, number
         segment = bisect_right(self.changes, number)
         return segment, number - (self.changes[segment - 1] if segment else 0)
+
+
+def _round(name: str, value: object, horizon: int) -> int:
+    """The round that a number means, or a share of the horizon, which is never round 0: nothing would change there."""
+    if isinstance(value, float):
+        return max(1, round(checks.number(name, value, above=0.0, below=1.0) * horizon))
+    return checks.integer(name, value, low=1)
 
 
 class MovingUtility:

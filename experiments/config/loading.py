@@ -15,13 +15,23 @@ from typing import Any
 import yaml
 
 from duelenv.experiments.config.paths import anchor_paths
+from duelenv.experiments.config.places import misplaced
 from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
-from duelenv.experiments.config.settings import distinct_labels, spell_out_source
+from duelenv.experiments.config.settings import POLICY_SOURCES, PROMPT_SOURCES, distinct_labels, spell_out_source
 from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["apply_override", "load", "override_mapping", "parse_yaml", "read_study_file", "suites"]
+__all__ = [
+    "apply_override",
+    "apply_overrides",
+    "load",
+    "override_mapping",
+    "parse_yaml",
+    "read_config",
+    "read_study_file",
+    "suites",
+]
 
 #: Keys of a config that have something inside, which an override can reach.
 _SECTIONS = (
@@ -120,12 +130,11 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: No such file, not YAML, a study, or a setting that is unknown or of the wrong kind.
     """
-    path, raw = _read(config)
+    path, raw = read_config(config)
     if "study" in raw:
         raise UserError(f"{str(path)!r} is a study of many runs, expected the config of one: 'duelenv run' plays it")
     anchored = {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
-    for override in overrides:
-        apply_override(anchored, override)
+    apply_overrides(anchored, overrides)
     return RunConfig.from_dict(anchored)
 
 
@@ -138,15 +147,19 @@ def read_study_file(config: str | Path) -> dict[str, Any] | None:
     Raises:
         UserError: No such file, or not YAML.
     """
-    path, raw = _read(config)
+    path, raw = read_config(config)
     if "study" not in raw:
         return None
     base = raw.get("base")
     return {**raw, **({"base": anchor_paths(base, path.resolve().parent)} if isinstance(base, Mapping) else {})}
 
 
-def _read(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
-    """The path behind a file's or a suite's name, and what is written there."""
+def read_config(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
+    """The path behind a file's or a suite's name, and what is written there.
+
+    Raises:
+        UserError: No such file, or not YAML.
+    """
     path = Path(config).expanduser()
     if not path.is_file():
         shipped = suites()
@@ -183,11 +196,28 @@ def override_mapping(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     return changed
 
 
+def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Write each `key=value` into a parsed config, in place, with what goes with it.
+
+    A list of seeds replaces the file's count and, unless that is among the overrides too, the file's `first_seed`.
+
+    Raises:
+        UserError: As `apply_override`.
+    """
+    first = "first_seed" in raw
+    for override in overrides:
+        apply_override(raw, override)
+    named = {override.partition("=")[0].strip() for override in overrides}
+    if first and "seeds" in named and "first_seed" not in named and isinstance(raw.get("seeds"), list):
+        del raw["first_seed"]
+
+
 def apply_override(raw: dict[str, Any], override: str) -> None:
     """Writes one `key=value` into a parsed config, in place; the mappings inside it are copied, not changed.
 
     Top-level keys and agent labels must exist; inside a section any key may be set, since the world, oracle or agent
-    that receives it refuses what it does not know.
+    that receives it refuses what it does not know. A source that is named inside `policy` or `prompts` replaces the
+    one that was there: `policy.path=DIR` on `policy: {toy: {seed: 0}}`.
 
     Raises:
         UserError: No `=`, an unknown key, or a value that is not YAML.
@@ -196,7 +226,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     head, *rest = key.split(".")
     top = [item.name for item in dataclasses.fields(RunConfig)] + [*SHORTHANDS]
     if head not in top:
-        raise UserError(f"Unknown setting {key!r}: {choices(head, top)}")
+        raise UserError(f"Unknown setting {key!r}: {misplaced(key, raw, top) if not rest else choices(head, top)}")
     if rest and head not in _SECTIONS:
         raise UserError(f"Unknown setting {key!r}: {head!r} is a single value")
     if "" in rest:
@@ -209,6 +239,11 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         raise UserError(f"Cannot set {key!r}: {head!r} is {section!r}, expected a mapping of settings")
     if head == "agents" and len(rest) > 1 and rest[0] not in section:
         raise UserError(f"Unknown setting {key!r}: no agent has the label {rest[0]!r}, {choices(rest[0], section)}")
+    sources = {"policy": POLICY_SOURCES, "prompts": PROMPT_SOURCES}.get(head, ())
+    if rest[0] in sources:
+        others = [name for name in sources if name in section and name != rest[0]]
+        if others:  # settings beside a path are the path's
+            section = {}
     raw[head] = _with_value(section, key, value)
 
 

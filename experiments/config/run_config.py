@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from duelenv.experiments.config.paths import anchor_paths
+from duelenv.experiments.config.places import misplaced
 from duelenv.experiments.config.pools import in_pools, refuse_mixed_pools
 from duelenv.experiments.config.settings import (
     POLICY_SOURCES,
@@ -158,7 +159,7 @@ class RunConfig:
         known = agents.names()
         for agent in self.agents:
             if agent.name not in known and not self.modules:  # which register agents, and are imported later
-                raise UserError(f"Unknown agent {agent.name!r}: {choices(agent.name, known)}")
+                raise checks.unknown_name("agent", agent.name, known, extensible=True)
 
     @property
     def replicated(self) -> bool:
@@ -175,7 +176,10 @@ class RunConfig:
         Raises:
             UserError: The first setting that is unknown, missing or of the wrong kind.
         """
-        checks.refuse_unknown("", raw, [*(item.name for item in dataclasses.fields(cls)), *SHORTHANDS])
+        top = [*(item.name for item in dataclasses.fields(cls)), *SHORTHANDS]
+        for key in raw:
+            if key not in top:
+                raise UserError(f"Unknown setting {key!r}: {misplaced(key, raw, top)}")
         refuse_secrets(raw)
         for key in ("name", "env", "agents"):
             if raw.get(key) is None:

@@ -253,7 +253,11 @@ def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
     value = given.pop(name)
     if name == "path" and not isinstance(value, Mapping):
         return NamedConfig(name, {"path": checks.text(f"'{key}.path'", value), **given})
-    checks.refuse_unknown(key, given, [name])
+    for beside in given:
+        raise UserError(
+            f"Unknown setting {beside!r} in {key!r}: settings of {name!r} stand inside it; write "
+            f"'{key}.{name}.{beside}'"
+        )
     settings = checks.mapping(f"'{key}.{name}'", value)
     if name == "path":  # the form that `to_dict` writes
         checks.text(f"'{key}.path'", settings.get("path"))

@@ -5,12 +5,25 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from duelenv.ground.checks import choices
+from duelenv.ground.checks import choices, unknown_name
 from duelenv.ground.errors import UserError
 
-__all__ = ["make_matrix", "parameters_of", "world_class", "world_settings"]
+__all__ = ["ELSEWHERE", "make_matrix", "parameters_of", "world_class", "world_settings"]
+
+#: Settings of a world that have a key of their own in the config.
+ELSEWHERE: Final = {
+    "num_envs": "env.num_envs",
+    "batch": "env.batch",
+    "policy": "policy",
+    "oracle": "oracle",
+    "evaluation_oracle": "evaluation_oracle",
+    "prompts": "prompts",
+    "test_prompts": "prompts",
+    "data": "data",
+    "budget": "budget.labels",
+}
 
 
 def world_class(world: str) -> Any:
@@ -26,7 +39,7 @@ def world_class(world: str) -> Any:
     spec = gymnasium.registry.get(world)
     if spec is None:
         known = [name for name in gymnasium.registry if name.startswith("duelenv/")] or list(duelenv.WORLDS)
-        raise UserError(f"Unknown world {world!r}: {choices(world, known)}")
+        raise unknown_name("world", world, known, extensible=True)
     entry = spec.vector_entry_point
     if entry is None:
         raise UserError(f"The world {world!r} has no vector form: register it with a 'vector_entry_point'")

@@ -13,7 +13,7 @@ from duelenv.experiments.efficiency.runs import Entry, Setup, refusal_of, run_co
 from duelenv.experiments.efficiency.stages import STAGES
 from duelenv.experiments.efficiency.study import PASSIVE, Regime, Study, World
 from duelenv.experiments.running.forecast import duration, forecast
-from duelenv.experiments.running.runner import prepare
+from duelenv.experiments.running.preparation import prepare
 from duelenv.experiments.running.start_policy import threads_of
 
 __all__ = ["foresee"]

@@ -3,6 +3,9 @@
 Pairing by seed buys nothing where the policy is alive: after the first update two agents meet different responses. So
 the seeds of each arm are drawn by themselves. The target is a figure of `passive`'s seeds like any other, and is
 computed anew in each draw, as is `passive`'s own crossing: a target taken for granted makes intervals too short.
+
+Not `scipy.stats.bootstrap`: with few seeds the quantiles of `bootstrap_tail` cover better than all of its methods, and
+here draws of several figures belong together, and may be infinite.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from duelenv.experiments.efficiency.resampling import Arm
 from duelenv.experiments.efficiency.study import PASSIVE, Cell, Regime, Study, World
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import better
-from duelenv.experiments.running.runner import prepare, run
+from duelenv.experiments.running.preparation import prepare
+from duelenv.experiments.running.runner import run
 from duelenv.ground.errors import UserError
 
 __all__ = ["PRIVILEGED", "Entry", "Measured", "Setup", "data_of", "measure", "refusal_of", "run_configs"]

@@ -5,33 +5,21 @@ Everything heavy is imported inside the functions, in the process that runs the 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from duelenv.experiments.config.contents import function_named
 from duelenv.experiments.config.modules import load_function
-from duelenv.experiments.config.run_config import RunConfig
-from duelenv.experiments.config.worlds import make_matrix, parameters_of, world_class
+from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
+from duelenv.experiments.config.worlds import ELSEWHERE, make_matrix, parameters_of, world_class
 from duelenv.experiments.running.pool_features import kept_features
 from duelenv.ground.checks import choices, integer, refuse_unknown
 from duelenv.ground.errors import UserError
 from duelenv.oracles.services.home import Home
 
 __all__ = ["make_agent", "make_environment", "make_policy"]
-
-#: Settings of a world that have a key of their own in the config.
-_ELSEWHERE = {
-    "num_envs": "env.num_envs",
-    "batch": "env.batch",
-    "policy": "policy",
-    "oracle": "oracle",
-    "evaluation_oracle": "evaluation_oracle",
-    "prompts": "prompts",
-    "test_prompts": "prompts",
-    "data": "data",
-    "budget": "budget.labels",
-}
 
 
 def _check_settings(
@@ -42,10 +30,12 @@ def _check_settings(
     beside: Sequence[str] = (),
 ) -> None:
     """Refuses settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
+    top = [*(item.name for item in dataclasses.fields(RunConfig)), *SHORTHANDS]
     known = [*(name for name in parameters_of(function) if name not in hidden), *beside]
     for name in given:
         if name not in known:
-            raise UserError(f"Unknown setting {name!r} of {what}: {choices(name, known)}")
+            there = f"it stands at the top level; write {name!r}" if name in top else choices(name, known)
+            raise UserError(f"Unknown setting {name!r} of {what}: {there}")
 
 
 def _takes_no(world: str, key: str) -> UserError:
@@ -164,10 +154,10 @@ def make_environment(
     known = parameters_of(make)
     settings = dict(config.env.settings)
     for name in settings:
-        if name in _ELSEWHERE:
-            raise UserError(f"'env.{name}' is set in the wrong place: use {_ELSEWHERE[name]!r} at the top level")
+        if name in ELSEWHERE:
+            raise UserError(f"'env.{name}' is set in the wrong place: use {ELSEWHERE[name]!r} at the top level")
     rows = "batch" if config.replicated else "num_envs"
-    _check_settings(world, make, settings, tuple(_ELSEWHERE), beside=(rows,))
+    _check_settings(world, make, settings, tuple(ELSEWHERE), beside=(rows,))
     if "matrix" in settings:
         settings["matrix"] = make_matrix(settings["matrix"])
     prompts = make_prompts(config)
@@ -187,9 +177,9 @@ def make_environment(
             required = name in known and known[name].default is inspect.Parameter.empty
             if required:
                 example = " (data=FILE on the command line)" if name == "data" else ""
-                raise UserError(f"The world {world!r} needs {_ELSEWHERE[name]!r}: set it at the top level{example}")
+                raise UserError(f"The world {world!r} needs {ELSEWHERE[name]!r}: set it at the top level{example}")
         elif name not in known:
-            raise _takes_no(world, _ELSEWHERE[name])
+            raise _takes_no(world, ELSEWHERE[name])
         else:
             settings[name] = value
     function = function_named("features", settings.get("features"))

@@ -20,7 +20,7 @@ from duelenv.experiments.config.identity import check_owner, identify
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.running import assembly
-from duelenv.experiments.running.runner import prepare
+from duelenv.experiments.running.preparation import prepare
 from duelenv.experiments.running.start_policy import start_policy, threads_of
 from duelenv.experiments.sizing.memory import Footprint, bytes_text, footprint_of
 from duelenv.oracles.pricing import price_of

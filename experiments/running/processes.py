@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from duelenv.experiments.folder.locks import Lease
-from duelenv.ground.checks import choices
+from duelenv.ground.checks import unknown_name
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
 from duelenv.oracles.services.spending import OutOfMoney
@@ -326,7 +326,7 @@ def outcomes(
 
     known = sorted({*BACKENDS, *EXTERNAL_BACKENDS})
     if backend not in known:
-        raise UserError(f"Unknown backend {backend!r}: {choices(backend, known)}")
+        raise unknown_name("backend", backend, known, extensible=True)
     settings: dict[str, Any] = {"n_jobs": jobs}
     if backend == "loky":
         # Threads are set in the environment of each worker, before it loads NumPy.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from duelenv.core import AgentView
 from duelenv.experiments.config.cell import Cell, CellTask, cells
 from duelenv.experiments.config.identity import (
     Identity,
@@ -23,24 +23,20 @@ from duelenv.experiments.config.identity import (
     claim,
     identify,
 )
-from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
-from duelenv.experiments.folder.environment import add_start, describe
+from duelenv.experiments.folder.environment import add_start
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.folder.locks import RunLock, hold_run
 from duelenv.experiments.results import labels
 from duelenv.experiments.results.assembling import assemble
 from duelenv.experiments.results.metrics import check_better, check_measured, is_measured, is_regret
-from duelenv.experiments.running import assembly
 from duelenv.experiments.running.answers import begin_with
 from duelenv.experiments.running.fuse import start_counting
-from duelenv.experiments.running.given_labels import check_given, read_labels
 from duelenv.experiments.running.play import run_cell, scout_cell
+from duelenv.experiments.running.preparation import prepare
 from duelenv.experiments.running.processes import Ending, Outcome, Task, WorkerDied, outcomes
 from duelenv.experiments.running.progress import Progress
-from duelenv.experiments.running.start_policy import start_policy
-from duelenv.experiments.trackers import check_trackers
 from duelenv.ground.errors import UserError
 from duelenv.ground.files import refusals_said
 from duelenv.labels.ledger_file import DATABASE
@@ -176,14 +172,18 @@ class _Cells:
         """
         self.shown.note(f"{self.config.name}: preparing")
         # Before anything is written, so that a setting which is refused leaves no folder behind.
-        (environment,) = self._each([Task(_PREPARATION, prepare, (self.config,))])
+        ((environment, free),) = self._each([Task(_PREPARATION, prepare, (self.config,))])
+        if free:
+            with tempfile.TemporaryDirectory(prefix="duelenv-") as apart:
+                self._check_metric(RunFolder(Path(apart)))
         claim(self.folder, self.config, self.identity)
         add_start(self.folder.environment, environment)
         self._begin_with_answers()
         if self.config.budget.run is not None:
             held = labels.counts_by_cell(self.folder, self.config)
             start_counting(self.folder.fuse, {name: counts.spent for name, counts in held.items()})
-        self._check_metric()
+        if not free:  # a scout asks, and what was answered once is kept
+            self._check_metric(self.folder)
         unfinished = [cell.name for cell in self.todo]
         for report in self._each([Task(cell.name, run_cell, (self._task(cell),)) for cell in self.todo]):
             unfinished.remove(report.cell.name)
@@ -223,11 +223,11 @@ class _Cells:
                     f"from {self.folder.labels.name}; what 'evaluate' asked is asked again"
                 )
 
-    def _task(self, cell: Cell) -> CellTask:
+    def _task(self, cell: Cell, folder: RunFolder | None = None) -> CellTask:
         return CellTask(
             self.config,
             cell,
-            self.folder.cell(cell.name),
+            (folder or self.folder).cell(cell.name),
             cell_identity(self.identity, cell),
             tuple(
                 self.folder.cell(Cell(cell.label, cell.seeds[:seeds]).name)
@@ -311,12 +311,15 @@ class _Cells:
             return False
         return True
 
-    def _check_metric(self) -> None:
+    def _check_metric(self, folder: RunFolder) -> None:
         """Refuse a `metric` that nothing in this run measures, as soon as that is known.
 
         What agents measure is not known before they have played, and not all need to measure the same. So the first
         cell plays until it knows, and the others only if it has no such figure. Of regret one cell for each world is
         enough.
+
+        Args:
+            folder: Where it plays: apart from the run, which a refusal then leaves as it was, or in the run's folder.
 
         Raises:
             UserError: The metric is measured nowhere.
@@ -337,78 +340,6 @@ class _Cells:
         left = [cell for cell in scouts.values() if cell is not None]
         for tried in (left[:1], left[1:]):
             if tried and not is_measured(metric, known):
-                tasks = [Task(cell.name, scout_cell, (self._task(cell),)) for cell in tried]
+                tasks = [Task(cell.name, scout_cell, (self._task(cell, folder),)) for cell in tried]
                 known |= {name for names in self._each(tasks) for name in names}
         check_measured(metric, known)
-
-
-def prepare(config: RunConfig) -> dict[str, Any]:
-    """Makes everything once, so that a wrong setting is found before any work, and describes where it runs.
-
-    Returns:
-        Versions and hardware.
-
-    Raises:
-        UserError: The first setting that is refused.
-    """
-    load_modules(config.modules)
-    check_trackers(config.trackers)
-    if config.budget.run is not None and config.oracle is None and config.evaluation_oracle is None:
-        raise UserError(
-            f"'budget.run' is {config.budget.run}, a limit on answers that somebody may be paid for, and here the "
-            "world knows every answer itself: leave it out, or set 'budget.labels'"
-        )
-    if config.oracle is None and config.evaluation_oracle is None:
-        for name in ("tokens", "money"):
-            if getattr(config.budget, name) is not None:
-                raise UserError(
-                    f"'budget.{name}' is {getattr(config.budget, name)}, a limit on what oracles cost, and this run "
-                    "has none: leave it out"
-                )
-    policy = start_policy(config)
-    worlds: dict[str, Any] = {}  # by what an agent changes in them: most agents share one
-    for agent in config.agents:
-        key = json.dumps(dict(agent.env), sort_keys=True, default=str)
-        if key not in worlds:
-            worlds[key] = assembly.make_environment(config.for_agent(agent.label), policy=policy)
-            _check_changes(config, agent.label, worlds[key])
-            _check_report_at(config, worlds[key].unwrapped.view())
-        assembly.make_agent(config, agent.label, worlds[key], config.seeds[0])
-        if config.labels is not None:
-            check_given(worlds[key].unwrapped, read_labels(**config.labels))
-    return describe(with_torch=policy is not None)
-
-
-def _check_changes(config: RunConfig, label: str, env: Any) -> None:
-    """Refuses changes of the truth that a run never reaches: it plays one episode, and rounds count from 0.
-
-    Raises:
-        UserError: There is one.
-    """
-    own = "changes" in config.agent(label).env
-    changes = config.for_agent(label).env.settings.get("changes") or ()
-    horizon = env.unwrapped.horizon
-    late = [number for number in changes if number >= horizon] if config.env.id.startswith("duelenv/") else []
-    if late:
-        where = f"'changes' of the agent {label!r} (in 'variants' or its 'env')" if own else "'env.changes'"
-        raise UserError(
-            f"{where} holds {late[0]}, but a run ends after {horizon} rounds, counted from 0, so that this change "
-            f"would never happen: give rounds below {horizon}, or a longer 'env.horizon'"
-        )
-
-
-def _check_report_at(config: RunConfig, view: AgentView) -> None:
-    """Refuses numbers of labels that no agent ever gets.
-
-    Raises:
-        UserError: There is one.
-    """
-    most = view.horizon * view.batch
-    if view.budget is not None:
-        most = min(most, view.budget)
-    for count in config.report_at:
-        if count > most:
-            raise UserError(
-                f"'report_at' holds {count}, but an agent gets {most} labels at most: leave it out, as with "
-                "report_at=[], or raise 'env.horizon' or 'budget.labels'"
-            )

@@ -60,7 +60,7 @@ def test_a_world_takes_the_words_by_name():
     assert observation["features"].shape == (2, 4, 128)
     responses = observation["responses"][1].tolist()
     np.testing.assert_array_equal(observation["features"][1], ENCODERS["words"]()([""] * 4, responses))
-    with pytest.raises(UserError, match="features='wards' is unknown; give start, words, an encoder function"):
+    with pytest.raises(UserError, match="encoder 'wards' is unknown: did you mean 'words'"):
         make_vector("duelenv/AlignmentDuel-v0", 2, features="wards")
     with pytest.raises(UserError, match="dim is 4"):
         HashedWords(4)

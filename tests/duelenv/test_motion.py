@@ -171,3 +171,12 @@ def test_a_wrong_motion_is_one_sentence(settings, message):
     with pytest.raises(duelenv.UserError, match=message) as caught:
         world(**settings)
     assert not str(caught.value).endswith(".")
+
+
+def test_shares_of_the_horizon_are_rounds():
+    assert Motion.of(0.0, [0.5, 0.75], 1000).changes == (500, 750)
+    assert Motion.of(0.0, [0.01], 20).changes == (1,)  # never round 0, before which there is nothing
+    assert Motion.of(0.0, [3, 0.5], 20).changes == (3, 10)
+    for wrong in ([1.0], [0.0], [-0.5], [0.5, 0.5]):
+        with pytest.raises(duelenv.UserError, match="changes"):
+            Motion.of(0.0, wrong, 20)

@@ -651,8 +651,8 @@ def test_samplers_by_name(stub, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("vllm", "sampler names 'vllm', which is unknown"),
-        ({"url": "http://localhost"}, "sampler names None"),
+        ("vllm", "sampler 'vllm' is unknown"),
+        ({"url": "http://localhost"}, "sampler None is unknown"),
         (3, "draws nothing"),
         ({"name": "own", "url": "x"}, "Unknown setting 'url'"),
         ({"name": "generate", "url": "x"}, "has no setting 'url'"),

@@ -113,7 +113,7 @@ def test_links_are_symmetric_increasing_and_accurate_in_the_tail(name):
 
 
 def test_unknown_link():
-    with pytest.raises(UserError, match="link is 'cauchit', expected one of logistic, probit"):
+    with pytest.raises(UserError, match="link 'cauchit' is unknown: choose from cloglog, logistic, probit"):
         make("good_words", link="cauchit")
 
 

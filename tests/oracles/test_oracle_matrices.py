@@ -333,11 +333,11 @@ def test_a_bare_name_gives_a_matrix_with_a_hard_but_learnable_best_arm_or_a_cycl
 def test_make_matrix():
     assert_array_equal(matrices.make_matrix("cyclic", num_arms=3, probability=1.0), ROCK_PAPER_SCISSORS)
     for call, message in {
-        lambda: matrices.make_matrix("magic"): "matrix is 'magic', expected one of bradley_terry",
+        lambda: matrices.make_matrix("magic"): "matrix 'magic' is unknown: choose from arithmetic, bradley_terry",
         lambda: matrices.make_matrix("cyclic", arms=3): "has no setting 'arms'",
-        lambda: matrices.make_matrix("cyclik"): "expected one of bradley_terry.*; did you mean 'cyclic'",
+        lambda: matrices.make_matrix("cyclik"): "did you mean 'cyclic'",
         lambda: matrices.make_matrix("cyclic", num_arm=3): "has no setting 'num_arm'.*; did you mean 'num_arms'",
-        lambda: matrices.make_matrix(["cyclic"]): r"matrix is \['cyclic'\], expected one of",
+        lambda: matrices.make_matrix(["cyclic"]): r"matrix \['cyclic'\] is unknown: ",
         lambda: matrices.make_matrix("plackett_luce"): "has no value for 'weights', expected one",
         lambda: matrices.cyclic(2, 0.5): "num_arms is 2, expected an integer of at least 3",
         lambda: matrices.cyclic(3, 1.5): "probability is 1.5",

@@ -50,7 +50,7 @@ def test_refused_scores():
     ):
         with pytest.raises(UserError, match=message):
             RecordedScores(scores)
-    with pytest.raises(UserError, match="link is 'x'"):
+    with pytest.raises(UserError, match="link 'x' is unknown"):
         RecordedScores(SCORES, link="x")
 
 

@@ -101,7 +101,7 @@ def test_linear_is_fast():
 
 def test_refusals():
     for call, message in {
-        lambda: make_utility("cubic", generators(1), 3, 1.0): "expected one of linear, mlp",
+        lambda: make_utility("cubic", generators(1), 3, 1.0): "utility .cubic. is unknown: choose from ackley, cosine",
         lambda: make_utility("linear", [], 3, 1.0): "generators is empty",
         lambda: make_utility("linear", generators(1), 0, 1.0): "dim is 0",
         lambda: make_utility("linear", generators(1), 3, -1.0): "scale is -1.0",

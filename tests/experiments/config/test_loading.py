@@ -159,3 +159,50 @@ def test_tags_of_python_are_no_values(tmp_path):
     (tmp_path / "code.yaml").write_text("name: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(UserError, match="is not valid YAML"):
         load(tmp_path / "code.yaml")
+
+
+def test_a_list_of_seeds_replaces_a_count_and_its_first_seed():
+    assert load("demo", ["seeds=[3, 5]"]).seeds == (3, 5)
+    assert load("demo", ["first_seed=3", "seeds=2"]).seeds == (3, 4)
+    assert load("demo", ["seeds=2"]).seeds == (1000, 1001)
+    with pytest.raises(UserError, match="'first_seed' goes with a count"):  # both are the user's
+        load("demo", ["first_seed=3", "seeds=[1]"])
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "name", "settings"),
+    [
+        ("policy.path=gpt", "policy", "path", {"path": "gpt"}),
+        ("prompts.path=mine.jsonl", "prompts", "path", {"path": str(Path("mine.jsonl").resolve())}),
+        ("prompts.list={train: [a], test: [b]}", "prompts", "list", {"train": ["a"], "test": ["b"]}),
+        ("policy.toy.seed=3", "policy", "toy", {"seed": 3}),
+    ],
+)
+def test_a_source_replaces_the_suite_s(override, section, name, settings):
+    chosen = getattr(load("demo", [override]), section)
+    assert (chosen.name, chosen.settings) == (name, settings)
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("horizon=3", "'env.horizon'"),
+        ("num_envs=3", "'env.num_envs'"),
+        ("word=cat", "'oracle.word'"),
+        ("price=1", "'budget.price'"),
+        ("seed=1", "one of 'policy.toy.seed', 'prompts.toy.seed'"),
+        ("objective=mean", None),
+        ("teach=mean", "'agents.random_taught.teach'"),
+        ("policy.device=cpu", "'policy.toy.device'"),
+        ("prompts.train=3", "'prompts.toy.train'"),
+    ],
+)
+def test_a_setting_one_level_off_is_told_its_place(override, place):
+    with pytest.raises(UserError, match="Unknown setting") as refused:
+        load("demo", [override])
+    assert str(refused.value).endswith(f"write {place}") is (place is not None)
+
+
+def test_a_key_of_a_file_one_level_off_is_told_its_place():
+    with pytest.raises(UserError, match=r"'horizon': it stands a level lower; write 'env\.horizon'"):
+        RunConfig.from_dict({**BASE, "horizon": 3})

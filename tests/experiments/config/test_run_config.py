@@ -50,7 +50,7 @@ def test_identity_ignores_how_and_not_what():
         ({"agents": {"a/b": {}}}, "'a/b'"),
         ({"agents": None}, "no 'agents'"),
         ({"agents": ["passive", "real", "real"]}, "names 'real' 2 times"),
-        ({"agents": ["nosuch"]}, "Unknown agent 'nosuch'"),
+        ({"agents": ["nosuch"]}, "agent 'nosuch' is unknown"),
         ({"baseline": "pasive"}, "set 'baseline' to one of them: did you mean 'passive'"),
         ({"agents": ["own"], "modules": ["own.py"]}, "'baseline' is 'passive'"),
         ({"env": {"horizon": 3}}, "no 'id'"),

@@ -357,7 +357,8 @@ def test_a_metric_that_nothing_measures_is_refused_at_the_first_record(
     with pytest.raises(UserError, match=named):
         run(made(config, metric=metric), tmp_path / "run")
     assert played == rounds
-    # Once corrected, it goes on where it was, to what an untroubled run gives.
+    assert not (tmp_path / "run").exists()
+    # Once corrected, it comes to what an untroubled run gives.
     run(made(config, metric="regret"), tmp_path / "run")
     run(made(config), tmp_path / "whole")
     assert results(tmp_path / "run").equals(results(tmp_path / "whole"))

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from duelenv.experiments.commands.show import show_config, show_duel
+from duelenv import UserError
+from duelenv.experiments.commands.shown_duel import show_config, show_duel
 from duelenv.experiments.running import assembly
 
 #: Each kind of character that a terminal obeys, and how it is shown.
@@ -66,3 +67,22 @@ def test_names_that_a_world_gave_are_made_visible_too(monkeypatch):
     text = show_duel(show_config("FeatureDuel", []))
     assert all(line.isprintable() for line in text.split("\n"))
     assert r"average\x1b[2J\x0a " in text
+
+
+@pytest.mark.parametrize("target", ["FeatureDuel", "features", "demo"])
+def test_what_the_help_advertises_is_taken_for_worlds_and_configs(target):
+    config = show_config(target, ["seeds=4", "num_candidates=5"])
+    assert (len(config.seeds), config.env.settings["num_candidates"]) == (4, 5)
+
+
+def test_a_user_s_world_is_shown(tmp_path):
+    module = tmp_path / "shown_world.py"
+    module.write_text(
+        "import gymnasium\n"
+        "from duelenv.worlds.feature_duel import FeatureDuelVectorEnv\n"
+        "gymnasium.register('mine/Shown-v0', vector_entry_point=FeatureDuelVectorEnv)\n"
+    )
+    with pytest.raises(UserError, match="known once modules=FILE"):
+        show_config("mine/Shown-v0", [])
+    text = show_duel(show_config("mine/Shown-v0", [f"modules={module}", "num_candidates=3"]))
+    assert text.startswith("mine/Shown-v0, 3 candidates")

@@ -12,7 +12,7 @@ from table_files import is_one_sentence, write
 from duelenv import UserError
 from duelenv.data import Pairs, load_pairs
 from duelenv.experiments.commands.cli import main
-from duelenv.experiments.commands.pairs import (
+from duelenv.experiments.commands.pair_table import (
     about_pairs,
     hold_out,
     judged,

@@ -1,0 +1,103 @@
+"""Where in a config a setting stands, for the sentence about one that was written a level too high or too low.
+
+Loads worlds, oracles and policies only to read what they take, and only once something is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from duelenv.experiments.config.settings import POLICY_SOURCES, PROMPT_SOURCES, BudgetConfig, full_id
+from duelenv.experiments.config.worlds import ELSEWHERE, parameters_of, world_settings
+from duelenv.ground.checks import choices
+from duelenv.ground.errors import UserError
+
+__all__ = ["misplaced", "of_world"]
+
+#: What the runner reads of `env` itself.
+_ROWS = ("num_envs", "batch")
+
+
+def of_world(raw: Mapping[str, Any]) -> list[str]:
+    """Names of the settings under `env` in the world of a config; none where the world is not known.
+
+    Args:
+        raw: A parsed config; its modules are loaded by now where they register the world.
+    """
+    env = raw.get("env")
+    world = env.get("id") if isinstance(env, Mapping) else env
+    if not isinstance(world, str):
+        return []
+    try:
+        taken = world_settings(full_id(world))
+    except UserError:  # an unknown world is refused elsewhere
+        return []
+    return [*(name for name in taken if name not in ELSEWHERE), *_ROWS]
+
+
+def misplaced(key: object, raw: Mapping[str, Any], top: Iterable[str]) -> str:
+    """The tail of a sentence about a key that the top level has not: where it stands, or the names that are near.
+
+    Args:
+        key: What the user wrote.
+        raw: The whole config, parsed.
+        top: Keys of the top level.
+    """
+    places = list(_places(key, raw)) if isinstance(key, str) else []
+    if not places:
+        return choices(key, top)
+    several = "one of " if len(places) > 1 else ""
+    return f"it stands a level lower; write {several}{', '.join(repr(place) for place in places)}"
+
+
+def _places(key: str, raw: Mapping[str, Any]) -> Iterator[str]:
+    if key in of_world(raw):
+        yield f"env.{key}"
+    if key in (item.name for item in dataclasses.fields(BudgetConfig)) and key != "labels":
+        yield f"budget.{key}"
+    for section in ("policy", "prompts"):
+        given = raw.get(section)
+        if given is not None:
+            yield from _of_source(key, section, given)
+    for section in ("oracle", "evaluation_oracle"):
+        given = raw.get(section)
+        name = given.get("name") if isinstance(given, Mapping) else given
+        if isinstance(name, str) and key in _of_oracle(name):
+            yield f"{section}.{key}"
+    agents = raw.get("agents")
+    for label, settings in agents.items() if isinstance(agents, Mapping) else ():
+        if isinstance(settings, Mapping) and key in settings:
+            yield f"agents.{label}.{key}"
+
+
+def _of_source(key: str, section: str, given: Any) -> Iterator[str]:
+    """Where a setting of a policy or of prompts stands: with `path` beside it, with another source inside it."""
+    sources = POLICY_SOURCES if section == "policy" else PROMPT_SOURCES
+    source = given if isinstance(given, str) else next((name for name in sources if name in given), None)
+    if source is None or source not in sources:
+        source = "path"
+    if key in _taken(section, source):
+        yield f"{section}.{key}" if source == "path" else f"{section}.{source}.{key}"
+
+
+def _taken(section: str, source: str) -> list[str]:
+    if section == "prompts":
+        return {"toy": ["train", "test", "seed"], "list": ["train", "test"]}.get(
+            source, ["column", "test_share", "limit"]
+        )
+    make: Callable[..., Any]
+    if source == "toy":
+        from duelenv.policies.toy import toy_policy as make
+    else:
+        from duelenv.policies.causal_lm import CausalLMPolicy
+
+        make = CausalLMPolicy.from_pretrained
+    return [name for name in parameters_of(make) if name != "path"]
+
+
+def _of_oracle(name: str) -> list[str]:
+    from duelenv.oracles.base import ORACLES
+
+    return [taken for taken in parameters_of(ORACLES[name]) if taken != "home"] if name in ORACLES else []
