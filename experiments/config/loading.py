@@ -21,7 +21,16 @@ from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["apply_override", "load", "override_mapping", "parse_yaml", "read_study_file", "suites"]
+__all__ = [
+    "apply_override",
+    "apply_setting",
+    "load",
+    "override_mapping",
+    "parse_yaml",
+    "read_settings",
+    "read_study_file",
+    "suites",
+]
 
 #: Keys of a config that have something inside, which an override can reach.
 _SECTIONS = (
@@ -120,13 +129,22 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: No such file, not YAML, a study, or a setting that is unknown or of the wrong kind.
     """
+    raw = read_settings(config)
+    for override in overrides:
+        apply_override(raw, override)
+    return RunConfig.from_dict(raw)
+
+
+def read_settings(config: str | Path) -> dict[str, Any]:
+    """The settings in a config file, or a suite by its bare name, with their paths made absolute; not checked yet.
+
+    Raises:
+        UserError: No such file, not YAML, or a study.
+    """
     path, raw = _read(config)
     if "study" in raw:
         raise UserError(f"{str(path)!r} is a study of many runs, expected the config of one: 'duelenv run' plays it")
-    anchored = {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
-    for override in overrides:
-        apply_override(anchored, override)
-    return RunConfig.from_dict(anchored)
+    return {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
 
 
 def read_study_file(config: str | Path) -> dict[str, Any] | None:
@@ -192,7 +210,20 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     Raises:
         UserError: No `=`, an unknown key, or a value that is not YAML.
     """
-    key, value = _key_and_value(override)
+    apply_setting(raw, *_key_and_value(override))
+
+
+def apply_setting(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Writes one value into a parsed config, as `apply_override` does.
+
+    Args:
+        raw: The parsed config.
+        key: Dotted keys reach inside.
+        value: Plain containers.
+
+    Raises:
+        UserError: An unknown key.
+    """
     head, *rest = key.split(".")
     top = [item.name for item in dataclasses.fields(RunConfig)] + [*SHORTHANDS]
     if head not in top:
@@ -200,7 +231,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     if rest and head not in _SECTIONS:
         raise UserError(f"Unknown setting {key!r}: {head!r} is a single value")
     if "" in rest:
-        raise UserError(f"The override {override!r} has an empty part in its key: write it like 'env.horizon=20'")
+        raise UserError(f"The key {key!r} has an empty part: write it like 'env.horizon=20'")
     if not rest:
         raw[head] = value
         return

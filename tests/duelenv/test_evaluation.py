@@ -89,7 +89,9 @@ def test_an_agent_sees_what_the_wrappers_show(form):
 
 
 def test_a_scalar_agent_is_judged_on_every_held_out_prompt():
-    scalar, vector = make_scalar("duelenv/AlignmentDuel-v0"), make_vector("duelenv/AlignmentDuel-v0", 1)
+    held_out = {"test_prompts": ["the river", "a garden", "my house", "the doctor", "a teacher", "the village"]}
+    scalar = make_scalar("duelenv/AlignmentDuel-v0", **held_out)
+    vector = make_vector("duelenv/AlignmentDuel-v0", 1, **held_out)
     for env in (scalar, vector):
         env.reset(seed=0)
     found, expected = duelenv.evaluate(scalar, Largest()), duelenv.evaluate(vector, Largest())
