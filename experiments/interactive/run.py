@@ -155,7 +155,7 @@ class Run:
         if ax is None:
             return _shown_in_notebooks(metric_against_labels(chosen, metric, x=x))
         draw_curves(ax, chosen, metric, x=x)
-        figure: Any = ax.get_figure(root=True)
+        figure: Any = ax.figure
         return figure
 
     def report(self) -> Path:

@@ -198,9 +198,9 @@ def test_a_notebook_gets_plain_html(tmp_path):
     assert "<b>" not in _as_html(replace(tables(run.results)[0], title=NASTY))
 
 
-def test_no_terminal_control_reaches_what_is_no_terminal():
+def test_no_terminal_control_reaches_what_is_no_terminal(tmp_path):
     script = f"import duelenv; print(duelenv.experiments.run({SMALL!r}))"
-    played = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    played = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
     for said in (played.stdout, played.stderr):
         assert all(letter == "\n" or letter.isprintable() for letter in said)
     assert "thompson, 3 seeds" in played.stderr
