@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from duelenv.core import AgentView, Observation, Recommender
 from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
+from duelenv.rendering import RENDER_METADATA
 from duelenv.vector import DuelVectorEnv
 
 
@@ -26,7 +27,7 @@ class DuelEnv(gymnasium.Env[Any, Any]):
         UserError: It has more rows.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared so by Gymnasium)
+    metadata: dict[str, Any] = {**RENDER_METADATA}  # noqa: RUF012 (declared so by Gymnasium)
 
     def __init__(self, vector: DuelVectorEnv) -> None:
         if vector.num_envs != 1:
@@ -34,6 +35,7 @@ class DuelEnv(gymnasium.Env[Any, Any]):
         self.vector = vector
         self.observation_space = vector.single_observation_space
         self.action_space = vector.single_action_space
+        self.render_mode = vector.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; see `DuelVectorEnv.reset`."""
@@ -56,6 +58,11 @@ class DuelEnv(gymnasium.Env[Any, Any]):
         row_info = {name: _only(value) for name, value in info.items()} | row_info
         row = first_row(observation)
         return row, float(labels[0]), bool(terminated[0]), bool(truncated[0]), row_info
+
+    def render(self) -> str | None:
+        """Return the last duel as text; see `DuelVectorEnv.render`."""
+        texts = self.vector.render()
+        return None if texts is None else texts[0]
 
     def view(self) -> AgentView:
         """Return what an agent may know of this environment."""
@@ -81,13 +88,14 @@ def _only(value: Any) -> Any:
 
 
 class _RowOfOne:
-    """Gives a scalar agent to a vector world of one row."""
+    """Gives a scalar agent to a vector world of one row, which may judge it on several contexts at once."""
 
     def __init__(self, agent: Recommender) -> None:
         self._agent = agent
 
     def recommend(self, observation: Observation) -> NDArray[np.int64]:
-        return np.asarray(self._agent.recommend(first_row(observation)), np.int64)[np.newaxis]
+        rows = range(len(observation["features"]))
+        return np.array([self._agent.recommend(row_of(observation, row)) for row in rows])
 
     def believed(self, observation: Observation, num_samples: int) -> NDArray[Any] | None:
         """Pass on, as it is: rows are asked about, whatever form the agent plays."""
@@ -98,10 +106,15 @@ class _RowOfOne:
 
 def first_row(observation: Any) -> Any:
     """Return row 0 of a vector observation, as lazily as it came."""
+    return row_of(observation, 0)
+
+
+def row_of(observation: Any, row: int) -> Any:
+    """Return one row of a vector observation, as lazily as it came."""
     if isinstance(observation, LazyObservation):
-        return LazyObservation({key: _first_of(observation, key) for key in observation})
-    return {key: value[0] for key, value in observation.items()}
+        return LazyObservation({key: _lazily(observation, key, row) for key in observation})
+    return {key: value[row] for key, value in observation.items()}
 
 
-def _first_of(observation: LazyObservation, key: str) -> Any:
-    return lambda: observation[key][0]
+def _lazily(observation: LazyObservation, key: str, row: int) -> Any:
+    return lambda: observation[key][row]

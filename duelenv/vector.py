@@ -29,6 +29,7 @@ from duelenv.labels.stage import read_stages
 from duelenv.observation import LazyObservation
 from duelenv.oracles.base import Preferences
 from duelenv.oracles.sources import Source
+from duelenv.rendering import RENDER_METADATA, Duel, check_render_mode, read_shown
 
 
 class DuelVectorEnv(VectorEnv[Any, Any, Any]):
@@ -47,6 +48,8 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         source: Who answers, where answers come later.
         budget: Labels that each replicate may ask for between two seeded resets; its rows get them in order, and the
             episode ends when nothing is left. None for as many as there are rounds.
+        render_mode: "ansi" lets `render` show the last duel as text; what is shown of a lazy observation is then made
+            before the duel.
 
     Raises:
         UserError: A value outside its range.
@@ -54,7 +57,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (declared so by Gymnasium)
         "autoreset_mode": AutoresetMode.DISABLED,
-        "render_modes": [],
+        **RENDER_METADATA,
     }
     world: ClassVar[str]
     fixed_candidates: bool = False
@@ -75,7 +78,9 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         stages: Sequence[StageLike] | None = None,
         source: Source | None = None,
         budget: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
+        self.render_mode = check_render_mode(render_mode)
         checks.integer("num_envs", num_envs, low=1)
         checks.integer("batch", batch, low=1)
         checks.integer("num_candidates", num_candidates, low=2)
@@ -112,6 +117,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         self._number = 0  # rounds since the last seeded reset
         self._running = False
         self._shown: Any = None  # the current observation, as it was returned
+        self._rendered: Duel | None = None  # the last round, where it is rendered
 
     @property
     def root(self) -> int:
@@ -199,6 +205,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         arrivals = self._labels.start_episode(self._number)
         self._next_context()
         self._shown = self._observe()
+        self._rendered = None
         pending = np.zeros(self.num_envs, np.bool_)
         return self._shown, {"queries": self._labels.queries.copy(), "late": arrivals, "pending": pending}
 
@@ -233,6 +240,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         asked = self._labels.affordable(asked)
         number, last = self._number, self._round + 1 >= self.horizon or self._labels.spends_all(asked)
         regret = self._regret(actions[:, 0], actions[:, 1])
+        shown = None if self.render_mode is None else read_shown(self._shown)
         # Nothing was changed up to here, and whatever raises in here changes nothing.
         told = self._duel(Round(number, number - self._round, last, self._shown, actions, asked))
         info: dict[str, Any] = {
@@ -245,6 +253,8 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
             "pending": told.pending,
         }
         info |= told.figures
+        if shown is not None:
+            self._rendered = Duel(number, shown, actions, told.labels, regret)
         self._round += 1
         self._number += 1
         self._running = not last
@@ -257,6 +267,21 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
         """Take a round's labels through; a world with a source of its own asks that."""
         first, second = duels.actions[:, 0], duels.actions[:, 1]
         return self._labels.answered(duels, self._preferences(first, second, duels.asked))
+
+    def render(self) -> tuple[str, ...] | None:
+        """Return the last duel of each row as text, [N]; before the first one of an episode, its candidates.
+
+        What is shown is what the agent saw and was told, and the regret. None without a `render_mode`.
+
+        Raises:
+            UserError: There was no reset yet.
+        """
+        if self.render_mode is None:
+            return None
+        if self._root is None:
+            raise UserError("render was called before the first reset; call reset(seed=...)")
+        last = self._rendered or Duel(self._number, read_shown(self._shown))
+        return tuple(last.text(row) for row in range(self.num_envs))
 
     def keep_ledger(self, ledger: Ledger | None, *, duels: bool = True) -> None:
         """Write questions and answers into a ledger from now on, and ask nothing that it knows the answer to.
@@ -330,6 +355,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
             streams[name].load_state_dict({**saved, "reads": reads})
         self._next_context()
         self._shown = self._observe()
+        self._rendered = None
         return self._shown
 
     # A lazy observation draws from this very world, so that copies make one of their own.

@@ -19,6 +19,7 @@ from duelenv.data.tables import Place
 from duelenv.ground.errors import UserError
 from duelenv.oracles.base import Oracle, UtilityOracle, ask, finite_utility
 from duelenv.oracles.sources import answers_later
+from duelenv.worlds.encoders import DEFAULT, Block, read_features, side_by_side
 
 Encoder = Callable[[Sequence[str], Sequence[str]], NDArray[Any]]
 """(prompts, responses) -> features [n, d]."""
@@ -37,6 +38,7 @@ class RewardFunction:
     Args:
         source: The oracle, belief or agent.
         features: Of a belief: the policy whose start model embedded the responses, or the encoder that the world had.
+        blocks: With a policy, the `features` that its world had, if not the default.
         name: What TRL's logs call it; by default the name of the source.
 
     Raises:
@@ -51,7 +53,7 @@ class RewardFunction:
         True
     """
 
-    def __init__(self, source: Any, *, features: Any = None, name: str | None = None) -> None:
+    def __init__(self, source: Any, *, features: Any = None, blocks: Any = DEFAULT, name: str | None = None) -> None:
         held = getattr(source, "belief", source)
         self._belief = (
             held if callable(getattr(held, "sample", None)) and callable(getattr(held, "mean", None)) else None
@@ -64,7 +66,7 @@ class RewardFunction:
                     "a belief values features of responses and none are given; pass features=, the policy of the world "
                     "that it learnt in, or the encoder that this world had"
                 )
-            self._encode = features if not hasattr(features, "embed") else _Embedding(features)
+            self._encode = features if not hasattr(features, "embed") else _Embedding(features, read_features(blocks))
         elif hasattr(source, "recommend"):
             raise UserError(
                 f"{type(source).__name__} holds no belief that could value a response; pass an agent that does"
@@ -99,15 +101,20 @@ class RewardFunction:
 
 
 class _Embedding:
-    """The features of responses under a policy's start model, [n, h]."""
+    """The features of responses as a world with this policy has them, [n, d]."""
 
-    def __init__(self, policy: Any) -> None:
-        self._policy = policy
+    def __init__(self, policy: Any, blocks: Sequence[Block]) -> None:
+        self._policy, self._blocks = policy, blocks
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
-        tokens, mask = self._policy.tokens_of(np.array([[text] for text in responses], dtype=object))
-        embedded: NDArray[np.float32] = self._policy.embed(list(prompts), tokens, mask)
-        return embedded[:, 0]
+        def states() -> NDArray[np.float32]:
+            tokens, mask = self._policy.tokens_of(np.array([[text] for text in responses], dtype=object))
+            embedded: NDArray[np.float32] = self._policy.embed(list(prompts), tokens, mask)
+            return embedded[:, 0]
+
+        return side_by_side(
+            self._blocks, states, lambda encoder: np.asarray(encoder(list(prompts), list(responses)), np.float32)
+        )
 
 
 def _win_rates(oracle: Oracle, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:

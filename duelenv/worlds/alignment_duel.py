@@ -128,6 +128,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     evaluation_prompts: At most so many prompts are judged in `evaluate`.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
     budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
+    render_mode: "ansi" lets `render` show the last duel as text.
 
     ## Version History
     v0: first version.
@@ -162,6 +163,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
         budget: int | None = None,
+        render_mode: str | None = None,
         pilaf_beta: float | None = None,
     ) -> None:
         self._sources = check_sources(sources, num_candidates)
@@ -198,6 +200,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             feedback=feedback,
             stages=stages,
             budget=budget,
+            render_mode=render_mode,
         )
         self._contexts: RowStreams
         self._current: Context

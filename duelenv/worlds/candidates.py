@@ -15,7 +15,7 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
 from duelenv.spaces import Unicode, UnicodeArray
-from duelenv.worlds.encoders import START, Block, Encoder
+from duelenv.worlds.encoders import START, Block, Encoder, side_by_side
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy, Source
@@ -330,14 +330,9 @@ def observe(current: Context, policy: CausalLMPolicy, features: Sequence[Block])
 
     def encoded() -> NDArray[np.float32]:
         drawn = current.candidates()
-        if tuple(features) == (START,):
-            return hidden(drawn)
-        # Beside others a hidden state has the length that one word has: of large models it is as long as hundreds.
-        blocks = [
-            _encode(one, drawn.prompts, drawn.responses) if callable(one) else _of_length_one(hidden(drawn))
-            for one in features
-        ]
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
+        return side_by_side(
+            features, lambda: hidden(drawn), lambda encoder: _encode(encoder, drawn.prompts, drawn.responses)
+        )
 
     def hidden(drawn: Candidates) -> NDArray[np.float32]:
         if drawn.hidden is None:
@@ -397,12 +392,6 @@ def observation_spaces(
         "source": spaces.Box(0, len(SOURCES) - 1, per_candidate, np.int8),
         "policy_version": spaces.Box(0, _MANY_UPDATES, per_candidate, np.int64),
     }
-
-
-def _of_length_one(states: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return states [N, K, d] divided by their lengths; a state of zeros stays one."""
-    lengths = np.linalg.norm(states, axis=-1, keepdims=True)
-    return states / np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
 def _encode(encoder: Encoder, prompts: Strings, responses: Strings) -> NDArray[np.float32]:

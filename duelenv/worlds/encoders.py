@@ -12,6 +12,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -46,7 +47,6 @@ class HashedWords:
 
     def __init__(self, dim: int = 128) -> None:
         self.dim = checks.integer("dim", dim, low=8)
-        self._known: dict[str, NDArray[np.float32]] = {}
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
         """Return features float32 [n, d] of n responses; the prompts are not looked at."""
@@ -55,20 +55,19 @@ class HashedWords:
             counts = Counter(_WORD.findall(response.lower()))
             total = counts.total()
             for word, count in counts.items():
-                features[place, 2:] += (1.0 + np.log(count)) * self._vector(word)
+                features[place, 2:] += (1.0 + np.log(count)) * _vector(word, self.dim - 2)
             features[place, 2:] *= _SCALE / np.sqrt(max(total, 1))
             features[place, :2] = np.log1p(total), np.log1p(total) ** 2
         return features
 
-    def _vector(self, word: str) -> NDArray[np.float32]:
-        vector = self._known.get(word)
-        if vector is None:
-            generator = np.random.default_rng(zlib.crc32(word.encode()))
-            vector = np.zeros(self.dim - 2, np.float32)
-            places = generator.choice(self.dim - 2, _PLACES, replace=False)
-            vector[places] = generator.choice([-1.0, 1.0], _PLACES) / np.sqrt(_PLACES)
-            self._known[word] = vector
-        return vector
+
+@lru_cache(maxsize=8_192)  # of 128 numbers each, 4 MB
+def _vector(word: str, dim: int) -> NDArray[np.float32]:
+    """Return a word's vector of length 1, float32 [dim]."""
+    generator = np.random.default_rng(zlib.crc32(word.encode()))
+    vector = np.zeros(dim, np.float32)
+    vector[generator.choice(dim, _PLACES, replace=False)] = generator.choice([-1.0, 1.0], _PLACES) / np.sqrt(_PLACES)
+    return vector
 
 
 ENCODERS: Registry[Callable[[], Encoder]] = Registry("encoder", {"words": HashedWords})
@@ -101,3 +100,29 @@ def _read_block(block: Block) -> Block:
     if not isinstance(block, str) or block not in ENCODERS:
         raise unknown_name("encoder", block, [START, *ENCODERS], extensible=True)
     return ENCODERS[block]()
+
+
+def side_by_side(
+    blocks: Sequence[Block],
+    states: Callable[[], NDArray[np.float32]],
+    encoded: Callable[[Encoder], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """Return the features of some responses, float32 [..., d].
+
+    Beside others a hidden state is divided by its length, so that it counts as much as one word: of large models it
+    is as long as hundreds. A state of zeros stays one.
+
+    Args:
+        blocks: Which, in order.
+        states: Gives the responses' hidden states [..., h] under the start model.
+        encoded: Gives what an encoder makes of them.
+    """
+    if len(blocks) == 1:
+        (only,) = blocks
+        return encoded(only) if callable(only) else states()
+    return np.concatenate([encoded(one) if callable(one) else _of_length_one(states()) for one in blocks], axis=-1)
+
+
+def _of_length_one(states: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(states, axis=-1, keepdims=True)
+    return states / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -81,6 +81,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
     feedback: "bernoulli", labels drawn with the preference's probability; "argmax", always the likelier one.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
     budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
+    render_mode: "ansi" lets `render` show the last duel as text.
 
     ## Version History
     v0: first version.
@@ -118,6 +119,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
         budget: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
         checks.integer("dim", dim, low=1)
         checks.integer("num_candidates", num_candidates, low=2)
@@ -139,6 +141,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
             feedback=feedback,
             stages=stages,
             budget=budget,
+            render_mode=render_mode,
         )
         self.dim = dim
         self._link = link_named(link)

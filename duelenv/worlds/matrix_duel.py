@@ -60,6 +60,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         such as [0.5], do as well.
     stages: Disturbances of labels on their way to the agent, in that order; see `duelenv.disturbances`.
     budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
+    render_mode: "ansi" lets `render` show the last duel as text.
     drift: Largest change of a preference in a round, in [0, 1], such as 0.001, of a single matrix. All preferences fade
         to 1/2 at this speed, come back with the arms relabelled in the same way as at changes, and fade again.
 
@@ -95,6 +96,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         drift: float = 0.0,
         stages: Sequence[StageLike] | None = None,
         budget: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
         given = load_matrix(matrix)
         self._matrices = given if given.ndim == 3 else given[np.newaxis]
@@ -109,6 +111,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
             feedback=feedback,
             stages=stages,
             budget=budget,
+            render_mode=render_mode,
         )
         self._has_winner = all(condorcet_winner(one) is not None for one in self._matrices)
         self._replicate = np.arange(num_envs) // batch

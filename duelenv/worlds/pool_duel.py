@@ -81,6 +81,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     stages: Disturbances of labels on their way to the agent, in that order; see
         `duelenv.disturbances`.
     budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
+    render_mode: "ansi" lets `render` show the last duel as text.
 
     ## Version History
     v0: first version.
@@ -118,6 +119,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
         budget: int | None = None,
+        render_mode: str | None = None,
     ) -> None:
         self.pool = pool_of(data)
         recorded = self.pool.num_responses
@@ -150,6 +152,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
             feedback=feedback,
             stages=stages,
             budget=budget,
+            render_mode=render_mode,
         )
         self.dim = table.shape[2]
         self._link = link_named(link)

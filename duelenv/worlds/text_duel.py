@@ -34,6 +34,7 @@ class TextDuelVectorEnv(DuelVectorEnv):
         feedback: See there.
         stages: See there.
         budget: See there.
+        render_mode: See there.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TextDuelVectorEnv(DuelVectorEnv):
         feedback: str,
         stages: Sequence[StageLike] | None,
         budget: int | None,
+        render_mode: str | None = None,
     ) -> None:
         self.oracle = oracle
         self._at_once, later = (None, None) if oracle is None else at_once_or_later(oracle)
@@ -63,6 +65,7 @@ class TextDuelVectorEnv(DuelVectorEnv):
             stages=stages,
             source=later,
             budget=budget,
+            render_mode=render_mode,
         )
 
     @abstractmethod

@@ -25,10 +25,12 @@ from duelenv.ground.errors import UserError
 __all__ = [
     "apply_override",
     "apply_overrides",
+    "apply_setting",
     "load",
     "override_mapping",
     "parse_yaml",
     "read_config",
+    "read_settings",
     "read_study_file",
     "suites",
 ]
@@ -130,12 +132,21 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: No such file, not YAML, a study, or a setting that is unknown or of the wrong kind.
     """
+    raw = read_settings(config)
+    apply_overrides(raw, overrides)
+    return RunConfig.from_dict(raw)
+
+
+def read_settings(config: str | Path) -> dict[str, Any]:
+    """The settings in a config file, or a suite by its bare name, with their paths made absolute; not checked yet.
+
+    Raises:
+        UserError: No such file, not YAML, or a study.
+    """
     path, raw = read_config(config)
     if "study" in raw:
         raise UserError(f"{str(path)!r} is a study of many runs, expected the config of one: 'duelenv run' plays it")
-    anchored = {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
-    apply_overrides(anchored, overrides)
-    return RunConfig.from_dict(anchored)
+    return {"name": path.stem, **anchor_paths(raw, path.resolve().parent)}
 
 
 def read_study_file(config: str | Path) -> dict[str, Any] | None:
@@ -222,7 +233,20 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     Raises:
         UserError: No `=`, an unknown key, or a value that is not YAML.
     """
-    key, value = _key_and_value(override)
+    apply_setting(raw, *_key_and_value(override))
+
+
+def apply_setting(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Writes one value into a parsed config, as `apply_override` does.
+
+    Args:
+        raw: The parsed config.
+        key: Dotted keys reach inside.
+        value: Plain containers.
+
+    Raises:
+        UserError: An unknown key.
+    """
     head, *rest = key.split(".")
     top = [item.name for item in dataclasses.fields(RunConfig)] + [*SHORTHANDS]
     if head not in top:
@@ -230,7 +254,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     if rest and head not in _SECTIONS:
         raise UserError(f"Unknown setting {key!r}: {head!r} is a single value")
     if "" in rest:
-        raise UserError(f"The override {override!r} has an empty part in its key: write it like 'env.horizon=20'")
+        raise UserError(f"The key {key!r} has an empty part: write it like 'env.horizon=20'")
     if not rest:
         raw[head] = value
         return

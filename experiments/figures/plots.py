@@ -30,27 +30,31 @@ from duelenv.experiments.figures.styles import LIGHT, Theme, looks_of
 from duelenv.experiments.folder import files
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import label_of, title_of
-from duelenv.experiments.tables.groups import Group
+from duelenv.experiments.tables.groups import Group, group_agents
 from duelenv.experiments.tables.statistics import band, mean_interval
+from duelenv.ground.errors import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw", "metric_against_labels", "save_figures", "win_rate_against_kl"]
+__all__ = ["draw", "draw_curves", "metric_against_labels", "save_figures", "win_rate_against_kl"]
 
 
-def _curves(results: Results, agent: str, metric: str, rate: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Labels [T] and values [S, T] at the steps where every seed has a value, of the seeds that have any.
+def _curves(
+    results: Results, agent: str, metric: str, rate: bool, x: str = "queries"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of `x` [T] and values [S, T] at the steps where every seed has a value, of the seeds that have any.
 
     With `rate`, the values are what each label added since the evaluation before.
     """
-    _, labels = results.curve(agent, "queries")
+    _, labels = results.curve(agent, x)
     _, values = results.curve(agent, metric)
     some = ~np.isnan(values).all(axis=1)  # one figure of a whole cell stands beside its first seed alone
     if not some.any():
         return np.empty(0), values[:, :0]
     labels, values = labels[some], values[some]
-    known = ~np.isnan(values).any(axis=0)
+    known = ~(np.isnan(values) | np.isnan(labels)).any(axis=0)
     labels, values = labels[:, known], values[:, known]
     if not rate:
         return labels.mean(axis=0), values
@@ -59,7 +63,9 @@ def _curves(results: Results, agent: str, metric: str, rate: bool) -> tuple[NDAr
     return labels.mean(axis=0)[1:][more], (np.diff(values, axis=1)[:, more] / bought[:, more])
 
 
-def metric_against_labels(results: Results, metric: str, theme: Theme = LIGHT, *, rate: bool = False) -> Figure:
+def metric_against_labels(
+    results: Results, metric: str, theme: Theme = LIGHT, *, rate: bool = False, x: str = "queries"
+) -> Figure:
     """A metric against the number of labels, mean and band over seeds.
 
     Args:
@@ -67,6 +73,7 @@ def metric_against_labels(results: Results, metric: str, theme: Theme = LIGHT, *
         metric: A column.
         theme: Colours.
         rate: Show what each label adds, for a column that sums up.
+        x: The column along the axis in place of the labels; means over seeds.
     """
 
     def references(group: Group) -> dict[str, float]:
@@ -75,17 +82,35 @@ def metric_against_labels(results: Results, metric: str, theme: Theme = LIGHT, *
     with matplotlib_settings(theme):
         figure, panels = world_panels(results, theme, further=lambda group: list(references(group)))
         for panel in panels:
-            _draw_metric(panel, results, metric, references(panel.group), rate)
+            _draw_metric(panel, results, metric, references(panel.group), rate, x)
         footnote(figure, results, theme, metric=metric)
     return figure
 
 
-def _draw_metric(panel: Panel, results: Results, metric: str, references: Mapping[str, float], rate: bool) -> None:
+def draw_curves(axes: Axes, results: Results, metric: str, theme: Theme = LIGHT, *, x: str = "queries") -> None:
+    """Draw what `metric_against_labels` does into axes of somebody's own.
+
+    Raises:
+        UserError: The agents met several worlds, which need a panel each.
+    """
+    groups = group_agents(results)
+    if len(groups) > 1:
+        raise UserError(
+            f"The agents met {len(groups)} worlds, which need a panel each: leave 'ax' out, or name 'agents' of one"
+        )
+    with matplotlib_settings(theme):
+        references = _references(results, groups[0]) if metric == "simple_regret" else {}
+        _draw_metric(Panel(axes, groups[0], looks_of(results, theme), theme), results, metric, references, False, x)
+
+
+def _draw_metric(
+    panel: Panel, results: Results, metric: str, references: Mapping[str, float], rate: bool, x: str = "queries"
+) -> None:
     """One panel of `metric_against_labels`."""
     axes, theme = panel.axes, panel.theme
     ends: list[Name] = []
     for agent, name, look in panel.agents():
-        labels, values = _curves(results, agent, metric, rate)
+        labels, values = _curves(results, agent, metric, rate, x)
         if labels.size == 0:
             continue
         mean, low, high = band(values)
@@ -100,7 +125,7 @@ def _draw_metric(panel: Panel, results: Results, metric: str, references: Mappin
     ends += [Name(name, right, height, theme.baseline, size=9, bold=False) for name, height in references.items()]
     if not rate and metric.startswith("regret_"):
         start_at_zero(axes, axes.get_ylim()[0])
-    axes.set_xlabel("labels (oracle queries)")
+    axes.set_xlabel(label_of(x, unit=True))
     axes.set_ylabel(_rate_of(metric) if rate else label_of(metric, unit=True))
     axes.set_title(plain(panel.group.title) or (_rate_of(metric).capitalize() if rate else title_of(metric)))
     thousands(axes)

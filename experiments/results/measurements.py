@@ -5,6 +5,7 @@ Which metric agents are compared by, and which regret is shown, is decided here 
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Collection
@@ -28,6 +29,7 @@ from duelenv.experiments.results.metrics import (
     check_name,
 )
 from duelenv.experiments.results.update_figures import agents_columns
+from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
 __all__ = ["Results"]
@@ -194,6 +196,38 @@ class Results:
                     )
                 found.setdefault(name, {}).update(zip(cell.seeds, values, strict=True))
         return found
+
+    def only(self, agents: Collection[str]) -> Results:
+        """The same results of some agents alone.
+
+        Args:
+            agents: Their labels, in any order.
+
+        Raises:
+            UserError: A label without results, or none at all.
+        """
+        for label in agents:
+            if label not in self.agents:
+                raise UserError(f"No agent {label!r} has results: {choices(label, self.agents)}")
+        if not agents:
+            raise UserError("'agents' is empty: name at least one agent")
+        some = copy.copy(self)
+        some.__dict__["agents"] = [label for label in self.agents if label in agents]
+        return some
+
+    def table(self) -> Any:
+        """All measurements as an Arrow table: `agent`, `seed`, `step`, and a column for each metric.
+
+        A row for each agent, seed and evaluation; null where a value was not measured.
+        """
+        import pyarrow as pa
+
+        columns: dict[str, Any] = {"agent": pa.array(self._agent, pa.string())}
+        for name, values in self._columns.items():
+            whole = name in KEYS or name == "queries"
+            columns[name] = pa.array(values, pa.int64() if whole else pa.float64(), from_pandas=True)
+        first = (*KEYS, "queries")
+        return pa.table(columns).select([*first, *(name for name in columns if name not in first)])
 
     def has(self, metric: str) -> bool:
         """Whether the metric was measured for any agent."""

@@ -26,6 +26,7 @@ def game(agent, **settings):
         sources=sources,
         num_candidates=None,
         horizon=999,
+        features="start",  # some thousand words are remembered, which are not all said yet
     )
     player = duelenv.agents.make(agent, env, seed=0, **settings)
     observation, _ = env.reset(seed=0)

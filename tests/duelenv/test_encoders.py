@@ -8,6 +8,7 @@ import pytest
 from worlds import make_vector
 
 from duelenv.ground.errors import UserError
+from duelenv.worlds import encoders
 from duelenv.worlds.encoders import ENCODERS, HashedWords
 
 TEN = "one two three four five six seven eight nine ten"
@@ -95,3 +96,9 @@ def test_by_default_a_belief_sees_what_the_model_makes_of_a_response_and_what_it
 def test_each_block_is_given_once(given, said):
     with pytest.raises(UserError, match=said):
         make_vector("duelenv/AlignmentDuel-v0", 2, features=given)
+
+
+def test_no_more_than_some_thousand_words_are_remembered():
+    limit = encoders._vector.cache_info().maxsize
+    HashedWords()([""] * 90, [" ".join(f"new{n}word{w}" for w in range(100)) for n in range(90)])
+    assert encoders._vector.cache_info().currsize == limit == 8192

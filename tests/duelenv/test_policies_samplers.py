@@ -574,7 +574,7 @@ def test_the_whole_loop_runs_through_a_server(published, stub):
         version = step if published else 0
         assert policy.version == step
         assert observation["policy_version"].tolist() == [[version] * 3 + [0]] * 3
-        assert observation["features"].shape == (3, 4, policy.hidden_size)
+        assert observation["features"].shape == (3, 4, env.single_observation_space["features"].shape[-1])
         scored = policy.score(list(observation["prompt"]), observation["tokens"], observation["mask"])
         np.testing.assert_allclose(observation["log_prob"], scored, atol=1e-4)
         actions = agent.act(observation)

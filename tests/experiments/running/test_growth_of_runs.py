@@ -25,6 +25,7 @@ def test_a_run_grows_by_its_ledger_alone(tmp_path, monkeypatch, agent):
                 "num_envs": 2,
                 "horizon": LAST + 1,
                 "sources": {"policy": 2, "reference": 2},
+                "features": "start",  # some thousand words are remembered, which are not all said yet
             },
             "policy": {"path": str(tmp_path / "model"), "max_new_tokens": 4},
             "prompts": {"toy": {"train": 5, "test": 2}},

@@ -1,0 +1,92 @@
+"""Starting and opening runs from Python: what a caller hands over becomes a config, and a folder.
+
+What is played and how is in `duelenv.experiments.running`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from duelenv.experiments.config.identity import open_run
+from duelenv.experiments.config.loading import apply_setting, read_settings
+from duelenv.experiments.config.run_config import RunConfig
+from duelenv.experiments.interactive.frames import check_frame
+from duelenv.experiments.interactive.run import Run
+from duelenv.experiments.results.assembling import assemble
+
+__all__ = ["open", "run"]
+
+
+def run(
+    source: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    *,
+    output: str | Path | None = None,
+    progress: bool | None = None,
+    frame: str = "arrow",
+    **settings: Any,
+) -> Run:
+    """Play a run and return its results.
+
+    Args:
+        source: A config file, the name of a suite, settings, or a config; None where keywords say everything.
+        output: The run folder, in which the same call goes on and finds what is finished. Without it, a temporary
+            folder that lasts as long as the returned object.
+        progress: Bars (True), a line per finished cell (False); by default bars on a terminal, lines elsewhere.
+        frame: Tables are "arrow" tables, or "pandas" data frames.
+        **settings: Settings of a config, as on the command line: each replaces what `source` says, and dotted keys,
+            `**{"env.horizon": 20}`, reach inside. `backend="threading"` plays in this process, which knows agents and
+            oracles that were registered here; worker processes know those of `modules`.
+
+    Raises:
+        UserError: A setting that is refused, or a folder of another run.
+        CellFailed: An oracle, an agent or a world raised an exception.
+
+    Example:
+        >>> import duelenv
+        >>> done = duelenv.experiments.run(
+        ...     env={"id": "FeatureDuel", "dim": 3, "horizon": 20},
+        ...     agents=["passive", "thompson"], seeds=4, jobs=1, progress=False,
+        ... )
+        >>> done.comparisons.column_names[4:7]
+        ['difference', 'difference_low', 'difference_high']
+    """
+    from duelenv.experiments.running.runner import run as play
+
+    config = _config_of(source, settings)
+    check_frame(frame)
+    if output is not None:
+        play(config, output, progress=progress)
+        return Run(output, frame=frame)
+    temporary = TemporaryDirectory(prefix="duelenv-")
+    folder = Path(temporary.name) / config.name
+    play(config, folder, progress=progress)
+    return Run(folder, frame=frame, temporary=temporary)
+
+
+def open(folder: str | Path, *, frame: str = "arrow") -> Run:
+    """Return the results of a run folder, as far as its cells are finished.
+
+    Args:
+        folder: A run folder.
+        frame: Tables are "arrow" tables, or "pandas" data frames.
+
+    Raises:
+        UserError: It is no run folder, or nothing is finished in it.
+    """
+    assemble(open_run(folder), folder)
+    return Run(folder, frame=frame)
+
+
+def _config_of(source: str | Path | Mapping[str, Any] | RunConfig | None, settings: Mapping[str, Any]) -> RunConfig:
+    if isinstance(source, RunConfig):
+        raw = source.to_dict()
+    elif isinstance(source, str | Path):
+        raw = read_settings(source)
+    else:
+        raw = dict(source or {})
+    for key, value in settings.items():
+        apply_setting(raw, key, value)
+    return RunConfig.from_dict({"name": "run", **raw})
