@@ -132,6 +132,11 @@ class RewardServer(UtilityOracle):
         path: Path | None = None if home is None or home.folder is None else home.folder / "reward_servers.sqlite"
         self._scores = Scores({**owner, "tokenizer": tokenizer}, path)
 
+    @property
+    def price(self) -> float:
+        """The most that an answer costs: two scores."""
+        return 2.0 * (self._price or 0.0)
+
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
         """Score of each response, float64 [N].
 
