@@ -23,9 +23,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "label",
         help="open a page on which people compare responses of a table, or answer the questions of a run",
-        description="Serves a page on this machine: for a table with two responses a row or several to a prompt, or "
-        "for the folder of a run whose oracle is 'people', or its desk (.sqlite). Every answer is on the disk before the page goes on; the "
-        "same command goes on where it was left.",
+        description="Serves a page on this machine: for a table with two responses a row or several to a prompt, for "
+        "the folder of a run whose oracle is 'people', or for a desk (.sqlite). Every answer is on the disk before the "
+        "page goes on; the same command goes on where it was left.",
     )
     parser.add_argument("target", metavar="TABLE_OR_RUN_OR_DESK")
     parser.add_argument(

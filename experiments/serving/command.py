@@ -145,6 +145,9 @@ def _listening(arguments: argparse.Namespace) -> Iterator[socket.socket]:
     port = checks.integer("--port", arguments.port, low=0, high=65_535)
     family, _, _, _, address = socket.getaddrinfo(arguments.host, port, type=socket.SOCK_STREAM)[0]
     with socket.create_server(address[:2], family=family, backlog=128) as listener:
+        # Connections inherit it. asyncio sets it on sockets that name their protocol, which this one does not; without
+        # it head and body of an answer, two writes, wait 40 ms for each other (Nagle's delay of a delayed ACK).
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 

@@ -141,7 +141,9 @@ class Remote:
 
     def fault(self, words: str) -> UserError:
         """The error of a source that could not ask, or got no answer."""
-        return UserError(f"{self.url} did not answer ({words}); what was answered is kept, and the same command goes on")
+        return UserError(
+            f"{self.url} did not answer ({words}); what was answered is kept, and the same command goes on"
+        )
 
     def close(self) -> None:
         """Close its connections; the next question opens new ones."""
