@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duelenv.ground import checks
+from duelenv.ground.addresses import is_loopback
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
 from duelenv.oracles.services.secrets import Secret, read_secret
@@ -54,7 +55,6 @@ def add_parser(commands: Any) -> None:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from duelenv.experiments.labelling.guard import is_loopback
     from duelenv.experiments.labelling.rendering import FORMATS
 
     port = checks.integer("--port", _number(arguments.port), low=0, high=65_535)

@@ -18,6 +18,7 @@ from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.config.settings import NamedConfig, read_named
 from duelenv.experiments.running.processes import GRACE_SECONDS
 from duelenv.ground import checks
+from duelenv.ground.addresses import is_loopback
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
 
@@ -73,7 +74,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise UserError("'duelenv serve' needs FastAPI and uvicorn: pip install 'duelenv[web]'") from error
     from duelenv import oracles
     from duelenv.experiments.serving.desk import Desk
-    from duelenv.experiments.serving.guard import Limits, is_loopback
+    from duelenv.experiments.serving.guard import Limits
     from duelenv.experiments.serving.metrics import Metrics
     from duelenv.experiments.serving.record import Record
 

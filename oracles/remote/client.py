@@ -27,7 +27,7 @@ from duelenv.oracles.services.retrying import (
     side_by_side,
     status_of,
 )
-from duelenv.oracles.services.secrets import Secret, read_secret
+from duelenv.oracles.services.secrets import Secret, read_secret, token_for
 from duelenv.oracles.sources import Answer
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Remote:
         self.salt = salt
         self.batch = checks.integer("batch", batch, low=1)
         self.patience = patience if isinstance(patience, Patience) else _patience(patience)
-        self._place, self._token = token, read_secret("token", token)
+        self._place, self._token = token, token_for(self.url, token)
         self._pace = Pace(self.patience.rate)
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None

@@ -22,6 +22,7 @@ from serving import Counting, served
 
 from duelenv.experiments.commands.cli import main
 from duelenv.experiments.running.runner import run
+from duelenv.experiments.serving import command
 from duelenv.ground.errors import UserError
 
 COMMAND = [sys.executable, "-m", "duelenv.experiments.commands.cli", "serve"]
