@@ -5,9 +5,8 @@ An oracle that answers later is paid when it is asked: what is open counts as sp
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any, Final
 
 from duelenv.ground import checks
 from duelenv.oracles.base import Oracle, Preferences, Unanswered, ask
+from duelenv.oracles.services.database import Database
 from duelenv.oracles.services.home import Home
 from duelenv.oracles.services.spending import Cost, OutOfMoney, Purse
-from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later
+from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, collected
 
 #: In the folder of a run's oracles.
 _PAID: Final = "paid.sqlite"
@@ -89,6 +89,10 @@ class PricedSource:
         """The answers that are there."""
         return self.inner.collect()
 
+    def collect_last(self) -> Iterable[Answer]:
+        """In a last round: all that the inner source owes, where it can wait for that."""
+        return collected(self.inner, last=True)
+
 
 class PaidOnce:
     """Names of what was paid, for all processes of a run.
@@ -98,8 +102,7 @@ class PaidOnce:
     """
 
     def __init__(self, record: Path | None = None) -> None:
-        self._record = record
-        self._memory: set[str] = set()
+        self._database = Database(record, "CREATE TABLE IF NOT EXISTS paid (name TEXT PRIMARY KEY) WITHOUT ROWID")
 
     @contextmanager
     def adding(self, names: Sequence[str]) -> Iterator[int]:
@@ -107,23 +110,10 @@ class PaidOnce:
 
         A process that dies after the block has paid, and before they are added, pays again: rather that than never.
         """
-        if self._record is None:
-            new = set(names) - self._memory
-            yield len(new)
-            self._memory |= new
-            return
-        self._record.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(self._record, isolation_level=None, timeout=60.0)) as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS paid (name TEXT PRIMARY KEY) WITHOUT ROWID")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                before = connection.total_changes
-                connection.executemany("INSERT OR IGNORE INTO paid VALUES (?)", [(name,) for name in names])
-                yield connection.total_changes - before
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+        with self._database.transaction() as connection:
+            before = connection.total_changes
+            connection.executemany("INSERT OR IGNORE INTO paid VALUES (?)", [(name,) for name in names])
+            yield connection.total_changes - before
 
 
 def priced(oracle: Oracle | Source, price: object, home: Home | None) -> Oracle | Source:

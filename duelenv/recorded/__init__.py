@@ -4,7 +4,7 @@ For data that was labelled before; nobody is asked. Scores of single responses a
 """
 
 from duelenv.recorded.nearest import NearestPairs
-from duelenv.recorded.oracle import Recorded, Tally, load_recorded, tally_of
+from duelenv.recorded.oracle import Recorded, Tally, load_recorded
 from duelenv.recorded.reading import read_record
 
-__all__ = ["NearestPairs", "Recorded", "Tally", "load_recorded", "read_record", "tally_of"]
+__all__ = ["NearestPairs", "Recorded", "Tally", "load_recorded", "read_record"]

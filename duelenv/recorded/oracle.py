@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,15 +12,15 @@ import numpy as np
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.oracles.base import Preferences
+from duelenv.oracles.judge.digests import digest_of
 from duelenv.oracles.recorded import PairRecord
+from duelenv.oracles.services.figures import Figures
 from duelenv.oracles.services.home import Home
 from duelenv.recorded.nearest import NearestPairs
 from duelenv.recorded.reading import read_record
 
 MATCHES: Final = ("strict", "nearest")
 UNKNOWN: Final = ("refuse", "decline")
-#: In a run's folder of oracles: a line for every batch that was answered.
-TALLY: Final = "recorded.jsonl"
 
 
 @dataclass
@@ -77,7 +76,7 @@ class Recorded:
         unknown: What becomes of a duel that the record has no answer to: "refuse" it, or "decline", so that its label
             is NaN for good.
         floor: For "nearest", the least similarity of a pair that may answer; below it the duel is declined.
-        home: Where a run keeps what oracles leave; the tally of every batch is added to `recorded.jsonl` there.
+        home: Where a run keeps what oracles leave: how each duel was answered is noted there, for its report.
 
     Attributes:
         tally: How the duels were answered, a `Tally`.
@@ -103,7 +102,7 @@ class Recorded:
         self.tally = Tally()
         self._record = record
         self._nearest = NearestPairs(record) if match == "nearest" else None
-        self._file = None if home is None or home.folder is None else home.folder / TALLY
+        self._figures = Figures(None if home is None else home.folder)
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
         """Recorded probabilities of a win and a tie, float64 [N]; NaN where it declines.
@@ -112,16 +111,22 @@ class Recorded:
             UserError: The record has no answer, and `unknown` is "refuse".
         """
         win, tie = np.full(len(prompts), np.nan), np.zeros(len(prompts))
+        noted: dict[str, dict[bytes, float]] = {name: {} for name in ("exact", "declined", "similarity")}
         batch = Tally()
         for row, duel in enumerate(zip(prompts, first, second, strict=True)):
-            found = self._answer(*duel, batch)
+            one = Tally()
+            found = self._answer(*duel, one)
+            batch.add(one)
             if found is not None:
                 win[row], tie[row] = found
+            key = digest_of(duel)
+            if not one.equal:
+                noted["exact"][key], noted["declined"][key] = one.exact, one.declined
+            if one.exact + one.near:
+                noted["similarity"][key] = one.mean_similarity
         self.tally.add(batch)
-        if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as stream:  # a short line, whole whoever else writes
-                stream.write(json.dumps(asdict(batch)) + "\n")
+        for name, values in noted.items():
+            self._figures.note("recorded", name, values)
         return Preferences(win, tie)
 
     def _answer(self, prompt: str, first: str, second: str, batch: Tally) -> tuple[float, float] | None:
@@ -169,21 +174,3 @@ def load_recorded(
     return Recorded(
         read_record(path, **checks.mapping("columns", columns)), match=match, unknown=unknown, floor=floor, home=home
     )
-
-
-def tally_of(folder: Path) -> Tally:
-    """Return how all batches of a run were answered, those that were asked again after a crash twice.
-
-    Args:
-        folder: The run's.
-
-    Raises:
-        UserError: Its oracle left no tally.
-    """
-    file = folder / "oracles" / TALLY
-    if not file.is_file():
-        raise UserError(f"{str(folder)!r} has no {TALLY!r} in its oracles, expected a run with the oracle 'recorded'")
-    total = Tally()
-    for line in file.read_text(encoding="utf-8").splitlines():
-        total.add(Tally(**json.loads(line)))
-    return total

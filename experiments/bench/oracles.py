@@ -119,6 +119,16 @@ def wrapper_overheads(
     return lines
 
 
+#: The same bare oracle behind an address, so that what is measured is the server's own work.
+_BARE: Final = """
+import numpy as np
+from duelenv import oracles
+
+@oracles.register("bare")
+def make():
+    return lambda prompts, first, second: np.full(len(prompts), 0.75)
+"""
+_CONFIG: Final = "name: bare\nenv: PoolDuel\nmodules: bare.py\noracle: bare\nagents: [passive]\nseeds: 1\n"
 _SIDES: Final = ((0, PROMPT), (1, RESPONSE), (2, RESPONSE))
 
 
@@ -131,7 +141,7 @@ def serve_rate(
 ) -> list[Rate]:
     """Measure how many batches a second `duelenv serve` answers on loopback, none of them from its record.
 
-    The server is a process of its own and serves `length`. Asked are it with its answers in memory, with its answers in
+    The server is a process of its own and serves the bare oracle. Asked are it with its answers in memory, with them in
     a file (on the disk before they are given), and it through the oracle `remote`.
 
     Args:
@@ -159,12 +169,14 @@ def serve_rate(
 
 @contextmanager
 def _server(words: Sequence[str], folder: Path) -> Iterator[str]:
+    (folder / "bare.py").write_text(_BARE, encoding="utf-8")
+    (folder / "bare.yaml").write_text(_CONFIG, encoding="utf-8")
     command = [
         sys.executable,
         "-m",
         "duelenv.experiments.commands.cli",
         "serve",
-        "length",
+        "bare.yaml",
         "--port",
         "0",
         "--rate",
@@ -175,7 +187,7 @@ def _server(words: Sequence[str], folder: Path) -> Iterator[str]:
         assert process.stdout is not None
         line = process.stdout.readline()
         if " at " not in line:
-            raise UserError("the server did not start; run 'duelenv serve length' to see why")
+            raise UserError("the server did not start; what it says above is why")
         yield line.split(" at ")[1].strip()
     finally:
         process.terminate()
@@ -264,8 +276,8 @@ def _overheads_text() -> str:
 
 def _serving_text() -> str:
     lines = [
-        f"batches of {_DUELS} duels over {_CLIENTS} connections on loopback; processor: milliseconds of the server and "
-        "its oracle for one;",
+        f"batches of {_DUELS} duels over {_CLIENTS} connections on loopback; processor: milliseconds of the server "
+        "for one;",
         "answer: milliseconds from question to answer, median (99th percentile)",
         "",
         f"{'':<24}{'a second':>10}{'processor':>11}{'answer':>10}",

@@ -10,66 +10,27 @@ no answer are put to it once more, as the same command does in a run. Then:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from duelenv.experiments.bench.rude_server import GOOD, Behaviour, RudeServer, Seen, rude_server
+from duelenv.experiments.bench.rude_server import GOOD, Behaviour, RudeServer, rude_server
+from duelenv.experiments.bench.service_clients import ATTEMPTS, CLIENTS, TOKEN, Client, Fault
 from duelenv.ground.terminal import printable
-from duelenv.oracles.base import Oracle, Unanswered, ask
+from duelenv.oracles.base import Unanswered, ask
 
 __all__ = ["CLIENTS", "FAULTS", "Client", "Fault", "FaultLine", "service_fault_table", "try_faults"]
 
-#: Seconds of one attempt, and attempts.
-_TIMEOUT, _ATTEMPTS = 0.3, 4
-PATIENCE: Final = {"attempts": _ATTEMPTS, "pause": 0.01, "timeout": _TIMEOUT, "seconds": 10.0, "width": 1}
-#: Environment variable in which the clients' token stands.
-TOKEN: Final = "DUELENV_BENCH_TOKEN"
 _PROMPTS: Final = [f"prompt {row}" for row in range(8)]
 _FIRST: Final = [f"first {row}" for row in range(8)]
 _SECOND: Final = [f"second {row}" for row in range(8)]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A way to misbehave.
-
-    Attributes:
-        name: In the table.
-        script: Behaviours of the requests after the first, which is answered well; then all are again.
-    """
-
-    name: str
-    script: tuple[Behaviour, ...]
-
-
-@dataclass(frozen=True)
-class Client:
-    """A client under test. It is to put two duels in a request, one request at a time.
-
-    Attributes:
-        name: In the table.
-        connect: Makes the oracle for an address; `PATIENCE` and `TOKEN` say how.
-        answer: What a good server says to a request.
-        asked: The first responses of the duels that a request asks about.
-        win: The probability that `answer` gives to a first response; one of its own for each.
-        faults: Those that depend on what its bodies look like.
-    """
-
-    name: str
-    connect: Callable[[str], Oracle]
-    answer: Callable[[Seen], Any]
-    asked: Callable[[Seen], Sequence[str]]
-    win: Callable[[str], float]
-    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +68,7 @@ class FaultLine:
 
 
 def _everywhere(behaviour: Behaviour) -> tuple[Behaviour, ...]:
-    return (behaviour,) * _ATTEMPTS
+    return (behaviour,) * ATTEMPTS
 
 
 FAULTS: Final = (
@@ -131,68 +92,6 @@ FAULTS: Final = (
     Fault("a token that has expired", (Behaviour(status=401),)),
 )
 """What may happen to any client."""
-
-
-def _remote() -> Client:
-    from duelenv.oracles.remote import Remote
-
-    def win(first: str) -> float:
-        return int(hashlib.sha256(first.encode()).hexdigest()[:8], 16) / 2**33 + 0.25
-
-    def answer(seen: Seen) -> Any:
-        answers = [{"id": one["id"], "win": win(one["first"]), "tie": 0.0} for one in seen.body["duels"]]
-        return {"answers": answers, "unanswered": [], "message": ""}
-
-    def renamed(body: Any) -> Any:
-        for one in body["answers"]:
-            one["id"] = one["id"][::-1]
-        return body
-
-    def more(body: Any) -> Any:
-        body["answers"].append({"id": "strange", "win": 1.0, "tie": 0.0})
-        return body
-
-    def twice(body: Any) -> Any:
-        body["answers"] *= 2
-        return body
-
-    def otherwise(body: Any) -> Any:
-        body["answers"].append({**body["answers"][0], "win": 1.0})
-        return body
-
-    def half(body: Any) -> Any:
-        last = body["answers"].pop()
-        return {**body, "unanswered": [last["id"]], "message": "the budget is spent"}
-
-    def less(body: Any) -> Any:
-        body["answers"].pop()
-        return body
-
-    def impossible(body: Any) -> Any:
-        body["answers"][0]["win"] = 7
-        return body
-
-    changes: Mapping[str, Callable[[Any], Any]] = {
-        "an answer to another request": renamed,
-        "an answer more": more,
-        "an answer twice": twice,
-        "two answers to a duel": otherwise,
-        "an answer less": less,
-        "no probability": impossible,
-        "a full budget in the middle": half,
-    }
-    return Client(
-        name="remote",
-        connect=lambda url: Remote(url, token={"env": TOKEN}, batch=2, patience=PATIENCE),
-        answer=answer,
-        asked=lambda seen: [one["first"] for one in seen.body["duels"]],
-        win=win,
-        faults=tuple(Fault(name, (Behaviour(change=change),)) for name, change in changes.items()),
-    )
-
-
-#: Every client of an address, made when it is tried; a new one is a line here.
-CLIENTS: Final[tuple[Callable[[], Client], ...]] = (_remote,)
 
 
 def try_faults(clients: Sequence[Callable[[], Client]] = CLIENTS) -> Iterator[FaultLine]:
@@ -232,14 +131,15 @@ def _tried(client: Client, fault: Fault) -> FaultLine:
         sent = _well_answered(client, server, [GOOD, *script])
     right = np.array([client.win(first) for first in _FIRST])
     known = ~np.isnan(win)
+    same = np.isclose(win, right, rtol=0.0, atol=1e-12)  # logarithms and back round
     return FaultLine(
         fault=fault.name,
         client=client.name,
         duels=len(_FIRST),
-        answered=int((win == right).sum()),
+        answered=int(same.sum()),
         lost=sum(sent[first] > 0 and not known[row] for row, first in enumerate(_FIRST)),
         doubled=sum(max(count - 1, 0) for count in sent.values()),
-        invented=int((known & (win != right)).sum()),
+        invented=int((known & ~same).sum()),
         requests=len(server.seen),
         goes=goes,
         said=said,

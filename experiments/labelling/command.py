@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duelenv.ground import checks
+from duelenv.ground.addresses import is_loopback
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
 from duelenv.oracles.services.secrets import Secret, read_secret
@@ -23,11 +24,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "label",
         help="open a page on which people compare responses of a table, or answer the questions of a run",
-        description="Serves a page on this machine: for a table with two responses a row or several to a prompt, or "
-        "for the folder of a run whose oracle is 'people'. Every answer is on the disk before the page goes on; the "
-        "same command goes on where it was left.",
+        description="Serves a page on this machine: for a table with two responses a row or several to a prompt, for "
+        "the folder of a run whose oracle is 'people', or for a desk (.sqlite). Every answer is on the disk before the "
+        "page goes on; the same command goes on where it was left.",
     )
-    parser.add_argument("target", metavar="TABLE_OR_RUN")
+    parser.add_argument("target", metavar="TABLE_OR_RUN_OR_DESK")
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", default=[],
         help="columns of a table, such as prompt=question first=answer_x second=answer_y, or response=text",
@@ -54,7 +55,6 @@ def add_parser(commands: Any) -> None:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from duelenv.experiments.labelling.guard import is_loopback
     from duelenv.experiments.labelling.rendering import FORMATS
 
     port = checks.integer("--port", _number(arguments.port), low=0, high=65_535)
@@ -104,13 +104,20 @@ def _export(desk: Desk, path: Path, each: bool) -> None:
 def _desk(arguments: argparse.Namespace) -> tuple[Desk, Path | None]:
     """The desk, and where its labels go when the page is closed; None for one that a run collects from."""
     target = Path(arguments.target)
-    if target.is_dir():
+    a_desk = target.suffix == ".sqlite"
+    if target.is_dir() or a_desk:
         for option in ("output", "overlap", "raters"):
             if getattr(arguments, option) is not None:
                 raise UserError(f"--{option} is for tables; a run has its own settings under 'oracle' in its config")
         if arguments.overrides:
-            raise UserError(f"{arguments.overrides[0]!r} names a column of a table, and {str(target)!r} is a run")
-        return _desk_of_run(target), None
+            which = "a desk" if a_desk else "a run"
+            raise UserError(f"{arguments.overrides[0]!r} names a column of a table, and {str(target)!r} is {which}")
+        if not a_desk:
+            return _desk_of_run(target), None
+        from duelenv.oracles.people.desk import Desk
+
+        # One that is not there yet is made: whoever asks may begin later.
+        return Desk(target), None
     if not target.exists():
         raise UserError(f"there is no {str(target)!r}, expected a table or the folder of a run")
     return _desk_of_table(target, arguments)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 from collections.abc import Awaitable, Callable
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+from duelenv.ground.addresses import is_loopback
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -43,16 +44,6 @@ HEADERS: Final = {
 _SAFE: Final = ("GET", "HEAD")
 #: What anybody may see: the form for the token, and what it looks like.
 _OPEN: Final = ("/enter", "/static/")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine to itself, and to nobody else."""
-    if host.rstrip(".").lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class Guard:

@@ -13,12 +13,14 @@ __all__ = ["OracleLine", "oracle_lines"]
 #: What figures mean that any oracle may note; others stand under their own names.
 _MEANINGS: Final = {
     "declined": "duels that it did not judge",
+    "exact": "duels answered by the very pair",
+    "similarity": "similarity of the recorded pairs that answered",
     "words": "verdicts that were one word, without probabilities",
     "turned": "duels whose verdict turned with the order of the responses",
     "shift": "added to the probability of being preferred by being shown first",
 }
 #: Those that are shares of duels; others are means.
-_SHARES: Final = ("declined", "words", "turned")
+_SHARES: Final = ("declined", "words", "turned", "exact")
 
 
 class OracleLine(NamedTuple):

@@ -23,6 +23,7 @@ from duelenv.experiments.running import assembly
 from duelenv.experiments.running.preparation import prepare
 from duelenv.experiments.running.start_policy import start_policy, threads_of
 from duelenv.experiments.sizing.memory import Footprint, bytes_text, footprint_of
+from duelenv.oracles.base import utility_of
 from duelenv.oracles.pricing import price_of
 from duelenv.oracles.services.spending import Cost, most_of
 from duelenv.oracles.sources import is_free
@@ -120,6 +121,8 @@ def _asking(
         lines.append(
             _line("evaluation", f"{questions:,} comparisons at most; equal texts and known ones are not asked")
         )
+    if utility_of(oracle) is not None and not _is_free(oracle):
+        lines.append(_line("regret", "asks for the scores of all that it compares besides, which is not counted here"))
     costs = [(paid, _price(oracle, config)), (questions, _price(judge, config))]
     paid += questions
     if config.budget.run is not None:

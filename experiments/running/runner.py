@@ -342,4 +342,5 @@ class _Cells:
             if tried and not is_measured(metric, known):
                 tasks = [Task(cell.name, scout_cell, (self._task(cell, folder),)) for cell in tried]
                 known |= {name for names in self._each(tasks) for name in names}
-        check_measured(metric, known)
+        if known or not self.broke:  # else nothing was played that could tell, and the caller says why
+            check_measured(metric, known)

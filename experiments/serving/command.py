@@ -18,6 +18,7 @@ from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.config.settings import NamedConfig, read_named
 from duelenv.experiments.running.processes import GRACE_SECONDS
 from duelenv.ground import checks
+from duelenv.ground.addresses import is_loopback
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
 
@@ -73,7 +74,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise UserError("'duelenv serve' needs FastAPI and uvicorn: pip install 'duelenv[web]'") from error
     from duelenv import oracles
     from duelenv.experiments.serving.desk import Desk
-    from duelenv.experiments.serving.guard import Limits, is_loopback
+    from duelenv.experiments.serving.guard import Limits
     from duelenv.experiments.serving.metrics import Metrics
     from duelenv.experiments.serving.record import Record
 
@@ -145,6 +146,9 @@ def _listening(arguments: argparse.Namespace) -> Iterator[socket.socket]:
     port = checks.integer("--port", arguments.port, low=0, high=65_535)
     family, _, _, _, address = socket.getaddrinfo(arguments.host, port, type=socket.SOCK_STREAM)[0]
     with socket.create_server(address[:2], family=family, backlog=128) as listener:
+        # Connections inherit it. asyncio sets it on sockets that name their protocol, which this one does not; without
+        # it head and body of an answer, two writes, wait 40 ms for each other (Nagle's delay of a delayed ACK).
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from duelenv.experiments.serving.metrics import Metrics
 from duelenv.ground import checks
+from duelenv.ground.addresses import is_loopback
 from duelenv.oracles.services.secrets import Secret
 
-__all__ = ["Guard", "Limits", "is_loopback"]
+__all__ = ["Guard", "Limits"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,18 +27,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Where nothing is told that needs a token.
 _OPEN: Final = ("/health",)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, and nobody else's."""
-    import ipaddress
-
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from duelenv.ground.errors import UserError
 from duelenv.oracles.base import Oracle, Preferences, Unanswered, UtilityOracle, ask, make, utility_of
 from duelenv.oracles.pricing import price_of
 from duelenv.oracles.services.home import Home
+from duelenv.oracles.services.spending import Cost, most_of
 from duelenv.oracles.sources import answers_later
 
 #: A cheap oracle that says 0 or 1 is as sure as this many logits.
@@ -132,8 +133,18 @@ class Cascade:
     @property
     def price(self) -> float:
         """The most that an answer costs: where both are asked."""
-        asked = [self.cheap] * (self.band < _HALF) + [self.dear] * (self.band > 0.0)
-        return sum(price_of(oracle) for oracle in asked)
+        return sum(price_of(oracle) for oracle in self._asked)
+
+    def most(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Cost | None:
+        """The most that duels may cost besides prices for each answer, as a judge's tokens; None where nobody says."""
+        costs = [most_of(oracle, prompts, first, second) for oracle in self._asked]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known, Cost()) if known else None
+
+    @property
+    def _asked(self) -> list[Oracle]:
+        """Whoever may be asked about a duel."""
+        return [self.cheap] * (self.band < _HALF) + [self.dear] * (self.band > 0.0)
 
     @property
     def line(self) -> Line:

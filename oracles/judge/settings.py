@@ -20,7 +20,7 @@ from duelenv.oracles.judge.verdicts import reading
 from duelenv.oracles.services.figures import Figures
 from duelenv.oracles.services.home import Home
 from duelenv.oracles.services.retrying import Patience
-from duelenv.oracles.services.secrets import read_secret
+from duelenv.oracles.services.secrets import token_for
 
 #: How far a reply may go that is one word, with whatever a tokeniser and a chat template put around it.
 _MAX_TOKENS: Final = 16
@@ -95,7 +95,7 @@ def make_judge(
     endpoint = Endpoint(
         url.rstrip("/"),
         model,
-        token=read_secret("token", token),
+        token=token_for(url, token),
         parameters=_parameters(parameters),
         max_bytes=checks.integer("max_bytes", max_bytes, low=1000),
         timeout=persistence.timeout,

@@ -9,6 +9,7 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.oracles.remote.client import Remote
 from duelenv.oracles.remote.later import RemoteSource
+from duelenv.oracles.services.home import Home
 
 __all__ = ["Remote", "RemoteSource", "connect"]
 
@@ -21,6 +22,7 @@ def connect(
     batch: int = 64,
     patience: Mapping[str, Any] | None = None,
     later: bool = False,
+    home: Home | None = None,
 ) -> Remote | RemoteSource:
     """The oracle `remote` of configs.
 
@@ -30,7 +32,9 @@ def connect(
         salt: See there.
         batch: See there.
         patience: See there.
-        later: Whether answers come later: the run plays on with what has come, as with any source.
+        later: Whether answers come later: the run plays on with what has come, as with any source, and waits in
+            its last round for the rest.
+        home: What a run gives.
 
     Raises:
         UserError: A setting is refused.
@@ -38,4 +42,4 @@ def connect(
     if checks.flag("later", later) and salt:
         raise UserError("'salt' is set with 'later', where every request is a question of its own; leave it out")
     remote = Remote(url, token=token, salt=salt, batch=batch, patience=patience)
-    return RemoteSource(remote) if later else remote
+    return RemoteSource(remote, (home or Home()).pause) if later else remote

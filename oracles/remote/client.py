@@ -27,7 +27,7 @@ from duelenv.oracles.services.retrying import (
     side_by_side,
     status_of,
 )
-from duelenv.oracles.services.secrets import Secret, read_secret
+from duelenv.oracles.services.secrets import Secret, read_secret, token_for
 from duelenv.oracles.sources import Answer
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Remote:
         self.salt = salt
         self.batch = checks.integer("batch", batch, low=1)
         self.patience = patience if isinstance(patience, Patience) else _patience(patience)
-        self._place, self._token = token, read_secret("token", token)
+        self._place, self._token = token, token_for(self.url, token)
         self._pace = Pace(self.patience.rate)
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
@@ -140,8 +140,10 @@ class Remote:
         return Gathered(answers, fault, message)
 
     def fault(self, words: str) -> UserError:
-        """The error of a source that could not ask."""
-        return UserError(f"{self.url} could not be asked ({words}); the same command goes on")
+        """The error of a source that could not ask, or got no answer."""
+        return UserError(
+            f"{self.url} did not answer ({words}); what was answered is kept, and the same command goes on"
+        )
 
     def close(self) -> None:
         """Close its connections; the next question opens new ones."""

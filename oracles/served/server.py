@@ -23,7 +23,7 @@ from duelenv.oracles.served.texts import DEFAULT, Chat, Template
 from duelenv.oracles.served.transport import Transport
 from duelenv.oracles.services.home import Home
 from duelenv.oracles.services.retrying import Pace, Patience, may_be_tried_again, persistently, side_by_side, status_of
-from duelenv.oracles.services.secrets import read_secret
+from duelenv.oracles.services.secrets import token_for
 from duelenv.oracles.services.spending import Cost, Purse, Reservation
 from duelenv.oracles.templates import check_whole
 
@@ -126,11 +126,16 @@ class RewardServer(UtilityOracle):
         self._pace = Pace(self._patience.rate)
         self._price = None if price is None else checks.number("price", price, low=0.0)
         self._purse = home.purse if home is not None else Purse()
-        self._transport = Transport(checks.text("url", url), read_secret("token", token), self._patience.timeout)
+        self._transport = Transport(checks.text("url", url), token_for(url, token), self._patience.timeout)
         self.name = f"{url.rstrip('/')}{self._api.path}"
         owner = {"url": url, "api": api, "text": text, "label": label, "scale": scale, "extra": self._extra}
         path: Path | None = None if home is None or home.folder is None else home.folder / "reward_servers.sqlite"
         self._scores = Scores({**owner, "tokenizer": tokenizer}, path)
+
+    @property
+    def price(self) -> float:
+        """The most that an answer costs: two scores."""
+        return 2.0 * (self._price or 0.0)
 
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
         """Score of each response, float64 [N].

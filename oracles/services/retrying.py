@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: Too early, too many, and whatever a server says of itself; anything else is said of the request.
-AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 
 
 class Unreadable(Exception):

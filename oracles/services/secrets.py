@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from duelenv.ground import checks
+from duelenv.ground.addresses import is_loopback
 from duelenv.ground.errors import UserError
 
 #: Names of settings whose value is a secret, in lower case and with '_' for '-'.
@@ -74,6 +77,27 @@ def read_secret(name: str, place: object) -> Secret | None:
     if not value.strip().isascii() or not value.strip().isprintable() or " " in value.strip():
         raise UserError(f"the token that {name} names holds spaces or characters that no header can; correct it")
     return Secret(value.strip())
+
+
+def token_for(url: str, place: object) -> Secret | None:
+    """The token that travels to an address; warns where others on the way can read it.
+
+    Args:
+        url: Where it is sent, with its scheme.
+        place: As `read_secret` takes it.
+
+    Raises:
+        UserError: As of `read_secret`.
+    """
+    token = read_secret("token", place)
+    parts = urlsplit(url)
+    if token is not None and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        warnings.warn(
+            f"the token for {parts.hostname!r} crosses the network in the clear, by http://: "
+            "use https://, or a tunnel to this machine",
+            stacklevel=3,
+        )
+    return token
 
 
 def refuse_secrets(settings: object, where: str = "") -> None:

@@ -12,9 +12,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from duelenv.labels.ledger import Ledger
 from duelenv.oracles import UserError, ask, make
 from duelenv.oracles.recorded import Compared, PairRecord
+from duelenv.oracles.services.figures import read_figures
 from duelenv.oracles.services.home import Home
 from duelenv.oracles.sources import Answer, Request
-from duelenv.recorded import NearestPairs, Recorded, read_record, tally_of
+from duelenv.recorded import NearestPairs, Recorded, read_record
 from duelenv.testing import check_oracle
 
 
@@ -141,11 +142,12 @@ def test_a_run_is_told_how_near_its_answers_were(tmp_path):
     home = Home(tmp_path / "run" / "oracles")
     for _ in range(2):
         ask(Recorded(NEAR, match="nearest", home=home), ["p", "q"], ["red fox", "two"], ["blue whale", "one"])
-    tally = tally_of(tmp_path / "run")
-    assert (tally.exact, tally.near) == (2, 2)
-    assert 0.5 < tally.mean_similarity < 1.0
-    with pytest.raises(UserError, match="in its oracles"):
-        tally_of(tmp_path)
+    figures = {figure.name: figure for figure in read_figures(tmp_path / "run" / "oracles")}
+    assert {name: (figure.value, figure.size) for name, figure in figures.items() if name != "similarity"} == {
+        "exact": (0.5, 2),  # each duel once, though both were asked twice
+        "declined": (0.0, 2),
+    }
+    assert 0.75 < figures["similarity"].value < 1.0
 
 
 def test_mistakes_are_one_sentence(tmp_path):

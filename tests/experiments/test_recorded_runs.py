@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from duelenv.experiments.commands.cli import main
-from duelenv.recorded import read_record, tally_of
+from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.results.oracle_figures import oracle_lines
+from duelenv.recorded import read_record
 
 CONFIG = {
     "name": "first",
@@ -34,4 +36,8 @@ def test_a_run_is_answered_out_of_another_one(tmp_path):
     for prompt in before.prompts:
         for pair in before.pairs_of(prompt):
             assert after.find(*pair[:3]) == pytest.approx(pair[3:])
-    assert tally_of(second).exact == 4
+    assert [(line.value, line.meaning) for line in oracle_lines(RunFolder(second))] == [
+        ("0.0 %", "duels that it did not judge, of 4"),
+        ("100.0 %", "duels answered by the very pair, of 4"),
+        ("+1.000", "similarity of the recorded pairs that answered, of 4"),
+    ]

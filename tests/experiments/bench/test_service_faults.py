@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from duelenv.experiments.bench.rude_server import Behaviour
+from duelenv.experiments.bench.service_clients import CLIENTS, Fault
 from duelenv.experiments.bench.service_faults import (
-    CLIENTS,
     FAULTS,
-    Fault,
     _token,
     _tried,
     service_fault_table,

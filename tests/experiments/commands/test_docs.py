@@ -10,11 +10,12 @@ import gymnasium
 import pytest
 
 import duelenv  # noqa: F401  registers the worlds
-from duelenv import agents
+from duelenv import agents, oracles
 from duelenv.agents import base
 from duelenv.experiments.config.loading import load, suites
 from duelenv.labels import stage_names
 from duelenv.labels.stage import STAGES
+from duelenv.oracles.base import ORACLES
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = ("karmed.md", "contextual.md", "alignment.md", "labels.md", "pools.md", "exact.md")
@@ -83,11 +84,20 @@ def test_every_agent_has_a_page():
     assert {name for page in PAGES for name, _ in rows(page)} <= set(agents.names())
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("page", [*DOCS.glob("*.md"), DOCS.parent / "README.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    targets = re.findall(r"\]\(([^)]+)\)", (DOCS / page).read_text(encoding="utf-8"))
-    for target in targets:
-        assert target.startswith("https://") or (DOCS / target.partition("#")[0]).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_page_of_oracles_has_all_of_them_and_leads_to_their_pages():
+    text = (DOCS / "oracles.md").read_text(encoding="utf-8")
+    built_in = [name for name in oracles.names() if ORACLES[name].__module__.startswith("duelenv")]
+    assert len(built_in) > 15 and [name for name in built_in if f"`{name}`" not in text] == []
+    for page in ("judges", "reward_servers", "people", "remote", "offline", "crowds", "threats", "labels", "runs"):
+        assert f"({page}.md)" in text, page
+    for name in re.findall(r"`(test_\w+\.py)`", text):
+        assert list(DOCS.parent.joinpath("tests").rglob(name)), name
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "labels.md"])  # which has none

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from label_page import Visitor
+from label_page import Visitor, desk_of
 
 from duelenv.experiments.commands.cli import main
 from duelenv.experiments.labelling.agreement import alpha_of, overview
@@ -284,3 +284,17 @@ def test_a_run_that_asks_no_people_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "asks nobody, expected the oracle 'people'" in capsys.readouterr().err
     assert main(["label", str(tmp_path / "nothing")]) == 2
     assert "expected a table or the folder of a run" in capsys.readouterr().err
+
+
+def test_a_desk_without_a_run_is_opened_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = desk_of(tmp_path / "desk.sqlite", [("p", "x", "y")])
+    question = desk.next_for("ann")
+    assert question is not None
+    desk.record("ann", question.number, Verdict.LEFT, post="1")
+    each = tmp_path / "each.jsonl"
+    assert main(["label", str(tmp_path / "desk.sqlite"), "--each", "--export", str(each)]) == 0
+    (row,) = map(json.loads, each.read_text().splitlines())
+    assert (row["prompt"], row["annotator"]) == ("p", "ann")
+    assert main(["label", str(tmp_path / "desk.sqlite"), "--overlap", "2"]) == 2
+    assert main(["label", str(tmp_path / "desk.sqlite"), "prompt=q"]) == 2
+    assert "is a desk" in capsys.readouterr().err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from serving import Counting, served
 
 from duelenv.experiments.commands.cli import main
 from duelenv.experiments.running.runner import run
+from duelenv.experiments.serving import command
 from duelenv.ground.errors import UserError
 
 COMMAND = [sys.executable, "-m", "duelenv.experiments.commands.cli", "serve"]
@@ -162,3 +165,11 @@ def test_a_run_goes_on_after_its_server_died_and_equals_one_that_asks_by_itself(
     assert labels(home / "run").equals(labels(tmp_path / "alone" / "run"))
     assert before and set(asked(home).values()) == {1}
     assert set(asked(home)) == set(asked(tmp_path / "alone"))
+
+
+def test_answers_are_not_held_back_until_their_heads_are_acknowledged() -> None:
+    """Nagle's algorithm would hold each of them back for 40 ms: 21 batches a second over one connection."""
+    arguments = argparse.Namespace(host="127.0.0.1", port=0)
+    with command._listening(arguments) as listener, socket.create_connection(listener.getsockname()):
+        with listener.accept()[0] as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -268,7 +268,7 @@ def test_a_source_that_cannot_be_reached_keeps_what_has_come() -> None:
     with served(lambda p, a, b: [0.75] * len(p)) as url:
         remote = RemoteSource(Remote(url, patience={**QUICK, "attempts": 1}))
         remote.ask([Request("r", 0, 0, "p", "a", "b")])
-    with pytest.raises(UserError, match="could not be asked"):
+    with pytest.raises(UserError, match="did not answer"):
         remote.ask([Request("s", 0, 1, "p", "a", "b")])
     remote._open.clear()
     assert remote.collect() == [Answer("r", 0.75)]

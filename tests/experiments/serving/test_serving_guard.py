@@ -9,7 +9,8 @@ import httpx
 import pytest
 from serving import QUICK, Counting, served
 
-from duelenv.experiments.serving.guard import Bucket, Limits, is_loopback
+from duelenv.experiments.serving.guard import Bucket, Limits
+from duelenv.ground.addresses import is_loopback
 from duelenv.ground.errors import UserError
 from duelenv.oracles.remote import Remote
 from duelenv.oracles.services.secrets import Secret

@@ -13,7 +13,7 @@ from duelenv.oracles import Preferences, Unanswered, UserError, ask, make, utili
 from duelenv.oracles.crowds.cascade import Cascade, Line, cascade, fit_line
 from duelenv.oracles.pricing import Priced, price_of
 from duelenv.oracles.services.home import Home
-from duelenv.oracles.services.spending import Limits, OutOfMoney, Purse
+from duelenv.oracles.services.spending import Cost, Limits, OutOfMoney, Purse
 from duelenv.testing import check_oracle
 
 
@@ -165,6 +165,22 @@ def test_wrong_settings_are_refused() -> None:
         Cascade(Says(), Says(), 0.5, calibration=3)
     with pytest.raises(UserError, match="cheap has no 'name'"):
         cascade({"band": 1}, {"name": "length"})
+
+
+class Tokens(Says):
+    """Says what its answers may take, as a judge does."""
+
+    def most(self, prompts, first, second) -> Cost:
+        return Cost(100 * len(prompts), 0.25 * len(prompts))
+
+
+def test_the_most_that_it_may_cost_is_that_of_both() -> None:
+    texts = (["p"] * 3, ["a"] * 3, ["b"] * 3)
+    both = Cascade(Priced(Tokens(), 0.5, Purse()), Tokens(), 0.2)
+    assert both.most(*texts) == Cost(600, 1.5) and both.price == 0.5
+    assert Cascade(Says(), Tokens(), 0.2).most(*texts) == Cost(300, 0.75)
+    assert Cascade(Says(), Tokens(), 0.0).most(*texts) is None
+    assert Cascade(Tokens(), Says(), 0.5).most(*texts) is None
 
 
 # Whether it pays -----------------------------------------------------------------------------------------------------
