@@ -29,6 +29,7 @@ _SECTIONS = (
     "policy",
     "oracle",
     "evaluation_oracle",
+    "backend",
     "prompts",
     "data",
     "labels",

@@ -220,11 +220,11 @@ def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConf
     return tuple(expanded)
 
 
-def read_named(key: str, raw: object) -> NamedConfig:
+def read_named(key: str, raw: object, kind: str = "oracle") -> NamedConfig:
     """`length`, or `{name: length, scale: 2}`."""
     given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     if "name" not in given:
-        raise UserError(f"{key!r} has no 'name': add the name of a registered oracle ('duelenv list' shows them)")
+        raise UserError(f"{key!r} has no 'name': add the name of a registered {kind} ('duelenv list' shows them)")
     name = checks.text(f"'{key}.name'", given.pop("name"))
     return NamedConfig(name, given)
 
