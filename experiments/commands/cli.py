@@ -27,6 +27,7 @@ from duelenv.experiments.labelling import command as labelling
 from duelenv.experiments.offline import command as offline
 from duelenv.experiments.results.spending import spending_of
 from duelenv.experiments.serving.command import add_parser as add_serve_parser
+from duelenv.experiments.sweeps import command as sweeps
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
@@ -270,6 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--quick", action="store_true", help="regret, gpu: something small, to see that all works")
     bench.set_defaults(run=_bench)
     crowds.add_parser(commands)
+    sweeps.add_parser(commands)
     return parser
 
 

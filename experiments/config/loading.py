@@ -21,7 +21,7 @@ from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["apply_override", "load", "override_mapping", "parse_yaml", "read_study_file", "suites"]
+__all__ = ["apply_override", "load", "override_mapping", "parse_yaml", "read_study_file", "read_sweep_file", "suites"]
 
 #: Keys of a config that have something inside, which an override can reach.
 _SECTIONS = (
@@ -144,6 +144,29 @@ def read_study_file(config: str | Path) -> dict[str, Any] | None:
         return None
     base = raw.get("base")
     return {**raw, **({"base": anchor_paths(base, path.resolve().parent)} if isinstance(base, Mapping) else {})}
+
+
+def read_sweep_file(config: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Any]:
+    """The settings of the run that a sweep varies, paths absolute, and its section `sweep`.
+
+    Args:
+        config: As for `load`.
+        overrides: As for `load`; `sweep.KEY=VALUE` reaches into the section.
+
+    Raises:
+        UserError: As for `load`, or there is no such section.
+    """
+    path, raw = _read(config)
+    section = raw.get("sweep")
+    own = [override for override in overrides if override.startswith("sweep.")]
+    if section is None and not own:
+        raise UserError(f"{str(path)!r} has no section 'sweep': add one with 'agent', 'settings' and 'labels'")
+    base = {key: value for key, value in raw.items() if key != "sweep"}
+    anchored = {"name": path.stem, **anchor_paths(base, path.resolve().parent)}
+    for override in overrides:
+        if override not in own:
+            apply_override(anchored, override)
+    return anchored, override_mapping({"sweep": section}, own)["sweep"]
 
 
 def _read(config: str | Path) -> tuple[Path, Mapping[str, Any]]:

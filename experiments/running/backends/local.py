@@ -15,6 +15,7 @@ from duelenv.experiments.running.processes import start_worker
 __all__ = [
     "Inline",
     "Slots",
+    "end_kept_workers",
     "loky_backend",
     "multiprocessing_backend",
     "sequential_backend",
@@ -105,6 +106,12 @@ class Slots(Executor):
 
 #: Kept from one run of this process to the next, by threads of a worker: to start one takes seconds.
 _loky_slots: dict[int, Slots] = {}
+
+
+def end_kept_workers() -> None:
+    """End the worker processes that are kept for the next run, which know this process's environment as it was."""
+    while _loky_slots:
+        _loky_slots.popitem()[1].shutdown()
 
 
 @contextmanager

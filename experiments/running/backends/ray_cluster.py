@@ -51,7 +51,7 @@ def ray_backend(jobs: int, threads: int, address: str | None = None) -> Iterator
     if ray.is_initialized():  # by whoever calls this, and to be ended there
         yield _Tasks(ray)
         return
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is not None:
         try:
             ray.init(address=address, **quiet)
