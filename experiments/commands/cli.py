@@ -249,13 +249,14 @@ def _parser() -> argparse.ArgumentParser:
         "'alignment', what drawing responses and a round of alignment cost beside transformers and TRL; with 'gpu', "
         "the same at the size of real models on one card; with 'memory', the most memory of a round beside what it "
         "takes on paper; with 'ledger', what writing every label down costs a round; with "
+        "'sweeps', how many cells a minute each backend plays; with "
         "'oracles', what wrappers, the ledger and a server add to an oracle, or with --faults what becomes of answers "
         "when a server behaves badly; with "
         "'faults', what becomes of labels when processes die, files are damaged and disks refuse.",
     )
     bench.add_argument(
         "names",
-        metavar="WORLD | regret AGENT | belief | alignment | gpu | memory | ledger | oracles | faults",
+        metavar="WORLD | regret AGENT | belief | alignment | gpu | memory | ledger | sweeps | oracles | faults",
         nargs="*",
         help="such as FeatureDuel, or: regret rucb; all if none",
     )
@@ -521,6 +522,11 @@ def _bench(arguments: argparse.Namespace) -> int:
         return _bench_safety(arguments)
     if arguments.names[:1] == ["alignment"]:
         return _bench_alignment(arguments)
+    if arguments.names[:1] == ["sweeps"]:
+        from duelenv.experiments.bench.sweeps import backend_rates, rates_text
+
+        print(rates_text(list(backend_rates(arguments.names[1:]))))
+        return 0
     if arguments.names[:1] == ["gpu"]:
         return _bench_gpu(arguments)
     if arguments.kills is not None or arguments.seed is not None:
