@@ -574,7 +574,13 @@ def test_each_of_several_truths_has_a_learner_of_its_own():
             following, labels, _, _, info = env.step(actions[number])
             agents[number].update(observations[number], actions[number], labels, info["late"])
             observations[number] = following
+            if number == 0:
+                told = labels
     assert agents[0].gradient_steps == agents[1].gradient_steps > 0
+    for place in range(2):  # the fifth round is in no rollout that was trained on yet
+        own = told[place * N : (place + 1) * N]
+        rewards = agents[0].state_dict()[str(place)]["rollout"]["rewards"]
+        np.testing.assert_array_equal(rewards, np.concatenate([own, 1 - own]))
     arms = [agent.recommend(observation) for agent, observation in zip(agents, observations, strict=True)]
     np.testing.assert_array_equal(arms[0][:N], arms[1])
     resumed = duelenv.agents.make("sb3_self_play", together, seed=4, **settings)
