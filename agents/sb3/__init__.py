@@ -103,12 +103,16 @@ class PPOSettings:
 
 @register("sb3_self_play")
 def sb3_self_play(view: AgentView, seed: int, settings: SettingsReader) -> Agent:
-    """Build the agent that learns by self-play in the usual loop."""
+    """Build the agent that learns by self-play in the usual loop, one for each replicate."""
     shared = settings.take(SelfPlaySettings)
     ppo = settings.take(PPOSettings) if shared.algorithm == "ppo" else None
+    from duelenv.agents.sb3.replicates import OneForEach
     from duelenv.agents.sb3.self_play import SelfPlayAgent
 
-    return SelfPlayAgent(view, seed, shared, ppo)
+    def make(own: AgentView, root: int) -> Agent:
+        return SelfPlayAgent(own, root, shared, ppo)
+
+    return make(view, seed) if view.replicates == 1 else OneForEach(view, seed, make)
 
 
 __all__ = [

@@ -24,13 +24,14 @@ def add_parser(commands: Any) -> None:
         "'alignment', what drawing responses and a round of alignment cost beside transformers and TRL; with 'gpu', "
         "the same at the size of real models on one card; with 'memory', the most memory of a round beside what it "
         "takes on paper; with 'ledger', what writing every label down costs a round; with "
+        "'sweeps', how many cells a minute each backend plays; with "
         "'oracles', what wrappers, the ledger and a server add to an oracle, or with --faults what becomes of answers "
         "when a server behaves badly; with "
         "'faults', what becomes of labels when processes die, files are damaged and disks refuse.",
     )
     bench.add_argument(
         "names",
-        metavar="WORLD | regret AGENT | belief | alignment | gpu | memory | ledger | oracles | faults",
+        metavar="WORLD | regret AGENT | belief | alignment | gpu | memory | ledger | sweeps | oracles | faults",
         nargs="*",
         help="such as FeatureDuel, or: regret rucb; all if none",
     )
@@ -48,6 +49,11 @@ def add_parser(commands: Any) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
+    if arguments.names[:1] == ["sweeps"]:
+        from duelenv.experiments.bench.sweeps import backend_rates, rates_text
+
+        print(rates_text(list(backend_rates(arguments.names[1:]))))
+        return 0
     if arguments.names[:1] == ["oracles"]:
         return _bench_oracles(arguments)
     if arguments.faults:

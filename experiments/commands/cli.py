@@ -32,6 +32,7 @@ from duelenv.experiments.crowds import command as crowds
 from duelenv.experiments.labelling import command as labelling
 from duelenv.experiments.offline import command as offline
 from duelenv.experiments.serving import command as serving
+from duelenv.experiments.sweeps import command as sweeps
 from duelenv.experiments.watching import command as watching
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
@@ -59,6 +60,7 @@ _COMMANDS = (
     judging,
     bench,
     crowds,
+    sweeps,
 )
 
 

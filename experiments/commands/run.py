@@ -51,6 +51,9 @@ def add_parser(commands: Any) -> None:
         help="say what it will ask, cost and take in memory, disk and time, by a short probe; ask and write nothing",
     )
     run.add_argument("--jobs", metavar="N", help="cells that run at the same time (default: one per core)")
+    run.add_argument(
+        "--only", metavar="CELL", action="append", help="play this cell alone, named as its folder; may come again"
+    )
     run.set_defaults(run=_run)
 
 
@@ -76,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from duelenv.experiments.results.measurements import Results
     from duelenv.experiments.running.runner import run
 
-    run(config, directory, answers=arguments.answers)
+    run(config, directory, only=arguments.only, answers=arguments.answers)
     page = write_report(directory)
     print_tables(Results(directory))
     spending = spending_of(RunFolder(directory), config)
@@ -88,6 +91,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _default_directory(config: RunConfig, source: str, overrides: Sequence[str]) -> Path:
     """`runs/NAME`, or for a run with overrides a directory of its own that the same command finds again."""
-    execution = tuple(f"{key}=" for key in EXECUTION_KEYS)
+    execution = tuple(f"{key}{end}" for key in EXECUTION_KEYS for end in "=.")
     plain = all(override.startswith(execution) for override in overrides)
     return Path("runs") / (config.name if plain else f"{config.name}-{config.identity()[:8]}")

@@ -32,6 +32,7 @@ __all__ = [
     "read_config",
     "read_settings",
     "read_study_file",
+    "read_sweep_file",
     "suites",
 ]
 
@@ -41,6 +42,7 @@ _SECTIONS = (
     "policy",
     "oracle",
     "evaluation_oracle",
+    "backend",
     "prompts",
     "data",
     "labels",
@@ -163,6 +165,27 @@ def read_study_file(config: str | Path) -> dict[str, Any] | None:
         return None
     base = raw.get("base")
     return {**raw, **({"base": anchor_paths(base, path.resolve().parent)} if isinstance(base, Mapping) else {})}
+
+
+def read_sweep_file(config: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Any]:
+    """The settings of the run that a sweep varies, paths absolute, and its section `sweep`.
+
+    Args:
+        config: As for `load`.
+        overrides: As for `load`; `sweep.KEY=VALUE` reaches into the section.
+
+    Raises:
+        UserError: As for `load`, or there is no such section.
+    """
+    path, raw = read_config(config)
+    section = raw.get("sweep")
+    own = [override for override in overrides if override.startswith("sweep.")]
+    if section is None and not own:
+        raise UserError(f"{str(path)!r} has no section 'sweep': add one with 'agent', 'settings' and 'labels'")
+    base = {key: value for key, value in raw.items() if key != "sweep"}
+    anchored = {"name": path.stem, **anchor_paths(base, path.resolve().parent)}
+    apply_overrides(anchored, [override for override in overrides if override not in own])
+    return anchored, override_mapping({"sweep": section}, own)["sweep"]
 
 
 def read_config(config: str | Path) -> tuple[Path, Mapping[str, Any]]:

@@ -45,7 +45,17 @@ from duelenv.oracles.services.secrets import refuse_secrets
 __all__ = ["EXECUTION_KEYS", "SHORTHANDS", "RunConfig"]
 
 #: Keys that change how a run is carried out or shown but not what it computes; they are no part of its identity.
-EXECUTION_KEYS = ("jobs", "backend", "checkpoint_seconds", "baseline", "metric", "better", "save_models", "trackers")
+EXECUTION_KEYS = (
+    "jobs",
+    "backend",
+    "fail_fast",
+    "checkpoint_seconds",
+    "baseline",
+    "metric",
+    "better",
+    "save_models",
+    "trackers",
+)
 
 #: Settings of oracles that decide no answer, and so may change while a run is interrupted.
 _EXECUTION_OF_ORACLES: Final = {"people": ("patience",)}
@@ -113,8 +123,10 @@ class RunConfig:
     """Held-out prompts whose responses before and after are kept for the report."""
     jobs: int | None = None
     """Cells that run at the same time; one per core if absent."""
-    backend: str = "loky"
-    """joblib backend, by name."""
+    backend: NamedConfig = field(default_factory=lambda: NamedConfig("loky"))
+    """What plays the cells, by name, with its settings, see `duelenv.experiments.running.backends`."""
+    fail_fast: bool = False
+    """Whether a cell that fails stops the others after their round; by default they are played to their end."""
     checkpoint_seconds: float = 10.0
     """Least time between two checkpoints of a cell, in seconds."""
     label_log: bool | None = None
@@ -210,7 +222,9 @@ class RunConfig:
         for key in ("oracle", "evaluation_oracle"):
             if key in given:
                 values[key] = read_named(key, given[key])
-        for key in ("baseline", "split", "backend", "metric"):
+        if "backend" in given:
+            values["backend"] = read_named("backend", given["backend"], what="a backend, such as loky")
+        for key in ("baseline", "split", "metric"):
             if key in given:
                 values[key] = checks.text(f"'{key}'", given[key])
         labels = [agent.label for agent in bare]
@@ -230,8 +244,9 @@ class RunConfig:
             values["trackers"] = read_trackers(given["trackers"])
         if "jobs" in given:
             values["jobs"] = checks.integer("'jobs'", given["jobs"], low=1)
-        if "label_log" in given:
-            values["label_log"] = checks.flag("'label_log'", given["label_log"])
+        for key in ("label_log", "fail_fast"):
+            if key in given:
+                values[key] = checks.flag(f"'{key}'", given[key])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -258,6 +273,8 @@ class RunConfig:
             named = getattr(self, key)
             plain[key] = None if named is None else {"name": named.name, **named.settings}
         plain["trackers"] = [{"name": one.name, **one.settings} for one in self.trackers]
+        named = self.backend
+        plain["backend"] = {"name": named.name, **named.settings} if named.settings else named.name
         plain["budget"] = dataclasses.asdict(self.budget)
         for item in dataclasses.fields(self):
             plain.setdefault(item.name, getattr(self, item.name))

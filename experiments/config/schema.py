@@ -107,6 +107,8 @@ def _written(budget: Schema) -> Schema:
         "prompts": _source(PROMPT_SOURCES),
         "oracle": named,
         "evaluation_oracle": named,
+        "backend": named,
+        "trackers": {"anyOf": [named, {"type": "array", "items": named}]},
         "data": {"anyOf": [*table["anyOf"], {"type": ["array", "object", "null"], "items": table}]},
         "labels": {"anyOf": [*table["anyOf"], {"type": "null"}]},
         "budget": {

@@ -11,32 +11,39 @@ import os
 import signal
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from duelenv.experiments.folder.locks import Lease
-from duelenv.ground.checks import unknown_name
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
+from duelenv.oracles import Unanswered
 from duelenv.oracles.services.spending import OutOfMoney
 
 __all__ = [
     "GRACE_SECONDS",
+    "RETRIES",
     "Ending",
     "FuseBlown",
     "Outcome",
     "Stopped",
     "Task",
-    "WorkerDied",
     "leave_in_time",
     "outcomes",
+    "start_worker",
     "stop_requested",
 ]
 
 #: Seconds that a question may still take when a run is told to end.
 GRACE_SECONDS: Final = 10.0
+#: How often a task is begun again whose worker died.
+RETRIES: Final = 2
+#: Characters of what a library says of a worker's death.
+_MOST_WORDS: Final = 200
 #: Seconds between two looks whether the run still goes on.
 _LOOK_SECONDS: Final = 0.25
 
@@ -74,12 +81,6 @@ class FuseBlown(Exception):
     """A cell would have spent more labels than its run may."""
 
 
-class WorkerDied(UserError):
-    """A worker process ended in the middle of a task."""
-
-    exit_code = 1
-
-
 def stop_requested() -> bool:
     """Tell whether this process was told to stop."""
     return _stop.is_set()
@@ -107,17 +108,19 @@ class Outcome:
     Attributes:
         name: The task's.
         kind: "done", "stopped" as it was told to, "blown" since the run's labels or its money are spent, "refused" by a
-            sentence for the user, or "failed".
+            sentence for the user, "failed", "died" as often as it was begun, or "interrupted" by Ctrl-C.
         value: What it returned.
         message: What it raised, as text.
         trace: The traceback of a failure.
+        common: Whether a refusal has a cause that tasks have in common.
     """
 
     name: str
-    kind: Literal["done", "stopped", "blown", "refused", "failed"]
+    kind: Literal["done", "stopped", "blown", "refused", "failed", "died", "interrupted"]
     value: Any = None
     message: str = ""
     trace: str = ""
+    common: bool = False
 
 
 def _perform(task: Task, lease: Lease | None) -> Outcome:
@@ -133,9 +136,9 @@ def _perform(task: Task, lease: Lease | None) -> Outcome:
             broke = _out_of_money(error)
             if broke is not None:
                 return Outcome(task.name, "blown", message=str(broke))
-            return Outcome(task.name, "refused", message=str(error))
+            return Outcome(task.name, "refused", message=str(error), common=_is_common(error))
         except KeyboardInterrupt:
-            raise
+            return Outcome(task.name, "interrupted")
         except BaseException as error:  # whatever a user's code may raise
             message = " ".join(f"{type(error).__name__}: {_words_of(error)}".split())
             return Outcome(task.name, "failed", message=message, trace=printable(traceback.format_exc(), newlines=True))
@@ -146,6 +149,15 @@ def _out_of_money(error: BaseException | None) -> OutOfMoney | None:
     while error is not None and not isinstance(error, OutOfMoney):
         error = error.__cause__
     return error
+
+
+def _is_common(error: BaseException | None) -> bool:
+    """Whether what was refused would be refused to other tasks too: by a source that is down, or by the disk."""
+    while error is not None:
+        if isinstance(error, Unanswered | OSError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _words_of(error: BaseException) -> str:
@@ -189,7 +201,7 @@ def _watch(lease: Lease, over: threading.Event) -> None:
             return
 
 
-def _start_worker(parent: int) -> None:
+def start_worker(parent: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent, ends gently, and does not outlive its parent."""
     warn_printably()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -209,13 +221,14 @@ class Ending:
 
     Attributes:
         signal: The signal that asked for it, or None.
+        asked: Whether cells were told to stop, by a signal or since something failed.
     """
 
     def __init__(self, tell: Callable[[], None], say: Callable[[str], None]) -> None:
         self.signal: int | None = None
         self._tell, self._say = tell, say
         self._gentle = False
-        self._asked = False
+        self.asked = False
         self._timer: threading.Timer | None = None
         self._leaving: threading.Timer | None = None
 
@@ -255,9 +268,9 @@ class Ending:
 
     def ask(self) -> None:
         """Tell all cells to stop, and end everything some seconds later."""
-        if self._asked:
+        if self.asked:
             return
-        self._asked = True
+        self.asked = True
         _stop.set()
         self._tell()
         if threading.current_thread() is threading.main_thread():
@@ -267,7 +280,7 @@ class Ending:
             self._timer.start()
 
     def _take(self, number: int, frame: object) -> None:
-        first = self.signal is None and not self._asked
+        first = self.signal is None and not self.asked
         self.signal = self.signal or number
         if not first or not self._gentle:
             raise KeyboardInterrupt
@@ -305,57 +318,63 @@ if hasattr(os, "register_at_fork"):
 
 
 def outcomes(
-    tasks: Iterable[Task], *, backend: str, jobs: int, threads: int, lease: Lease | None = None
+    tasks: Iterable[Task],
+    executor: Executor,
+    *,
+    jobs: int,
+    lease: Lease | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Outcome]:
-    """Do tasks through joblib and yield how they ended, in the order in which they did.
+    """Do tasks and yield how they ended, in the order in which they did.
+
+    A task whose worker dies, or is told to end while the run goes on, is begun again, `RETRIES` times at most: a cell
+    goes on from its checkpoint.
 
     Args:
         tasks: What to do.
-        backend: joblib backend, by name.
+        executor: Of a backend.
         jobs: Tasks at the same time.
-        threads: Of each worker process.
         lease: By which workers see whether the run goes on.
+        say: Is told of workers that died.
 
     Raises:
-        UserError: No such backend.
-        WorkerDied: A worker ended in the middle of a task.
+        KeyboardInterrupt: A task was interrupted.
     """
-    import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-    from joblib.parallel import BACKENDS, EXTERNAL_BACKENDS
+    waiting = deque((task, 0) for task in tasks)
+    running: dict[Future[Outcome], tuple[Task, int]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            task, deaths = waiting.popleft()
+            if stop_requested():
+                yield Outcome(task.name, "stopped")
+                continue
+            future = executor.submit(_perform, task, lease)
+            running[future] = (task, deaths)
+            if future.done():  # where nothing runs beside this process
+                break
+        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in ended:
+            task, deaths = running.pop(future)
+            outcome = _outcome_of(future, task)
+            if outcome.kind == "interrupted":
+                raise KeyboardInterrupt
+            lost = outcome.kind in ("died", "stopped")
+            if lost and stop_requested():
+                yield Outcome(task.name, "stopped")
+            elif lost and deaths < RETRIES:
+                say(f"the worker of {task.name!r} ended ({outcome.message}); it goes on in another")
+                waiting.appendleft((task, deaths + 1))
+            elif lost:
+                yield replace(outcome, kind="died")
+            else:
+                yield outcome
 
-    known = sorted({*BACKENDS, *EXTERNAL_BACKENDS})
-    if backend not in known:
-        raise unknown_name("backend", backend, known, extensible=True)
-    settings: dict[str, Any] = {"n_jobs": jobs}
-    if backend == "loky":
-        # Threads are set in the environment of each worker, before it loads NumPy.
-        settings |= {"inner_max_num_threads": threads, "initializer": _start_worker, "initargs": (os.getpid(),)}
-    with joblib.parallel_config(backend, **settings):
-        streams = backend in ("loky", "threading", "sequential")
-        parallel = joblib.Parallel(
-            return_as="generator_unordered" if streams else "list", pre_dispatch="all", batch_size=1
-        )
-        calls = [joblib.delayed(_perform)(task, lease) for task in tasks]
-        with _interrupts_ignored(backend == "loky" and jobs > 1):
-            ended = parallel(calls)
-        try:
-            yield from ended
-        except TerminatedWorkerError as error:
-            raise WorkerDied(
-                "A worker process was killed, perhaps because memory ran out: no label is lost, and the same command "
-                "goes on; fewer at a time with --jobs need less memory"
-            ) from error
 
-
-@contextmanager
-def _interrupts_ignored(wanted: bool) -> Iterator[None]:
-    """Ignore Ctrl-C for the moment in which worker processes start, which inherit this until they set it themselves."""
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _outcome_of(future: Future[Outcome], task: Task) -> Outcome:
+    """How a task ended, its worker's death included: by any exception, since tasks themselves raise none."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        outcome = future.result()
+    except (Exception, CancelledError) as error:
+        words = " ".join(_words_of(error).split())
+        return Outcome(task.name, "died", message=f"{type(error).__name__}: {words[:_MOST_WORDS]}")
+    return replace(outcome, message="told to end") if outcome.kind == "stopped" else outcome

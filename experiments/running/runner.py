@@ -10,10 +10,11 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from duelenv.experiments.config.cell import Cell, CellTask, cells
 from duelenv.experiments.config.identity import (
@@ -24,7 +25,6 @@ from duelenv.experiments.config.identity import (
     identify,
 )
 from duelenv.experiments.config.run_config import RunConfig
-from duelenv.experiments.folder import files
 from duelenv.experiments.folder.environment import add_start
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.folder.locks import RunLock, hold_run
@@ -32,20 +32,25 @@ from duelenv.experiments.results import labels
 from duelenv.experiments.results.assembling import assemble
 from duelenv.experiments.results.metrics import check_better, check_measured, is_measured, is_regret
 from duelenv.experiments.running.answers import begin_with
+from duelenv.experiments.running.backends import open_backend
+from duelenv.experiments.running.failures import (
+    PREPARATION,
+    CellFailed,
+    CellsRefused,
+    Failures,
+    WorkerDied,
+    check_cells,
+)
 from duelenv.experiments.running.fuse import start_counting
 from duelenv.experiments.running.play import run_cell, scout_cell
 from duelenv.experiments.running.preparation import prepare
-from duelenv.experiments.running.processes import Ending, Outcome, Task, WorkerDied, outcomes
+from duelenv.experiments.running.processes import Ending, Outcome, Task, outcomes
 from duelenv.experiments.running.progress import Progress
 from duelenv.ground.errors import UserError
 from duelenv.ground.files import refusals_said
 from duelenv.labels.ledger_file import DATABASE
 
 __all__ = ["CellFailed", "Interrupted", "OutOfBudget", "Terminated", "run"]
-
-
-#: Name of the task that makes everything once.
-_PREPARATION: Final = "preparation"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,12 +65,6 @@ class Terminated(Interrupted):
     exit_code = 143
 
 
-class CellFailed(RuntimeError):
-    """Code that a cell runs raised an exception; says which, and where its traceback is."""
-
-    exit_code = 1
-
-
 class OutOfBudget(UserError):
     """The labels of the whole run are spent, or its money; says which cells are unfinished."""
 
@@ -73,7 +72,12 @@ class OutOfBudget(UserError):
 
 
 def run(
-    config: RunConfig, directory: Path | str, *, progress: bool | None = None, answers: Path | str | None = None
+    config: RunConfig,
+    directory: Path | str,
+    *,
+    progress: bool | None = None,
+    only: Collection[str] | None = None,
+    answers: Path | str | None = None,
 ) -> Path:
     """Runs what is not finished yet of `config` in `directory` and puts the results together.
 
@@ -81,6 +85,7 @@ def run(
         config: The run.
         directory: Its run folder; made if absent. One that holds a run of fewer seeds or agents is extended.
         progress: Bars (True), a line per finished cell (False); by default bars on a terminal.
+        only: Names of the cells to play, as their folders have them; all if absent.
         answers: A run folder, or what `duelenv labels --export` wrote, whose answers cells begin with that have no
             ledger yet: where a run was moved, or its code was mended.
 
@@ -98,7 +103,8 @@ def run(
     identity = identify(config)
     check_owner(folder, config, identity)
     every = cells(config)
-    todo = [cell for cell in every if not folder.cell(cell.name).finished]
+    check_cells(only or (), every)
+    todo = [cell for cell in every if not folder.cell(cell.name).finished and (not only or cell.name in only)]
     with (
         Progress(
             config.name, len(every), len(every) - len(todo), [folder.cell(cell.name).path for cell in todo], progress
@@ -110,11 +116,19 @@ def run(
         try:
             if todo:
                 source = None if answers is None else Path(answers)
-                _Cells(config, folder, identity, todo, shown, lock, ending, source).play()
+                jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
+                with open_backend(
+                    config.backend.name,
+                    config.backend.settings,
+                    jobs=jobs,
+                    threads=config.threads,
+                    modules=config.modules,
+                ) as executor:
+                    _Cells(config, folder, identity, todo, shown, lock, ending, source, executor, jobs).play()
             else:
                 claim(folder, config, identity)
             return assemble(config, folder.root)
-        except OutOfBudget:
+        except (OutOfBudget, CellFailed, CellsRefused, WorkerDied):
             with suppress(UserError):  # nothing may be finished
                 assemble(config, folder.root)
             raise
@@ -157,12 +171,14 @@ class _Cells:
         lock: RunLock,
         ending: Ending,
         answers: Path | None,
+        executor: Executor,
+        jobs: int,
     ) -> None:
         self.config, self.folder, self.identity = config, folder, identity
         self.todo, self.shown, self.lock, self.ending = todo, shown, lock, ending
         self.answers = answers
         self.broke = ""  # what the purse said
-        self.jobs = min(config.jobs or os.cpu_count() or 1, len(todo))
+        self.executor, self.jobs = executor, jobs
 
     def play(self) -> None:
         """Play them all.
@@ -172,7 +188,7 @@ class _Cells:
         """
         self.shown.note(f"{self.config.name}: preparing")
         # Before anything is written, so that a setting which is refused leaves no folder behind.
-        ((environment, free),) = self._each([Task(_PREPARATION, prepare, (self.config,))])
+        ((environment, free),) = self._each([Task(PREPARATION, prepare, (self.config,))])
         if free:
             with tempfile.TemporaryDirectory(prefix="duelenv-") as apart:
                 self._check_metric(RunFolder(Path(apart)))
@@ -236,23 +252,20 @@ class _Cells:
             None if self.config.budget.run is None else self.folder.fuse,
         )
 
-    def _each(self, tasks: list[Task]) -> Iterator[Any]:
-        """Yield what tasks return; those that a fuse stopped return nothing.
+    def _each(self, tasks: list[Task], lost: list[str] | None = None) -> Iterator[Any]:
+        """Yield what tasks return; those that a fuse stopped return nothing, nor do those that failed.
+
+        Args:
+            tasks: What to do.
+            lost: Takes the names of those that failed, if that is to be told later, when they are done once more.
 
         Raises:
-            UserError: A setting was refused, or a worker died.
+            UserError: A setting was refused, or workers died.
             CellFailed: Something else was raised.
             KeyboardInterrupt: The run was told to end.
         """
-        bad: Outcome | None = None
-        died: WorkerDied | None = None
-        ended = outcomes(
-            tasks,
-            backend=self.config.backend,
-            jobs=self.jobs,
-            threads=self.config.threads,
-            lease=self.lock.lease,
-        )
+        bad: list[Outcome] = []
+        ended = outcomes(tasks, self.executor, jobs=self.jobs, lease=self.lock.lease, say=self._say)
         try:
             with self.ending.gentle():
                 for outcome in ended:
@@ -262,54 +275,23 @@ class _Cells:
                         self.broke = self.broke or outcome.message
                         # The others may have asked for all that they need.
                     elif outcome.kind != "stopped":
-                        bad = bad or outcome
-                        self.ending.ask()  # the others finish the round that they are in
-                    elif self.ending.signal is None and bad is None:
-                        died = WorkerDied(
-                            f"A worker process was told to end while it played {outcome.name!r}: no label is lost, and "
-                            "the same command goes on"
-                        )
-                        self.ending.ask()
-        except WorkerDied as error:
-            died = error
+                        bad.append(outcome)
+                        if outcome.common or self.config.fail_fast:
+                            self.ending.ask()  # the others finish the round that they are in
+                        elif len(tasks) > 1 and lost is None:
+                            self._say(f"{outcome.name!r} failed; the others go on")
         except KeyboardInterrupt:
-            if bad is None and died is None:
+            if not bad:
                 raise
-        if bad is not None:
-            raise self._failure(bad)
+        if bad and (lost is None or self.ending.asked):
+            raise Failures(self.folder, len(cells(self.config)), bad, self._say).told()
+        if lost is not None:
+            lost += [outcome.name for outcome in bad]
         if self.ending.signal is not None:
             raise KeyboardInterrupt
-        if died is not None:
-            raise died
 
-    def _failure(self, outcome: Outcome) -> Exception:
-        if outcome.kind == "refused":
-            self._leave(self.folder.cell(outcome.name).refusal, f"{outcome.message}\n")
-            about = "" if outcome.name == _PREPARATION or len(cells(self.config)) == 1 else f"{outcome.name!r}: "
-            return UserError(about + outcome.message)
-        path = self.folder.cell(outcome.name).error
-        if outcome.name == _PREPARATION:
-            failure = CellFailed(f"Before the first round, the code that the config names raised {outcome.message}")
-            failure.add_note(outcome.trace)
-            return failure
-        where = f" (traceback in {str(path)!r})" if self._leave(path, outcome.trace) else ""
-        failure = CellFailed(
-            f"{outcome.name!r} stopped with {outcome.message}{where}; the same command goes on there, and once the "
-            f"code is changed '--output NEW --answers {self.folder.root}' begins anew with the answers so far"
-        )
-        failure.add_note(outcome.trace)
-        return failure
-
-    @staticmethod
-    def _leave(path: Path, text: str) -> bool:
-        """Leave in the folder of a cell what stopped it; False where there is no folder, or the disk refuses."""
-        if not path.parent.is_dir():
-            return False
-        try:
-            files.write_text(path, text)
-        except UserError:  # what stopped the cell is the sentence to be heard
-            return False
-        return True
+    def _say(self, text: str) -> None:
+        self.shown.note(f"{self.config.name}: {text}")
 
     def _check_metric(self, folder: RunFolder) -> None:
         """Refuse a `metric` that nothing in this run measures, as soon as that is known.
@@ -338,9 +320,11 @@ class _Cells:
             if finished:
                 known |= set(pq.read_schema(self.folder.cell(cell.name).result).names) - {"agent", "seed", "step"}
         left = [cell for cell in scouts.values() if cell is not None]
+        lost: list[str] = []
         for tried in (left[:1], left[1:]):
             if tried and not is_measured(metric, known):
                 tasks = [Task(cell.name, scout_cell, (self._task(cell, folder),)) for cell in tried]
-                known |= {name for names in self._each(tasks) for name in names}
-        if known or not self.broke:  # else nothing was played that could tell, and the caller says why
+                known |= {name for names in self._each(tasks, lost) for name in names}
+        # One that failed may have it; and where nothing was played that could tell, the caller says why.
+        if not lost and (known or not self.broke):
             check_measured(metric, known)

@@ -560,6 +560,30 @@ def test_bad_settings_of_the_agent_are_refused(settings, message):
         duelenv.agents.make("sb3_self_play", small(), **settings)
 
 
-def test_the_agent_refuses_several_truths():
-    with pytest.raises(UserError, match="make the world with batch=8"):
-        duelenv.agents.make("sb3_self_play", make_vector(FEATURE, 8))
+def test_each_of_several_truths_has_a_learner_of_its_own():
+    settings = {"rollout": 16, "batch_size": 8}
+    together = make_vector(FEATURE, 2 * N, batch=N)
+    alone = small(num_envs=N)
+    agents = [duelenv.agents.make("sb3_self_play", env, seed=4, **settings) for env in (together, alone)]
+    observations = [env.reset(seed=0)[0] for env in (together, alone)]
+    for _ in range(5):
+        actions = [agent.act(observation) for agent, observation in zip(agents, observations, strict=True)]
+        np.testing.assert_array_equal(actions[0][:N], actions[1])
+        assert (actions[0][N:] != actions[0][:N]).any()
+        for number, env in enumerate((together, alone)):
+            following, labels, _, _, info = env.step(actions[number])
+            agents[number].update(observations[number], actions[number], labels, info["late"])
+            observations[number] = following
+            if number == 0:
+                told = labels
+    assert agents[0].gradient_steps == agents[1].gradient_steps > 0
+    for place in range(2):  # the fifth round is in no rollout that was trained on yet
+        own = told[place * N : (place + 1) * N]
+        rewards = agents[0].state_dict()[str(place)]["rollout"]["rewards"]
+        np.testing.assert_array_equal(rewards, np.concatenate([own, 1 - own]))
+    arms = [agent.recommend(observation) for agent, observation in zip(agents, observations, strict=True)]
+    np.testing.assert_array_equal(arms[0][:N], arms[1])
+    resumed = duelenv.agents.make("sb3_self_play", together, seed=4, **settings)
+    resumed.load_state_dict(agents[0].state_dict())
+    np.testing.assert_array_equal(resumed.act(observations[0]), agents[0].act(observations[0]))
+    assert resumed.gradient_steps == agents[0].gradient_steps

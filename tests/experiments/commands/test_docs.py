@@ -4,18 +4,19 @@ import dataclasses
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium
 import pytest
 
 import duelenv  # noqa: F401  registers the worlds
-from duelenv import agents, oracles
+from duelenv import agents
 from duelenv.agents import base
 from duelenv.experiments.config.loading import load, suites
 from duelenv.labels import stage_names
 from duelenv.labels.stage import STAGES
-from duelenv.oracles.base import ORACLES
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = ("karmed.md", "contextual.md", "alignment.md", "labels.md", "pools.md", "exact.md")
@@ -92,7 +93,10 @@ def test_links_lead_somewhere(page):
 
 def test_the_page_of_oracles_has_all_of_them_and_leads_to_their_pages():
     text = (DOCS / "oracles.md").read_text(encoding="utf-8")
-    built_in = [name for name in oracles.names() if ORACLES[name].__module__.startswith("duelenv")]
+    # Of a process of its own: other tests register oracles here.
+    code = "from duelenv import oracles; print(*oracles.names())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    built_in = told.split()
     assert len(built_in) > 15 and [name for name in built_in if f"`{name}`" not in text] == []
     for page in ("judges", "reward_servers", "people", "remote", "offline", "crowds", "threats", "labels", "runs"):
         assert f"({page}.md)" in text, page

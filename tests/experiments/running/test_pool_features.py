@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from joblib.externals.loky import get_reusable_executor
 
 from duelenv.experiments.config.identity import identify
 from duelenv.experiments.config.loading import load
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.running.assembly import make_environment, make_policy
+from duelenv.experiments.running.backends.local import end_kept_workers
 from duelenv.experiments.running.pool_features import features_folder
 from duelenv.experiments.running.runner import run
 from duelenv.ground.errors import UserError
@@ -41,7 +41,7 @@ def write_code(folder, code):
 def folder(tmp_path, monkeypatch):
     """A folder with an encoder and three pools: other prompts or other responses."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    get_reusable_executor().shutdown()  # workers of an earlier test keep the variables of theirs
+    end_kept_workers()  # workers of an earlier test keep the variables of theirs
     write_code(tmp_path, CODE)
     for name, prompt, word in (("a", "why", "word "), ("b", "how", "word "), ("c", "why", "text ")):
         rows = [
