@@ -246,7 +246,10 @@ def _patience(settings: Mapping[str, Any] | None) -> Patience:
 
 def _address(url: object) -> str:
     given = checks.text("url", url).strip().rstrip("/")
-    parts = urlsplit(given)
+    try:
+        parts = urlsplit(given)
+    except ValueError as error:
+        raise UserError(f"'url' is {given!r}, which is no address ({error}); correct it") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"'url' is {given!r}, expected an address such as 'http://127.0.0.1:8000'")
     if parts.username or parts.password:

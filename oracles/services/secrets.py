@@ -90,7 +90,10 @@ def token_for(url: str, place: object) -> Secret | None:
         UserError: As of `read_secret`.
     """
     token = read_secret("token", place)
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address: whoever asks it says so
+        return token
     if token is not None and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         warnings.warn(
             f"the token for {parts.hostname!r} crosses the network in the clear, by http://: "

@@ -238,7 +238,7 @@ def drawn(observation):
         ({"sources": {"policy": 0, "reference": 4}}, "policy"),
         ({"sources": {"policy": 2, "reference": 3}}, "sum 5"),
         ({"sources": 4}, "sources is 4, expected"),
-        ({"features": 3}, "features=3 is unknown"),
+        ({"features": 3}, "encoder 3 is unknown"),
         ({"prompts": 3}, "prompts is 3, expected"),
         ({"prompts": None}, "prompts is None, expected"),
         ({"sampling": "later"}, "later"),

@@ -314,7 +314,7 @@ def test_a_moving_world_continues_exactly(motion, stop):
     [
         ({"changes": 5}, "changes is 5, expected a list of rounds"),
         ({"changes": [5, 5]}, r"changes is \[5, 5\], expected increasing rounds"),
-        ({"changes": [0.5]}, r"changes\[0\] is 0.5, expected an integer of at least 1"),
+        ({"changes": [1.5]}, r"changes\[0\] is 1.5, expected a number in \(0, 1\)"),
         ({"drift": -0.1}, "drift is -0.1, expected a number of at least 0"),
         ({"drift": 1.5}, r"drift is 1.5, expected a number in \[0, 1\]"),
         ({"drift": "slow"}, "drift is 'slow', expected a number of at least 0"),

@@ -187,7 +187,7 @@ def test_what_a_ranker_refuses(folders):
     for settings, message in (
         ({"text": "{prompt} {first}"}, r"a template with \{prompt\}, \{first\} and \{second\}"),
         ({"orders": "one"}, "choose one of both, given"),
-        ({"link": "x"}, "link is 'x'"),
+        ({"link": "x"}, "link 'x' is unknown"),
     ):
         with pytest.raises(UserError, match=message):
             make("pairwise_ranker", path=folders[0], device="cpu", **settings)

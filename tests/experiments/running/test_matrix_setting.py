@@ -38,7 +38,7 @@ def test_the_world_plays_the_named_matrix():
     ("setting", "named"),
     [
         ({"utilities": [1, 2]}, "no 'name'"),
-        ({"name": "bradley"}, "expected one of bradley_terry"),
+        ({"name": "bradley"}, "did you mean 'bradley_terry'"),
         ({"name": "cyclic", "arms": 3}, "no setting 'arms'"),
         ({"name": "bradley_terry"}, "no value for 'utilities'"),
         ([[0.5, 0.7], [0.7, 0.5]], "expected 1"),

@@ -277,3 +277,9 @@ def test_no_more_requests_are_open_than_patience_says() -> None:
         oracle = Remote(server.url, batch=1, patience={**QUICK, "width": 3})
         oracle(["p"] * 9, ["a" * (n + 1) for n in range(9)], ["b"] * 9)
         assert len(server.seen) == 9 and 1 < server.most_at_once <= 3
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1", "http://"])
+def test_what_is_no_address_is_refused_in_a_sentence(url: str) -> None:
+    with pytest.raises(UserError, match="'url' is"):
+        make("remote", url=url)

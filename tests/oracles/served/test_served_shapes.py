@@ -155,7 +155,7 @@ def test_one_of_several_labels_or_the_difference_of_two() -> None:
         ({"token": "sk-123"}, "token is given as str, expected {env: NAME}"),
         ({"price": -1}, "price is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"link": "probit2"}, "link is 'probit2'"),
+        ({"link": "probit2"}, "link 'probit2' is unknown"),
     ],
 )
 def test_settings_are_refused_in_a_sentence(settings: dict[str, Any], message: str) -> None:
