@@ -62,14 +62,11 @@ def test_an_unknown_name_is_told_the_nearest_and_where_one_s_own_go(module, name
 def test_names_that_are_in_no_registry_have_the_same_shape():
     from duelenv.experiments.config.run_config import RunConfig
     from duelenv.experiments.config.worlds import world_class
-    from duelenv.experiments.running.processes import outcomes
+    from duelenv.experiments.running.backends import open_backend
     from duelenv.oracles.links import link
     from duelenv.oracles.matrices import make_matrix
     from duelenv.policies.samplers import sampler_of
     from duelenv.worlds.encoders import read_features
-
-    def backend_of(name):
-        next(outcomes([], backend=name, jobs=1, threads=1, lease=None))
 
     agents = {"name": "x", "env": "FeatureDuel", "agents": ["pasive"]}
     for look_up, kind, given, meant, extensible in (
@@ -78,7 +75,7 @@ def test_names_that_are_in_no_registry_have_the_same_shape():
         (sampler_of, "sampler", "owm", "own", True),
         (read_features, "encoder", "wrds", "words", True),
         (
-            lambda name: next(outcomes([], backend=name, jobs=1, threads=1, lease=None)),
+            lambda name: open_backend(name, {}, jobs=1, threads=1),
             "backend",
             "lokky",
             "loky",

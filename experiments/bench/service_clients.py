@@ -16,7 +16,7 @@ from duelenv.oracles.base import Oracle, make
 __all__ = ["ATTEMPTS", "CLIENTS", "PATIENCE", "TOKEN", "Client", "Fault"]
 
 #: Seconds of one attempt, and attempts.
-_TIMEOUT, ATTEMPTS = 0.3, 4
+_TIMEOUT, ATTEMPTS = 1.0, 4
 PATIENCE: Final = {"attempts": ATTEMPTS, "pause": 0.01, "timeout": _TIMEOUT, "seconds": 10.0, "width": 1}
 #: Environment variable in which the clients' token stands.
 TOKEN: Final = "DUELENV_BENCH_TOKEN"

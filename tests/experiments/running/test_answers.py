@@ -25,7 +25,9 @@ def finished(tmp_path_factory):
 def broken(place):
     """A run whose oracle raises an exception after three rounds, and its config."""
     config = paid_run(
-        place, oracle={"name": "paid", "folder": str(place), "stop_at": 3, "error": "ZeroDivisionError('late')"}
+        place,
+        oracle={"name": "paid", "folder": str(place), "stop_at": 3, "error": "ZeroDivisionError('late')"},
+        fail_fast=True,
     )
     with pytest.raises(CellFailed, match=r"ZeroDivisionError: late.*--output NEW --answers .*run'"):
         run(config, place / "run")
