@@ -5,7 +5,6 @@ Not for agents: it looks at the truth, which they never see.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,9 @@ from duelenv.experiments.running import assembly
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable
+from duelenv.rendering import candidate_lines, duel_lines
 
 __all__ = ["show_config", "show_duel"]
-
-#: Features printed of a candidate.
-_FEATURES = 6
-_WIDTH = 100
 
 #: What a world needs at least, when it is shown by its id alone.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -116,7 +112,7 @@ def show_duel(config: RunConfig) -> str:
         if world.selective:
             actions = np.column_stack([actions, np.ones(env.num_envs, dtype=np.int64)])
         lines = [f"{config.env.id}, {candidates} candidates, seed {config.seeds[0]}", ""]
-        lines += _candidates(observation, candidates)
+        lines += candidate_lines(observation, row=0)
         probability = None
         oracle = getattr(world, "oracle", None)
         if oracle is None or is_free(oracle):
@@ -125,50 +121,11 @@ def show_duel(config: RunConfig) -> str:
         _, labels, _, _, info = env.step(actions)
     finally:
         env.close()
+    truth = []
     first, second = (int(arm) for arm in pair)
-    label = float(labels[0])
-    verdict = {1.0: "the first is preferred", 0.0: "the second is preferred", 0.5: "a declared tie"}
-    lines += ["", f"duel     {first} against {second}"]
-    lines.append(f"label    {label:g}, {verdict.get(label, 'no label')}")
     if probability is not None:
         tie = f", P(tie) = {probability.tie[0]:.3f}" if probability.tie[0] > 0 else ""
-        lines.append(f"truth    P({first} beats {second}) = {probability.win[0]:.3f}{tie}")
+        truth.append(f"truth    P({first} beats {second}) = {probability.win[0]:.3f}{tie}")
     regret = {name: float(values[0]) for name, values in info.get("regret", {}).items()}
-    if regret:
-        lines.append("regret   " + ", ".join(f"{name} {value:.3f}" for name, value in regret.items()))
-    else:
-        lines.append("regret   unknown: the oracle has no utility")
+    lines += ["", *duel_lines(first, second, float(labels[0]), regret, truth)]
     return "\n".join(printable(line) for line in lines)
-
-
-def _candidates(observation: Mapping[str, Any], count: int) -> list[str]:
-    """The first row's context and candidates."""
-    if "responses" in observation:
-        lines = ["prompt", *_wrapped(str(observation["prompt"][0]), "  ")]
-        for arm in range(count):
-            text = str(observation["responses"][0, arm])
-            lines += _wrapped(text or "(empty)", f"{arm:>3}  ")
-        return lines
-    features = np.asarray(observation["features"][0])
-    lines = [f"features of each candidate, {features.shape[-1]} numbers"]
-    for arm, row in enumerate(features):
-        shown = " ".join(f"{value:+.2f}" for value in row[:_FEATURES])
-        more = " ..." if len(row) > _FEATURES else ""
-        lines.append(f"{arm:>3}  {shown}{more}  norm {np.linalg.norm(row):.2f}")
-    return lines
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    """A text in lines of limited width; its first few lines if it is long."""
-    # Before it is split: Python ends lines at control characters as well, which would vanish unseen.
-    text = printable(text.replace("\r\n", "\n").expandtabs(), newlines=True)
-    lines = [
-        piece
-        for paragraph in text.splitlines() or [""]
-        for piece in textwrap.wrap(
-            paragraph, _WIDTH, initial_indent=" " * len(indent), subsequent_indent=" " * len(indent)
-        )
-    ]
-    lines = lines or [""]
-    shown = lines[:6] + ([" " * len(indent) + "..."] if len(lines) > 6 else [])
-    return [indent + shown[0].lstrip(), *shown[1:]]
