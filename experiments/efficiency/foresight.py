@@ -85,7 +85,10 @@ def _stages(study: Study, regime: Regime, last: str) -> Iterator[tuple[str, int,
     """Each stage up to the last one with its cells and the seconds of one; further worlds one by one."""
     seconds = _seconds(study, regime)
     mean, passive = float(np.mean(list(seconds.values()))), seconds[PASSIVE]
-    tune = len(seconds) * len(study.trials) * study.seeds["tune"].count * len(study.of_kind("development"))
+    tried = len(study.trials) * study.seeds["tune"].count
+    if "race" in study.seeds:
+        tried += min(study.finalists, len(study.trials)) * study.seeds["race"].count
+    tune = len(seconds) * tried * len(study.of_kind("development"))
     screen = len(seconds) * study.seeds["screen"].count
     worlds = len(study.of_kind("held_out")) + len(study.of_kind("negative"))
     controls = sum(regime.name in control.regimes for control in study.controls)

@@ -117,21 +117,23 @@ def _pairs_a_label(measured: Measured, regime: Regime) -> float:
 
 
 def tuning_text(regime: Regime, tuned: Mapping[str, Tuned]) -> str:
-    """All trials of a regime, the best of each agent marked."""
+    """All trials of a regime, the best of each agent marked, and those that were raced."""
     trials = next(iter(tuned.values())).trials
+    races = any(len(one.finalists) < len(trials) for one in tuned.values())
     header = ["agent", *(" ".join(f"{key}={value}" for key, value in trial.items()) for trial in trials)]
     rows = [
         [
             name,
             *(
-                f"{score:.3f}" + ("*" if trial is one.best else "")
-                for trial, score in zip(trials, one.scores, strict=True)
+                f"{score:.3f}" + ("*" if trial is one.best else "'" if races and number in one.finalists else "")
+                for number, (trial, score) in enumerate(zip(trials, one.scores, strict=True))
             ),
         ]
         for name, one in tuned.items()
     ]
     columns = [list(column) for column in zip(header, *rows, strict=True)]  # trials downwards: there are more of them
-    return f"tune: {regime.name}, mean height of the curve\n\n{_aligned(columns)}"
+    raced = "; ' and *: tried on more seeds" if races else ""
+    return f"tune: {regime.name}, mean height of the curve{raced}\n\n{_aligned(columns)}"
 
 
 def null_text(tables: Sequence[Table], check: NullCheck) -> str:

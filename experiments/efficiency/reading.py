@@ -17,8 +17,9 @@ from duelenv.oracles.services.secrets import refuse_secrets
 
 __all__ = ["read_study"]
 
-#: Stages that draw seeds.
+#: Stages that draw seeds, and what may draw besides: a second look at the best trials.
 _DRAWING: Final = ("tune", "screen", "confirm")
+_RACE: Final = "race"
 #: What a composed agent is made of, as a cell names it.
 _PARTS: Final = ("ask", "teach", "belief")
 _KINDS: Final = ("development", "held_out", "negative", "further")
@@ -40,7 +41,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
     """
     known = [
         *("study", "base", "regimes", "cells", "controls", "tuning", "seeds", *_KINDS),
-        *("pools", "metric", "share", "carried", "growth", "null_trials", "jobs"),
+        *("pools", "metric", "share", "finalists", "carried", "growth", "null_trials", "jobs"),
     ]
     checks.refuse_unknown("", raw, known)
     refuse_secrets(raw)
@@ -48,7 +49,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
         if not raw.get(key):
             raise UserError(f"The study has no {key!r}: add it at the top level")
     regimes = tuple(
-        Regime(name, **_exactly(f"regimes.{name}", value, ("per_round", "labels", "every")))
+        Regime(name, **_exactly(f"regimes.{name}", value, ("per_round", "labels", "every"), ("most",)))
         for name, value in _present("regimes", raw["regimes"])
     )
     names = tuple(regime.name for regime in regimes)
@@ -61,7 +62,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
         chosen["metric"] = checks.text("'metric'", raw["metric"])
     if "share" in raw:
         chosen["share"] = checks.number("'share'", raw["share"], above=0.0, below=1.0)
-    for key, low in (("carried", 1), ("growth", 0), ("null_trials", 1), ("jobs", 1)):
+    for key, low in (("finalists", 1), ("carried", 1), ("growth", 0), ("null_trials", 1), ("jobs", 1)):
         if raw.get(key) is not None:
             chosen[key] = checks.integer(f"'{key}'", raw[key], low=low)
     return Study(
@@ -122,9 +123,10 @@ def _pool(name: str, raw: object) -> World:
     return World(name, "further", {**_POOL, "data": read_table_settings(f"pools.{name}", raw)}, _POOL_METRIC)
 
 
-def _exactly(key: str, raw: object, names: tuple[str, ...]) -> dict[str, Any]:
+def _exactly(key: str, raw: object, names: tuple[str, ...], others: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A mapping with all of `names`, and `others` where they are given."""
     given = checks.mapping(f"'{key}'", raw)
-    checks.refuse_unknown(key, given, names)
+    checks.refuse_unknown(key, given, (*names, *others))
     for name in names:
         if name not in given:
             raise UserError(f"'{key}' has no {name!r}: add it")
@@ -188,16 +190,16 @@ def _part(key: str, part: str, raw: object) -> dict[str, Any]:
 
 
 def _seeds(raw: object) -> dict[str, SeedRange]:
-    given = _exactly("seeds", raw, _DRAWING)
+    given = _exactly("seeds", raw, _DRAWING, (_RACE,))
     found = {}
-    for stage in _DRAWING:
+    for stage in given:
         own = _exactly(f"seeds.{stage}", given[stage], tuple(item.name for item in dataclasses.fields(SeedRange)))
-        low = 1 if stage == "tune" else 2
+        low = 1 if stage in ("tune", _RACE) else 2
         found[stage] = SeedRange(
             checks.integer(f"'seeds.{stage}.count'", own["count"], low=low),
             checks.integer(f"'seeds.{stage}.first'", own["first"], low=0),
         )
-    for one, other in itertools.combinations(_DRAWING, 2):
+    for one, other in itertools.combinations(found, 2):
         shared = set(found[one].values) & set(found[other].values)
         if shared:
             raise UserError(

@@ -44,11 +44,14 @@ class Tuned:
         cell: Name of the cell, or `PASSIVE`.
         trials: What was tried.
         scores: Mean height of the curve over labels, seeds and development worlds, of each trial.
+        finalists: Which trials were tried once more, by number; all of them where there was no race. Only among these
+            the best is looked for: the score of the others is that of fewer runs.
     """
 
     cell: str
     trials: tuple[Mapping[str, Any], ...]
     scores: tuple[float, ...]
+    finalists: tuple[int, ...] = ()
 
     @property
     def best(self) -> Mapping[str, Any]:
@@ -56,11 +59,11 @@ class Tuned:
         return self.best_with({})
 
     def best_with(self, fixed: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The best of those with these values."""
+        """The best of those with these values: of the finalists among them, where there are any."""
         fitting = [
             index for index, trial in enumerate(self.trials) if all(trial[key] == value for key, value in fixed.items())
         ]
-        return self.trials[max(fitting, key=lambda index: self.scores[index])]
+        return self.trials[max(fitting, key=lambda index: (index in self.finalists, self.scores[index]))]
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Baseline:
     labels: int
     plateau: Plateau
     arrives: float
-    """Share of resamples in which it reaches its own target within `labels`."""
+    """Share of resamples in which it reaches its own target in time: within `labels`, or, where those are the most that
+    agents play, within all of its own."""
 
     @property
     def settled(self) -> bool:
@@ -119,41 +123,71 @@ class Stages:
         self.study, self.root, self._progress = study, root, progress
 
     def tune(self, regime: Regime) -> dict[str, Tuned]:
-        """Try the same settings of `passive` and of every cell, in all development worlds."""
-        study = self.study
-        trials = study.trials
-        entries = [
-            Entry.of(cell, trial, f"{cell.name}.{number}")
-            for number, trial in enumerate(trials)
-            for cell in (passive_in(regime), *study.in_regime(regime))
-        ]
-        scores: dict[str, list[float]] = {entry.label: [] for entry in entries}
-        for world in study.of_kind("development"):
-            setup = Setup(world, regime, regime.labels, study.seeds["tune"].values)
-            for label, measured in self._measure("tune", setup, entries).items():
-                arm = measured.arm
-                scores[label].append(area_under_curve(arm.labels, arm.height.mean(axis=0)))
+        """Try the same settings of `passive` and of every cell, in all development worlds.
+
+        Where the study has seeds for a race, the best `finalists` trials of each are tried once more on those.
+        """
+        study, trials = self.study, self.study.trials
+        cells = (passive_in(regime), *study.in_regime(regime))
+        everything = {cell.name: tuple(range(len(trials))) for cell in cells}
+        first = self._heights("tune", regime, everything)
+        scores = {name: {number: np.mean(found) for number, found in own.items()} for name, own in first.items()}
+        if "race" not in study.seeds:
+            finalists = everything
+        else:
+            finalists = {
+                name: tuple(sorted(own, key=lambda number: -own[number])[: study.finalists])
+                for name, own in scores.items()
+            }
+            for name, own in self._heights("race", regime, finalists).items():
+                scores[name] |= {number: np.mean([*first[name][number], *found]) for number, found in own.items()}
         return {
             cell.name: Tuned(
                 cell.name,
                 trials,
-                tuple(float(np.mean(scores[f"{cell.name}.{number}"])) for number in range(len(trials))),
+                tuple(float(scores[cell.name][number]) for number in range(len(trials))),
+                finalists[cell.name],
             )
-            for cell in (passive_in(regime), *study.in_regime(regime))
+            for cell in cells
         }
 
+    def _heights(
+        self, stage: str, regime: Regime, chosen: Mapping[str, Sequence[int]]
+    ) -> dict[str, dict[int, list[float]]]:
+        """Mean heights of the curves of some trials of each agent, by number: one a seed and development world."""
+        study, trials = self.study, self.study.trials
+        cells = (passive_in(regime), *study.in_regime(regime))
+        tried = [(cell, number) for number in range(len(trials)) for cell in cells if number in chosen[cell.name]]
+        entries = {
+            (cell.name, number): Entry.of(cell, trials[number], f"{cell.name}.{number}") for cell, number in tried
+        }
+        found: dict[str, dict[int, list[float]]] = {cell.name: {} for cell in cells}
+        for world in study.of_kind("development"):
+            setup = Setup(world, regime, regime.labels, study.seeds[stage].values)
+            measured = self._measure(stage, setup, list(entries.values()))
+            for (name, number), entry in entries.items():
+                arm = measured[entry.label].arm
+                found[name].setdefault(number, []).extend(area_under_curve(arm.labels, one) for one in arm.height)
+        return found
+
     def baseline(self, stage: str, world: World, regime: Regime, tuned: Mapping[str, Any]) -> Baseline:
-        """Run `passive` at twice the labels, and for longer, until it is flat there and arrives within the labels."""
+        """Run `passive` at twice the labels, and for longer, until it is flat there and arrives in time.
+
+        In time is within the labels at which agents are compared. Where they play at most `regime.most`, `passive` may
+        take all of its own: it is the agents' arrival that has to come before theirs end.
+        """
         labels, seeds = regime.labels, self._seeds(stage)
         for grown in range(self.study.growth + 1):
             setup = Setup(world, regime, 2 * labels, seeds)
             (measured,) = self._measure(f"{stage}-{PASSIVE}", setup, [Entry.of(passive_in(regime), tuned)]).values()
             arm = measured.arm
+            compared = min(labels, regime.most or labels)
+            in_time = 2 * labels if compared == regime.most else labels
             found = Baseline(
                 measured,
-                labels,
+                compared,
                 plateau_of(arm.labels, arm.height),
-                share_reaching(arm, labels, share=self.study.share),
+                share_reaching(arm, in_time, share=self.study.share),
             )
             if found.settled or grown == self.study.growth:
                 break

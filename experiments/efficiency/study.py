@@ -59,17 +59,24 @@ class Regime:
         per_round: Labels a round, of which an agent makes as many steps as its `gradient_steps` say.
         labels: At which agents are compared; more where `passive` takes longer.
         every: Labels between two evaluations.
+        most: Labels that agents other than `passive` play at most; None for as many as `passive` takes. Who does not
+            arrive within them while `passive` does later has an unknown ratio, which counts as 1.
     """
 
     name: str
     per_round: int
     labels: int
     every: int
+    most: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("per_round", "labels", "every"):
             checks.integer(f"'regimes.{self.name}.{key}'", getattr(self, key), low=1)
-        for key, whole, part in (("labels", self.labels, self.every), ("every", self.every, self.per_round)):
+        wholes = [("labels", self.labels, self.every), ("every", self.every, self.per_round)]
+        if self.most is not None:
+            checks.integer(f"'regimes.{self.name}.most'", self.most, low=self.labels)
+            wholes.append(("most", self.most, self.every))
+        for key, whole, part in wholes:
             if whole % part:
                 raise UserError(
                     f"'regimes.{self.name}.{key}' is {whole}, expected a multiple of {part}, so that every agent is "
@@ -162,13 +169,15 @@ class Study:
     tuning: Mapping[str, tuple[Any, ...]]
     """Values of each setting that is tuned; all of their products, for `passive` and every cell alike."""
     seeds: Mapping[str, SeedRange]
-    """By stage."""
+    """By stage. Those of "race" are optional: with them the best trials of each agent are tried once more."""
     metric: str = "win_rate"
     """What is to be reached."""
     null_trials: int = 200
     """Splits of the seeds of `passive` in the null check."""
     share: float = 0.9
     """Of the way from the start to the plateau of `passive`."""
+    finalists: int = 4
+    """Trials of each agent that are tried once more, on the seeds of the race."""
     carried: int = 3
     """Cells of a regime that are confirmed, at most."""
     growth: int = 3
