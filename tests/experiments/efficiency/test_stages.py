@@ -134,6 +134,61 @@ def test_everybody_has_the_same_trials_and_each_is_screened_with_its_best(played
     assert played["confirm-few-was-60"].keys() == frozen["agents"].keys()
 
 
+PASSIVE_AT_28 = Tuned("passive", ({"middle": 28},), (0.0,))
+
+
+def test_nobody_but_passive_plays_beyond_the_most_of_a_regime(played, tmp_path):
+    regimes = {"few": {"per_round": 2, "labels": 24, "every": 4, "most": 24}}
+    study = middling(28, regimes=regimes, cells={"one": {"ask": "extreme"}})
+    own, regime = Stages(study, tmp_path), study.regimes[0]
+    found = own.baseline("screen", study.worlds[0], regime, {"middle": 28})
+    # It is flat in 72 and arrives in them, at 37 labels: later than agents play, and nobody plays 37 for that.
+    assert list(played) == [f"screen-passive-few-again-{twice}" for twice in (48, 72)]
+    assert (found.labels, found.measured.arm.labels[-1], found.settled) == (24, 72, True)
+    early, late = ({"one": Tuned("one", ({"middle": middle},), (0.0,)), "passive": PASSIVE_AT_28} for middle in (8, 28))
+    first = own.screen(regime, early).comparisons["one"]
+    # Both rise alike, 20 labels apart: 8 + 4 ln 9 against 28 + 4 ln 9.
+    assert first.log_ratio.value == pytest.approx(np.log((8 + 4 * np.log(9)) / (28 + 4 * np.log(9))), abs=0.05)
+    second = own.screen(regime, late).comparisons["one"]
+    assert (second.log_ratio.value, second.never) == (0.0, 1.0)
+
+
+def test_the_best_trials_are_raced_on_more_seeds_and_the_best_of_those_wins(monkeypatch, tmp_path):
+    heights = {  # by trial and seed: the first seed flatters trial 2, the others are for 1; 3 is not tried again
+        0: {1: 0.1},
+        1: {1: 0.6, 7: 0.9, 8: 0.9},
+        2: {1: 0.8, 7: 0.5, 8: 0.5},
+        3: {1: 0.5, 7: 1.0, 8: 1.0},
+    }
+    asked = []
+
+    def measure(study, setup, entries, folder, progress=None):
+        asked.append((folder.name, sorted(entry.label for entry in entries), setup.seeds))
+        found = {}
+        for entry in entries:
+            height = np.array([[heights[entry.settings["trial"]][seed]] * 3 for seed in setup.seeds])
+            found[entry.label] = Measured(entry, Arm(np.array([0.0, 4.0, 8.0]), height, height, height), {}, 2)
+        return found
+
+    monkeypatch.setattr(stages, "measure", measure)
+    seeds = {"tune": {"count": 1, "first": 1}, "race": {"count": 2, "first": 7}}
+    seeds |= {stage: {"count": 2, "first": first} for stage, first in (("screen", 20), ("confirm", 30))}
+    raw = {**TINY, "tuning": {"trial": [0, 1, 2, 3]}, "seeds": seeds, "finalists": 2, "controls": {}}
+    study = read_study(raw)
+    tuned = Stages(study, tmp_path).tune(study.regimes[0])
+    assert asked[0][1:] == (sorted(f"{name}.{trial}" for name in ("taught", "passive") for trial in range(4)), (1,))
+    assert asked[1][1:] == (sorted(f"{name}.{trial}" for name in ("taught", "passive") for trial in (1, 2)), (7, 8))
+    for own in tuned.values():
+        assert own.finalists == (2, 1)
+        assert own.scores == pytest.approx((0.1, (0.6 + 0.9 + 0.9) / 3, (0.8 + 0.5 + 0.5) / 3, 0.5))
+        assert own.best == {"trial": 1}
+    # Of those that were not raced the best is taken only where no finalist fits.
+    one = Tuned(
+        "x", ({"rate": 1, "replay": 0}, {"rate": 2, "replay": 0}, {"rate": 1, "replay": 3}), (0.5, 0.9, 0.4), (0,)
+    )
+    assert (one.best, one.best_with({"replay": 3})) == ({"rate": 1, "replay": 0}, {"rate": 1, "replay": 3})
+
+
 @pytest.mark.slow
 def test_a_study_from_its_first_trial_to_its_last_table(tmp_path):
     first = run_study(TINY, ["stage=tune"], tmp_path, progress=False)
