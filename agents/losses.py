@@ -71,7 +71,7 @@ class PreferenceBatch:
         return self.label.shape[0]
 
     def counted(self) -> PreferenceBatch:
-        """The rows with a label.
+        """Keep the rows with a label.
 
         Taking the others out, rather than multiplying them by 0, keeps their NaNs out of every gradient.
         """
@@ -84,7 +84,7 @@ class PreferenceBatch:
         )
 
     def swapped(self) -> PreferenceBatch:
-        """The same duels with first and second exchanged."""
+        """Return the same duels with first and second exchanged."""
         return self._checked_before(
             log_prob=self.log_prob.flip(1),
             label=1 - self.label,
@@ -93,7 +93,7 @@ class PreferenceBatch:
         )
 
     def _checked_before(self, **changes: Tensor | None) -> PreferenceBatch:
-        """The same with other tensors that are known to be right: checks wait for the device, and once is enough."""
+        """Exchange tensors for others that are known to be right: checks wait for the device, and once is enough."""
         batch = object.__new__(PreferenceBatch)
         batch.__dict__.update(self.__dict__ | changes)
         return batch
@@ -103,7 +103,7 @@ class PreferenceBatch:
         return log_ratio(self.log_prob, self.reference_log_prob)
 
     def difference(self) -> Tensor:
-        """The h of a first response that won: its log-ratio less the second's, [N] in nats."""
+        """Compute the h of a first response that won: its log-ratio less the second's, [N] in nats."""
         ratio = self.log_ratio()
         return ratio[:, 0] - ratio[:, 1]
 
@@ -137,12 +137,12 @@ class PreferenceLoss(ABC):
     needs_mismatched: ClassVar[bool] = False
 
     def __call__(self, batch: PreferenceBatch) -> Tensor:
-        """The mean over the rows with a label; a scalar, 0 with zero gradient if there is none."""
+        """Compute the mean over the rows with a label; a scalar, 0 with zero gradient if there is none."""
         losses = self.rows(batch)
         return losses.sum() / max(len(losses), 1)
 
     def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
-        """The utility that a policy stands for where it was trained by this loss, up to a constant of each prompt.
+        """Compute the utility that a policy stands for if trained by this loss, up to a constant of each prompt.
 
         What is added to the logit of a preference when the policy's log-prob rises: h of the loss is a difference of
         two of these.
@@ -158,19 +158,19 @@ class PreferenceLoss(ABC):
         return log_prob if not self.needs_reference else log_ratio(log_prob, reference_log_prob)
 
     def rows(self, batch: PreferenceBatch) -> Tensor:
-        """The loss of every row that counts, in order, [M]."""
+        """Compute the loss of every row that counts, in order, [M]."""
         counted = batch.counted()
         target = self.target(counted.label.to(counted.log_prob))
         first_won, second_won = self.first_won(counted), self.first_won(counted.swapped())
         return target * first_won + (1 - target) * second_won
 
     def target(self, label: Tensor) -> Tensor:
-        """The weight of "the first won" given the label, [N]; the label itself unless it is thought noisy."""
+        """Weigh "the first won" given the label, [N]; the label itself unless it is thought noisy."""
         return label
 
     @abstractmethod
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """The loss of every row if its first response won, whatever its label, [N]."""
+        """Compute the loss of every row if its first response won, whatever its label, [N]."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -114,7 +114,7 @@ def best_arm_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
 
 
 def infomax_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
-    """The duel of the most uncertain outcome, argmax_{i < j} Var_S[sigma(r_i - r_j)] (InfoMax, arXiv 2402.00396).
+    """Choose the duel of most uncertain outcome, argmax_{i < j} Var_S[sigma(r_i - r_j)] (InfoMax, arXiv 2402.00396).
 
     Args:
         samples: Joint utility draws [S, N, K], S >= 2.
@@ -209,7 +209,7 @@ def in_random_order(
 
 
 def best_against_worst(utility: Floats, groups: Indices | None = None) -> Pairs:
-    """The best candidate against the worst under one draw of the utility.
+    """Choose the best candidate against the worst under one draw of the utility.
 
     Args:
         utility: [N, K], K >= 2, without ties, as a posterior draw is.
@@ -409,7 +409,7 @@ def _rivals(first: Indices, num_candidates: int, groups: Indices | None) -> NDAr
 
 
 def may_duel(groups: Indices) -> NDArray[np.bool_]:
-    """The pairs that may duel: bool [N, K, K], symmetric."""
+    """Find the pairs that may duel: bool [N, K, K], symmetric."""
     different_group = groups[:, :, None] != groups[:, None, :]
     different_index = ~np.eye(groups.shape[1], dtype=bool)
     return np.where(different_group.any((1, 2), keepdims=True), different_group, different_index)

@@ -132,7 +132,7 @@ class BestAndWorstOfN(SetLoss):
         return (self.draws - 1) * sum(1 / k for k in range(1, self.draws))
 
     def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None, values: Tensor) -> Tensor:
-        """The loss of every pair of best and worst, [M]."""
+        """Compute the loss of every pair of best and worst, [M]."""
         rho = log_ratio(log_prob, reference_log_prob)
         contrast = (rho[:, 0] - rho[:, 1] - self.target) ** 2
         return (1 - self.imitation) * contrast - self.imitation * log_prob[:, 0]

@@ -71,7 +71,7 @@ class ShownLesson:
         return values.gather(1, torch.as_tensor(self.lesson.bonus[part], device=values.device))
 
     def batch(self, pairs: Tensor, part: slice, mismatched: Tensor | None) -> PreferenceBatch:
-        """What the loss sees of a piece whose pairs have the log-probs [m, 2]."""
+        """Give the loss what it sees of a piece whose pairs have the log-probs [m, 2]."""
         return PreferenceBatch(
             log_prob=pairs,
             label=torch.as_tensor(self.lesson.labels[part]).to(pairs),

@@ -232,7 +232,7 @@ def mixed(resources: Resources, settings: SettingsReader) -> Teach:
 
 @TEACHING.register("best_worst")
 def best_worst(resources: Resources, settings: SettingsReader) -> Teach:
-    """The best against the worst of a posterior draw, with the target sigma(gap) and not a hard label.
+    """Teach the best against the worst of a posterior draw, with the target sigma(gap) and not a hard label.
 
     A hard label has no finite minimiser; with sigma(gap) the policy tends to pi_ref exp(r / beta).
     """

@@ -136,7 +136,7 @@ def quantile_regression(resources: Resources, settings: SettingsReader) -> Objec
 
 @TEACHING.register("best_and_worst_of_n")
 def best_and_worst_of_n(resources: Resources, settings: SettingsReader) -> Objective:
-    """The best and the worst of the reference's n responses, as far apart as the best of n would put them (BoNBoN).
+    """Teach the best and the worst of the reference's n responses, set apart as the best of n would do (BoNBoN).
 
     Raises:
         UserError: Fewer than two candidates of the reference at temperature 1.
@@ -160,7 +160,7 @@ def best_and_worst_of_n(resources: Resources, settings: SettingsReader) -> Objec
 
 @TEACHING.register("policy_gradient")
 def policy_gradient(resources: Resources, settings: SettingsReader) -> Objective:
-    """The belief's preferences as a signal to climb, tied to the reference (2603.17378, from excerpts).
+    """Teach the belief's preferences as a signal to climb, tied to the reference (2603.17378, from excerpts).
 
     Of a prompt that was asked, the duel and the best against the worst; of another, the best against the worst and the
     second best against the second worst. In both orders a response Y against Y' gains p(Y > Y') - 1/2 + eps. The raw
@@ -232,13 +232,13 @@ def _nothing(width: int) -> tuple[Rows, Rows, Values]:
 
 
 def _seconds(mean: NDArray[Any]) -> Rows:
-    """The second best and the second worst of every row, [N, 2]; of two candidates the worst and the best."""
+    """Find the second best and second worst of every row, [N, 2]; of two candidates the worst and the best."""
     order = np.argsort(mean, axis=1, kind="stable")
     return np.stack([order[:, -2], order[:, 1]], axis=1)
 
 
 def _reference_columns(view: AgentView, observation: Observation) -> Rows:
-    """The candidates that the reference said, the same in every row; none among texts from elsewhere."""
+    """Find the candidates that the reference said, the same in every row; none among texts from elsewhere."""
     return np.flatnonzero(observation["source"][0] == view.sources.index(_REFERENCE))
 
 

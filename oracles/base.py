@@ -72,7 +72,7 @@ class Unanswered(UserError):
         return type(self), (str(self), self.preferences, self.answered)
 
     def changed(self, change: Callable[[Preferences], Preferences]) -> Unanswered:
-        """The same, with a change of the preferences."""
+        """Return the same, with a change of the preferences."""
         return Unanswered(str(self), change(self.preferences), self.answered)
 
 
@@ -115,7 +115,7 @@ def ask(oracle: Oracle, prompts: Sequence[str], first: Sequence[str], second: Se
 
 
 def _checked(answer: object, count: int) -> Preferences:
-    """An oracle's answer to N duels as `Preferences` in range."""
+    """Check an oracle's answer to N duels as `Preferences` in range."""
     if isinstance(answer, Preferences):
         win = _probabilities(answer.win, count, "the first response is preferred")
         tie = _probabilities(answer.tie, count, "the duel is a declared tie")
@@ -176,7 +176,7 @@ class UtilityOracle(ABC):
 
     @abstractmethod
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Utility of each response to the prompt beside it, in units of the link, float64 [N]."""
+        """Compute the utility of each response to the prompt beside it, in units of the link, float64 [N]."""
 
     def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64] | None:
         """Largest utility over all possible responses, float64 [N]; None when it is unknown."""
@@ -203,7 +203,7 @@ class UtilityOracle(ABC):
 
 
 def finite_utility(oracle: UtilityOracle, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-    """The utility of each response to the prompt beside it, checked, float64 [N].
+    """Compute the utility of each response to the prompt beside it, checked, float64 [N].
 
     Raises:
         UserError: It is not one finite number per response. A utility that is NaN or infinite is a fault of whoever
@@ -229,7 +229,7 @@ def finite_utility(oracle: UtilityOracle, prompts: Sequence[str], responses: Seq
 
 
 def utility_of(oracle: object) -> UtilityOracle | None:
-    """The utility oracle inside any number of wrappers: the truth that regret is measured by.
+    """Find the utility oracle inside any number of wrappers: the truth that regret is measured by.
 
     Args:
         oracle: any oracle; a wrapper keeps the oracle it wraps as `inner`.
@@ -242,7 +242,7 @@ def utility_of(oracle: object) -> UtilityOracle | None:
 
 
 def innermost(oracle: object) -> object:
-    """What is inside any number of wrappers; a utility oracle is never one."""
+    """Find what is inside any number of wrappers; a utility oracle is never one."""
     inner: object = oracle
     while not isinstance(inner, UtilityOracle) and hasattr(inner, "inner"):
         inner = inner.inner
@@ -287,7 +287,7 @@ def takes_home(name: str) -> bool:
 
 
 def make(name: str, *, home: Home | None = None, **settings: Any) -> Oracle:
-    """Builds an oracle from its name and settings, as they stand in a configuration file.
+    """Build an oracle from its name and settings, as they stand in a configuration file.
 
     Besides the oracle's own settings every oracle takes those of the wrappers: `temperature`,
     `position_bias`, `tie_band` and `noise`, applied in this order (`duelenv.oracles.wrappers`). Last, `price` is the

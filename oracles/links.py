@@ -52,7 +52,7 @@ LINKS: Mapping[str, Link] = MappingProxyType({"logistic": logistic, "probit": pr
 
 
 def link(name: str) -> Link:
-    """The link called `name`.
+    """Find the link called `name`.
 
     Raises:
         UserError: there is no such link.

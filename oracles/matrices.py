@@ -32,7 +32,7 @@ ORDER_TOLERANCE = 1e-12
 
 
 def check_matrix(matrix: ArrayLike) -> Matrix:
-    """Checks a preference matrix and removes its rounding.
+    """Check a preference matrix and remove its rounding.
 
     Args:
         matrix: [K, K], K >= 2, entries in [0, 1], P[i, j] + P[j, i] = 1 up to 1e-6.
@@ -84,7 +84,7 @@ def _checked(array: Matrix, name: str) -> Matrix:
 
 
 def load_matrix(source: ArrayLike | str | Path) -> Matrix:
-    """A checked matrix, or several, from an array, from a .npy or .csv file, or from a generator's name.
+    """Load a checked matrix, or several, from an array, from a .npy or .csv file, or from a generator's name.
 
     Args:
         source: an array [K, K], or [M, K, K] of M matrices that hold one after the other; or the
@@ -191,7 +191,7 @@ def plackett_luce(weights: ArrayLike) -> Matrix:
 
 
 def mallows(num_arms: int = 10, dispersion: float = 0.8) -> Matrix:
-    """The pairwise marginals of the Mallows model with centre 0 < 1 < ..: arm 0 is best.
+    """Compute the pairwise marginals of the Mallows model with centre 0 < 1 < ..: arm 0 is best.
 
     A ranking has probability proportional to phi^d for Kendall's distance d to the centre. Then, for
     i < j, P[i, j] = h(j - i + 1) - h(j - i) with h(n) = n / (1 - phi^n) (Mallows 1957; Busa-Fekete,
@@ -222,7 +222,7 @@ def mallows(num_arms: int = 10, dispersion: float = 0.8) -> Matrix:
 
 
 def cyclic(num_arms: int = 3, probability: float = 0.75) -> Matrix:
-    """A cycle without a Condorcet winner: each arm beats the floor((K - 1) / 2) arms after it.
+    """Make a cycle without a Condorcet winner: each arm beats the floor((K - 1) / 2) arms after it.
 
     Arms are on a circle, and an arm beats those in the half circle after it with `probability`; for
     even K it ties with the arm opposite. Rock-paper-scissors is K = 3. The von Neumann winner is
@@ -300,7 +300,7 @@ MATRICES: Mapping[str, Callable[..., Matrix]] = MappingProxyType(
 
 
 def make_matrix(name: str, **settings: Any) -> Matrix:
-    """A matrix from the name of a generator and its settings, as in a configuration file.
+    """Make a matrix from the name of a generator and its settings, as in a configuration file.
 
     Only `bradley_terry` needs settings, its utilities, and `plackett_luce`, its weights.
 
@@ -329,7 +329,7 @@ def make_matrix(name: str, **settings: Any) -> Matrix:
 
 
 def _advice(given: object, known: Iterable[str], otherwise: str) -> str:
-    """The end of a sentence about an unknown name."""
+    """Write the end of a sentence about an unknown name."""
     near = difflib.get_close_matches(str(given), list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else otherwise
 
@@ -338,7 +338,7 @@ def _advice(given: object, known: Iterable[str], otherwise: str) -> str:
 
 
 def condorcet_winner(matrix: Matrix) -> int | None:
-    """The arm that beats every other with probability above 1/2, or None where there is none."""
+    """Find the arm that beats every other with probability above 1/2, or None where there is none."""
     beats_all = (matrix > 0.5).sum(axis=1) == len(matrix) - 1
     return int(np.argmax(beats_all)) if beats_all.any() else None
 
@@ -357,7 +357,7 @@ def borda_scores(matrix: Matrix) -> NDArray[np.float64]:
 
 
 def von_neumann_winner(matrix: Matrix) -> NDArray[np.float64]:
-    """A distribution over arms that no arm beats with probability above 1/2.
+    """Find a distribution over arms that no arm beats with probability above 1/2.
 
     The maximin strategy of the symmetric game P - 1/2, found by linear programming: maximise v
     subject to sum_i w_i (P[i, j] - 1/2) >= v for all j (Dudik et al. 2015, arXiv 1502.06362). It

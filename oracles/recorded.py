@@ -29,7 +29,7 @@ class RecordedScores(UtilityOracle):
     """
 
     def __init__(self, scores: Mapping[tuple[str, str], float], *, link: str = "logistic") -> None:
-        """Takes {(prompt, response): score}, scores in units of the link (logits by default).
+        """Take {(prompt, response): score}, scores in units of the link (logits by default).
 
         Raises:
             UserError: there is no score, a score is not finite, or the link is unknown.
@@ -47,7 +47,7 @@ class RecordedScores(UtilityOracle):
 
     @classmethod
     def load(cls, path: str | Path, *, link: str = "logistic") -> RecordedScores:
-        """Reads JSON lines (.jsonl, .jsonl.gz) with the fields prompt, response, score.
+        """Read JSON lines (.jsonl, .jsonl.gz) with the fields prompt, response, score.
 
         Raises:
             UserError: the file or a line is not of this kind, or two lines contradict each other.
@@ -64,7 +64,7 @@ class RecordedScores(UtilityOracle):
         return cls(scores, link=link)
 
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Recorded scores, float64 [N].
+        """Look up recorded scores, float64 [N].
 
         Raises:
             UserError: a response has no recorded score.
@@ -171,7 +171,7 @@ class PairRecord:
         return None
 
     def lacking(self, prompt: str, first: str, second: str) -> UserError:
-        """The error that says what of a pair was never recorded: its prompt, or only the pair."""
+        """Make the error that says what of a pair was never recorded: its prompt, or only the pair."""
         if prompt not in self:
             return UserError(
                 f"prompt {_short(prompt)} is none of the {len(self._tallies)} recorded ones, expected one of them; "
@@ -193,7 +193,7 @@ class RecordedPairs:
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str, str]]) -> None:
-        """Takes (prompt, chosen, rejected) triples; a pair may come several times.
+        """Take (prompt, chosen, rejected) triples; a pair may come several times.
 
         Raises:
             UserError: there is no pair.
@@ -202,7 +202,7 @@ class RecordedPairs:
 
     @classmethod
     def load(cls, path: str | Path) -> RecordedPairs:
-        """Reads JSON lines (.jsonl, .jsonl.gz) with the fields prompt, chosen, rejected.
+        """Read JSON lines (.jsonl, .jsonl.gz) with the fields prompt, chosen, rejected.
 
         Raises:
             UserError: the file or a line is not of this kind.
@@ -240,7 +240,7 @@ def _finite(value: object, what: str) -> float:
 
 
 def _short(text: str) -> str:
-    """A text as it stands in a message: quoted, and cut where it is long."""
+    """Write a text as it stands in a message: quoted, and cut where it is long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 

@@ -47,7 +47,7 @@ class RewardModel(UtilityOracle):
         truncate: bool = False,
         link: str = "logistic",
     ) -> None:
-        """Takes a model and a tokenizer of transformers; the model is put into evaluation mode.
+        """Take a model and a tokenizer of transformers; the model is put into evaluation mode.
 
         Args:
             model: a sequence-classification model.
@@ -89,7 +89,7 @@ class RewardModel(UtilityOracle):
         truncate: bool = False,
         link: str = "logistic",
     ) -> RewardModel:
-        """Loads model and tokenizer with transformers, never running code that comes with them.
+        """Load model and tokenizer with transformers, never running code that comes with them.
 
         Args:
             path: a folder, or a name that transformers knows.

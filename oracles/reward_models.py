@@ -42,7 +42,7 @@ class RewardModels:
         annotator: str = "mean",
         seed: int = 0,
     ) -> None:
-        """Takes the members as they are, each with its own link.
+        """Take the members as they are, each with its own link.
 
         Args:
             members: M utility oracles, at least one.
@@ -77,7 +77,7 @@ class RewardModels:
         annotator: str = "mean",
         seed: int = 0,
     ) -> RewardModels:
-        """Loads the members with transformers.
+        """Load the members with transformers.
 
         Args:
             members: For each its path, or its settings as `RewardModel.from_pretrained` takes them.
@@ -122,13 +122,13 @@ class RewardModels:
         return np.stack([self._of(number, prompts, first, second) for number in range(len(self.members))])
 
     def disagreement(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:
-        """Standard deviation of P(first preferred) over the members, by their weights, float64 [N]; at most 1/2."""
+        """Compute the standard deviation of P(first preferred) over the weighted members, float64 [N]; at most 1/2."""
         each = self.preferences(prompts, first, second)
         mean = self.weights @ each
         return np.sqrt(self.weights @ (each - mean) ** 2)
 
     def judges(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.int64]:
-        """The member that judges each pair under "sampled", int64 [N]."""
+        """Draw the member that judges each pair under "sampled", int64 [N]."""
         uniform = [self._uniform(*three) for three in zip(prompts, first, second, strict=True)]
         bounds = np.cumsum(self.weights)
         bounds[-1] = 1.0

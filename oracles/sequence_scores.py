@@ -51,7 +51,7 @@ class SequenceClassifier:
         max_length: int | None = None,
         truncate: bool = False,
     ) -> None:
-        """Takes a model and a tokenizer of transformers; the model is put into evaluation mode.
+        """Take a model and a tokenizer of transformers; the model is put into evaluation mode.
 
         Args:
             model: A sequence-classification model.
@@ -186,7 +186,7 @@ class SequenceClassifier:
         return scores - logits[:, second[0]].cpu().numpy() if second else scores
 
     def _filler(self, batch: list[dict[str, list[int]]]) -> int | None:
-        """A token to pad with that no sequence of the batch holds; None where all are held.
+        """Find a token to pad with that no sequence of the batch holds; None where all are held.
 
         Decoders read the last token that is not the padding, by its id: where that is the end of
         sequence, they would read before the end that a text really has.
@@ -202,7 +202,7 @@ class SequenceClassifier:
 
 
 def load(path: str | Path, *, dtype: str, device: str | None) -> tuple[Any, Any]:
-    """Loads model and tokenizer with transformers, never running code that comes with them.
+    """Load model and tokenizer with transformers, never running code that comes with them.
 
     Args:
         path: A folder, or a name that transformers knows.

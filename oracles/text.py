@@ -47,7 +47,7 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, lower case, in order; empty for an empty text."""
+    """Find the words of a text, lower case, in order; empty for an empty text."""
     return _WORD.findall(text.lower())
 
 
@@ -55,7 +55,7 @@ class WordUtility(UtilityOracle):
     """A utility that looks at the words of one response at a time."""
 
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Utility of each response, in logits, float64 [N]."""
+        """Compute the utility of each response, in logits, float64 [N]."""
         return np.array(
             [self.score(prompt, words_of(response)) for prompt, response in zip(prompts, responses, strict=True)],
             dtype=np.float64,
@@ -63,7 +63,7 @@ class WordUtility(UtilityOracle):
 
     @abstractmethod
     def score(self, prompt: str, words: list[str]) -> float:
-        """Utility of a response with these words, in logits."""
+        """Compute the utility of a response with these words, in logits."""
 
     def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Largest utility over all responses, in logits, float64 [N]."""
@@ -138,7 +138,7 @@ class RareWord(WordUtility):
         object.__setattr__(self, "target", checks.integer("target", self.target, low=1))
 
     def score(self, prompt: str, words: list[str]) -> float:
-        """The rare word's reward and the length's."""
+        """Sum the rare word's reward and the length's."""
         length = self.length_scale * min(len(words) / self.target, 1.0)
         return self.scale * (self.word in words) + length
 
@@ -230,7 +230,7 @@ class OnTopic(WordUtility):
         object.__setattr__(self, "mentions", checks.integer("mentions", self.mentions, low=1))
 
     def topic(self, prompt: str) -> tuple[str, ...]:
-        """The different topic words of a prompt, in order."""
+        """Find the different topic words of a prompt, in order."""
         return _topic(prompt, self.ignored)
 
     def score(self, prompt: str, words: list[str]) -> float:
@@ -264,11 +264,11 @@ class Opening(WordUtility):
         _settle(self, words=("words",), scale_low=0.0)
 
     def score(self, prompt: str, words: list[str]) -> float:
-        """The reward if the opening is right."""
+        """Give the reward if the opening is right."""
         return self.scale if words and words[0] in self.words else 0.0
 
     def best(self, prompt: str) -> float:
-        """A right opening."""
+        """Give the reward of a right opening."""
         return self.scale
 
 
@@ -278,7 +278,7 @@ def _topic(prompt: str, ignored: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _settle(oracle: Any, *, words: tuple[str, ...] = (), scale_low: float = -np.inf) -> None:
-    """Checks what the settings above have in common and stores it in its final form."""
+    """Check what the settings above have in common and store it in its final form."""
     links.link(oracle.link)
     # Frozen dataclasses are filled in this way, before anyone else sees them.
     object.__setattr__(oracle, "scale", checks.number("scale", oracle.scale, low=scale_low))

@@ -65,7 +65,7 @@ class LinearUtility:
         self._column64 = self.theta[:, :, None]
 
     def moved_to(self, theta: NDArray[np.float64]) -> LinearUtility:
-        """The same utility with other parameters, float64 [R, d]."""
+        """Move the same utility to other parameters, float64 [R, d]."""
         moved = copy.copy(self)
         moved.theta = theta
         moved._set_columns()

@@ -243,7 +243,7 @@ class DeepEnsemble:
         return layers
 
     def _sizes(self) -> list[tuple[int, int, float]]:
-        """(inputs, outputs, initial variance) of each layer; a ReLU halves the second moment of what it is given."""
+        """List (inputs, outputs, initial variance) by layer; a ReLU halves the second moment of what it is given."""
         widths = [self.dim, *self.settings.hidden, 1]
         return [
             (fan_in, fan_out, (1.0 if depth == 0 else 2.0) / fan_in)
@@ -277,7 +277,7 @@ class DeepEnsemble:
 
     @torch.no_grad()
     def _utilities(self, features: Tensor, heads: NDArray[np.int64] | None = None) -> Tensor:
-        """These heads, or all where trunks are shared, on features [N, K, d]: [E, N, K]."""
+        """Apply these heads, or all where trunks are shared, to features [N, K, d]: [E, N, K]."""
         x = self._standardised(features)
         layers, prior = self._layers, self._prior
         if heads is not None and len(heads) < self.settings.heads:

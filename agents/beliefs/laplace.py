@@ -238,7 +238,7 @@ class LastLayerLaplace:
         return float(_loss(gaps, self._labels, 0.0, weights) / len(gaps))
 
     def _fitted_precision(self, weights: Float64, root: Float64, precision: float) -> float:
-        """The next of the fixed-point steps to the evidence's largest value (MacKay 1992), under the Gamma prior."""
+        """Take the next fixed-point step to the evidence's largest value (MacKay 1992), under the Gamma prior."""
         strength = self.settings.prior_strength
         if strength is None:
             return precision
@@ -260,7 +260,7 @@ def _hessian(gaps: Float64, precision: float, weights: Float64) -> Float64:
 
 
 def _mode(gaps: Float64, labels: Float64, precision: float, weights: Float64) -> Float64:
-    """The minimiser of `_loss` by Newton's method, its step halved until the loss falls."""
+    """Find the minimiser of `_loss` by Newton's method, its step halved until the loss falls."""
     value = _loss(gaps, labels, precision, weights)
     for _ in range(_NEWTON_STEPS):
         gradient = gaps.T @ (expit(gaps @ weights) - labels) + precision * weights

@@ -27,7 +27,7 @@ class Bonus(ABC):
 
     @abstractmethod
     def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None, novelty: Tensor | None = None) -> Tensor:
-        """The bonus term, a scalar.
+        """Compute the bonus term, a scalar.
 
         Args:
             log_prob: log pi(y | x) in nats with gradient, any shape; y from the policy pushed against, drawn at

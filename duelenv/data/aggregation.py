@@ -109,7 +109,7 @@ class _Said(NamedTuple):
 
 
 def _kind(table: Table, row: int, label: Any) -> str | None:
-    """What a label says; None where they skipped."""
+    """Tell what a label says; None where they skipped."""
     if label is None or label == "":
         return None
     try:

@@ -400,7 +400,7 @@ def _is_about_another(name: str, pair: tuple[str, str]) -> bool:
 def _by_word(
     table: Table, pairs: Sequence[tuple[str, str]], name: str, row: int, value: float | str | None
 ) -> float | None:
-    """A row's choice in words; `pairs` are the columns whose names or values, what is said may be."""
+    """Read a row's choice in words; `pairs` are the columns whose names or values, what is said may be."""
     if value is None:
         return None
     word = value.strip() if isinstance(value, str) else _shown(value)
@@ -429,7 +429,7 @@ def _by_word(
 
 
 def _squeezed(word: str) -> str:
-    """A word as the sets above write it: "Response A is better than Response B", "[[A]]" and "model_a" are "a"."""
+    """Write a word as the sets above do: "Response A is better than Response B", "[[A]]" and "model_a" are "a"."""
     squeezed = re.sub(r"(?![a-z0-9<>=])[\x00-\x7f]", "", word.lower().partition(" than ")[0])
     squeezed = _BETTER.sub("", squeezed)
     return _SUBJECT.sub("", squeezed) or squeezed

@@ -186,7 +186,7 @@ def holds_pairs(table: Table) -> bool:
 
 
 def _two_at(table: Table) -> str | None:
-    """The column of lists of two responses whose preferred one a column names; lists with scores are rankings."""
+    """Find the column of two responses whose preferred one a column names; lists with scores are rankings."""
     column = nested_column(table)
     if column is None or _most(table[column]) != 2 or not any(columns.plain(name) in _CHOICES for name in table):
         return None
@@ -201,7 +201,7 @@ def _most(cells: Sequence[Any]) -> int:
 
 
 def _two_columns(table: Table, nested: str) -> Table:
-    """A table with a list of two responses a row, as one with a column for each."""
+    """Turn a table with a list of two responses a row into one with a column for each."""
     for row, cell in enumerate(table[nested]):
         if not isinstance(cell, list) or len(cell) != 2:
             raise UserError(f"{table.place(row)} has {cell!r:.40} in {nested!r}, expected two responses; remove it")

@@ -27,7 +27,7 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> float:
-    """A finite number within bounds.
+    """Check a finite number within bounds.
 
     Args:
         name: What the user knows it by.
@@ -57,7 +57,7 @@ def number(
 
 
 def integer(name: str, value: object, *, low: int, high: int | None = None) -> int:
-    """An integer not below `low`, nor above `high` where that is given.
+    """Check an integer not below `low`, nor above `high` where that is given.
 
     Raises:
         UserError: `value` is not an integer or is out of range.
@@ -70,7 +70,7 @@ def integer(name: str, value: object, *, low: int, high: int | None = None) -> i
 
 
 def flag(name: str, value: object) -> bool:
-    """True or false; no other value stands for either.
+    """Check that a value is true or false; no other value stands for either.
 
     Raises:
         UserError: `value` is anything else.
@@ -106,7 +106,7 @@ def text(name: str, value: object) -> str:
 
 
 def words(name: str, value: object) -> tuple[str, ...]:
-    """A non-empty list of single words, lower case, as a tuple.
+    """Read a non-empty list of single words, lower case, as a tuple.
 
     Raises:
         UserError: `value` is no list, is empty, or holds something that is not one word.
@@ -124,7 +124,7 @@ def words(name: str, value: object) -> tuple[str, ...]:
 
 
 def mapping(name: str, value: object) -> dict[str, Any]:
-    """A mapping with string keys, as a new dict; None is the empty mapping.
+    """Read a mapping with string keys, as a new dict; None is the empty mapping.
 
     Raises:
         UserError: `value` is no mapping, or a key is not text.
@@ -140,7 +140,7 @@ def mapping(name: str, value: object) -> dict[str, Any]:
 
 
 def choices(value: object, known: Iterable[object]) -> str:
-    """The tail of an error sentence: the nearest known name, or all of them.
+    """Write the tail of an error sentence: the nearest known name, or all of them.
 
     Args:
         value: What the user wrote.
@@ -153,7 +153,7 @@ def choices(value: object, known: Iterable[object]) -> str:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[object], *, extensible: bool = False) -> UserError:
-    """The error about a name that is none of those known: one shape for whatever a config names.
+    """Make the error about a name that is none of those known: one shape for whatever a config names.
 
     Args:
         kind: What it should be the name of, such as "oracle".
@@ -228,7 +228,7 @@ def _plain(values: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    """A value as it stands in a sentence."""
+    """Write a value as it stands in a sentence."""
     if isinstance(value, Integral) and abs(int(value)) > 10**30:
         return f"an integer of {int(value).bit_length()} bits"
     return repr(value)

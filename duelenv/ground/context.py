@@ -27,7 +27,7 @@ class Context:
 
 
 def context_of(base: Any) -> Context:
-    """The context of a transformers model, without a PEFT wrapper."""
+    """Find the context of a transformers model, without a PEFT wrapper."""
     return min(_limits(base), key=lambda limit: limit.length or 0, default=Context(None))
 
 

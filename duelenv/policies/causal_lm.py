@@ -130,7 +130,7 @@ class CausalLMPolicy:
         lora: Mapping[str, Any] | None = None,
         sampler: Sampler | Mapping[str, Any] | str | None = None,
     ) -> CausalLMPolicy:
-        """Loads a model and its tokenizer from a folder or a hub name; code from the hub is never run.
+        """Load a model and its tokenizer from a folder or a hub name; code from the hub is never run.
 
         Args:
             path: of a model, or of an adapter, which then goes on being trained on its base model.
@@ -270,7 +270,7 @@ class CausalLMPolicy:
         return self._codec.decode(tokens, mask)
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """The trainable parameters, for an optimizer."""
+        """List the trainable parameters, for an optimizer."""
         sharding.gathered_apart(self.model)
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
@@ -281,7 +281,7 @@ class CausalLMPolicy:
         return source == "start" or (source == "policy" and self.version == 0)
 
     def updated(self) -> None:
-        """Counts one change of the weights; a learner calls it after each optimizer step.
+        """Count one change of the weights; a learner calls it after each optimizer step.
 
         Until then what the policy draws counts as drawn by the version before, at 0 by the start.
         """
@@ -496,7 +496,7 @@ class CausalLMPolicy:
     # The reference, copies and files
 
     def move_reference(self) -> None:
-        """Makes the reference a frozen copy of the current policy (SELM's iterations); the start stays."""
+        """Make the reference a frozen copy of the current policy (SELM's iterations); the start stays."""
         self._roles.move_reference()
         self.reference_version = self.version
 
@@ -532,7 +532,7 @@ class CausalLMPolicy:
         self.shortcuts = replace(self.shortcuts, sharing=False, head=False)
 
     def clone(self) -> CausalLMPolicy:
-        """An independent policy with the same weights, reference and version; frozen models and sampler are shared."""
+        """Copy weights, reference and version into an independent policy; frozen models and sampler are shared."""
         twin = copy.copy(self)
         twin._roles = self._roles.clone()
         twin.history = object()
@@ -544,7 +544,7 @@ class CausalLMPolicy:
         return {**versions, "start": self._roles.fingerprint(), **self._roles.weights()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave, into a policy built on the same start model.
+        """Put back what `state_dict` gave, into a policy built on the same start model.
 
         Raises:
             UserError: the state belongs to another start model.
@@ -560,7 +560,7 @@ class CausalLMPolicy:
         self.history = object()
 
     def export(self, path: str | Path, *, facts: Mapping[str, Any] | None = None, merge: bool = False) -> None:
-        """Writes the policy's model for others: plain `AutoModelForCausalLM.from_pretrained(path)` loads the folder.
+        """Write the policy's model for others: plain `AutoModelForCausalLM.from_pretrained(path)` loads the folder.
 
         It holds the weights (safetensors), the tokenizer, a generation config and a model card. Under PEFT it is the
         adapter, which names its base model, or merged the whole model.
@@ -583,7 +583,7 @@ class CausalLMPolicy:
         sharding.finished(self.model)
 
     def save(self, path: str | Path, *, facts: Mapping[str, Any] | None = None) -> None:
-        """Writes what `export` writes, and beside it what `load` needs to go on: start, moved reference and settings.
+        """Write what `export` writes, and beside it what `load` needs to go on: start, moved reference and settings.
 
         Args:
             path: the folder; made if absent.
@@ -607,7 +607,7 @@ class CausalLMPolicy:
         base_model: PreTrainedModel | None = None,
         device: str | torch.device | None = None,
     ) -> CausalLMPolicy:
-        """Reads what `save` wrote.
+        """Read what `save` wrote.
 
         Args:
             path: the folder.
@@ -657,7 +657,7 @@ def _places(folder: Path, record: Mapping[str, Any]) -> _Places:
 
 
 def _mixture(source: str, beta: float) -> list[tuple[Role, float]]:
-    """A source as token logits sum_m coefficient_m * logits_m; a term of weight 0 is not run."""
+    """Write a source as token logits sum_m coefficient_m * logits_m; a term of weight 0 is not run."""
     if source not in get_args(Source):
         raise UserError(f"source is {source!r}; expected one of {', '.join(get_args(Source))}")
     terms: dict[str, list[tuple[Role, float]]] = {

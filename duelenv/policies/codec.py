@@ -36,18 +36,18 @@ class Prompts:
         return len(self.ids)
 
     def chosen(self, rows: torch.Tensor) -> Prompts:
-        """Some of them, int64 [b], padded no wider than they need."""
+        """Take some of them, int64 [b], padded no wider than they need."""
         ids, attention = self.ids[rows], self.attention[rows]
         spare = ids.shape[1] - int(attention.sum(-1).max())
         return Prompts(ids[:, spare:], attention[:, spare:])
 
     def to(self, device: torch.device) -> Prompts:
-        """The same on a device."""
+        """Move them to a device."""
         return Prompts(self.ids.to(device), self.attention.to(device))
 
     @classmethod
     def none(cls, count: int) -> Prompts:
-        """What stands before responses that are read without their prompts: no tokens, [count, 0]."""
+        """Make what stands before responses that are read without their prompts: no tokens, [count, 0]."""
         nothing = torch.zeros((count, 0), dtype=torch.long)
         return cls(nothing, nothing)
 
@@ -194,7 +194,7 @@ class Codec:
         return self._remembered
 
     def _in_template(self, text: str) -> str:
-        """A dialogue, or a user's message, in the tokenizer's chat template, up to where the assistant speaks."""
+        """Put a dialogue, or a user's message, in the tokenizer's chat template, up to where the assistant speaks."""
         messages = [message._asdict() for message in to_messages(text)]
         try:
             return str(
@@ -211,7 +211,7 @@ class Codec:
             ) from error
 
     def _first_token(self, index: int) -> int:
-        """What stands for a prompt without tokens, since a model needs something to continue."""
+        """Find what stands for a prompt without tokens, since a model needs something to continue."""
         begin = getattr(self.tokenizer, "bos_token_id", None)
         if begin is not None:
             return int(begin)
@@ -284,7 +284,7 @@ def _added_tokens(tokenizer: Any) -> tuple[int, int]:
 
 
 def _unreadable(texts: Sequence[str], error: Exception) -> UserError:
-    """What is wrong with texts that a tokenizer cannot read."""
+    """Say what is wrong with texts that a tokenizer cannot read."""
     broken = next((text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)), None)
     if broken is None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]

@@ -155,7 +155,7 @@ class CompletionsSampler:
         self._published, self.version = policy.history, policy.version
 
     def _request(self, prompt: list[int], count: int, length: int, asked: Asked, seed: int) -> dict[str, Any]:
-        """The body of one request; what a server may have defaults of its own for is all said."""
+        """Write the body of one request; what a server may have defaults of its own for is all said."""
         return {
             "model": self._model,
             "prompt": prompt,
@@ -235,7 +235,7 @@ class CompletionsSampler:
             raise self._no_answer(f"{text[:60]!r}, which is no JSON") from None
 
     def _refusal(self, error: urllib.error.HTTPError) -> UserError:
-        """What an answer that is an error means for the user."""
+        """Tell the user what an answer that is an error means."""
         said = _message(error)
         if error.code == 404:
             advice = f"correct model, which is {self._model!r}, or url, which ends in /v1 for most servers"
@@ -267,7 +267,7 @@ class CompletionsSampler:
     # Reading
 
     def _read(self, answer: Any, sent: dict[str, Any], policy: CausalLMPolicy, asked: Asked) -> list[_Response]:
-        """The responses of one answer, in the order of their indices."""
+        """Read the responses of one answer, in the order of their indices."""
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             raise self._no_answer(f"{str(answer)[:60]!r} without choices")
@@ -316,7 +316,7 @@ class CompletionsSampler:
         return _Response(ids, [float(value) for value in log_probs])
 
     def _ids_of_text(self, choice: dict[str, Any], policy: CausalLMPolicy, asked: Asked) -> list[int]:
-        """The tokens of a text, if that is what the user wants."""
+        """Find the tokens of a text, if that is what the user wants."""
         text = choice.get("text")
         if not self._retokenise or not isinstance(text, str):
             raise UserError(
@@ -332,7 +332,7 @@ class CompletionsSampler:
     def _ended(
         self, ids: list[int], log_probs: Any, choice: dict[str, Any], asked: Asked, *, exact: bool
     ) -> tuple[list[int], Any]:
-        """A response as the policy would have ended it: at its first end, or at its greatest length.
+        """End a response as the policy would have: at its first end, or at its greatest length.
 
         Raises:
             UserError: it ends elsewhere, so that it is no response of the policy's distribution.
@@ -398,7 +398,7 @@ def _address(url: object) -> str:
 
 
 def _key(given: object) -> str | None:
-    """The key itself; "$NAME" is that of an environment variable."""
+    """Find the key itself; "$NAME" is that of an environment variable."""
     if given is None:
         return None
     text = checks.text("api_key", given)
@@ -428,7 +428,7 @@ def _seconds(text: str | None) -> float:
 
 
 def _message(error: urllib.error.HTTPError) -> str:
-    """What a server says of its error, in one line."""
+    """Put what a server says of its error in one line."""
     try:
         text = error.read(4096).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
@@ -443,7 +443,7 @@ def _message(error: urllib.error.HTTPError) -> str:
 
 
 def _whole(value: object) -> int | None:
-    """A whole number, or None."""
+    """Read a whole number, or None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -38,7 +38,7 @@ class Term:
 def uniform_numbers(
     given: ArrayLike | None, generator: torch.Generator | None, shape: tuple[int, int, int], *, needed: bool
 ) -> torch.Tensor:
-    """The numbers that decide tokens, [B, K, L] in [0, 1): those given, the generator's, or zeros if none are needed.
+    """Find the numbers that decide tokens, [B, K, L] in [0, 1): given, the generator's, or zeros if none are needed.
 
     Raises:
         UserError: the wrong shape or range, no source of randomness or two.
@@ -178,7 +178,7 @@ def _look_every(device: torch.device) -> int:
 
 
 def _read(mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tensor, *, hidden: bool) -> list[Step]:
-    """What each model of the mixture knows behind one more token."""
+    """Read what each model of the mixture knows behind one more token."""
     steps = []
     for term, reading in zip(mixture, readings, strict=True):
         with term.playing() as model:

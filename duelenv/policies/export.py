@@ -182,7 +182,7 @@ inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, ret
 
 
 def _cell(value: Any) -> str:
-    """A value in one cell of a table."""
+    """Write a value in one cell of a table."""
     return " ".join(str(value).split()).replace("|", "\\|")
 
 

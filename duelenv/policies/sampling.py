@@ -69,7 +69,7 @@ def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tu
 
 
 def _search(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The first token whose cumulative probability, of [M, V], exceeds a uniform number of [M, k]; int64 [M, k]."""
+    """Find the first token whose cumulative probability [M, V] exceeds a uniform number [M, k]; int64 [M, k]."""
     rows, vocabulary = probabilities.shape
     if vocabulary <= _BLOCKED_FROM:
         return _invert(probabilities.to(uniforms.dtype).cumsum(-1), uniforms)[0]

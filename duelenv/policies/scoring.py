@@ -40,7 +40,7 @@ class Responses:
 
     @classmethod
     def given(cls, tokens: Array, mask: Array) -> Responses:
-        """Checks tokens and mask, both [B, K, L].
+        """Check tokens and mask, both [B, K, L].
 
         Raises:
             UserError: shapes that do not agree.
@@ -58,7 +58,7 @@ class Responses:
         return cls(token_ids[..., :width], kept[..., :width], token_ids.shape[-1])
 
     def to(self, device: torch.device) -> Responses:
-        """The same on a device."""
+        """Move them to a device."""
         return Responses(self.tokens.to(device), self.mask.to(device), self.length)
 
     def check_prompts(self, prompts: Prompts) -> None:
@@ -139,7 +139,7 @@ class Projection:
 def head_gradients(
     model: Any, prompts: Prompts, responses: Responses, shortcuts: Shortcuts, projection: Projection
 ) -> torch.Tensor:
-    """The gradient of each response's log-prob by the weights of the output head, projected: float32 [B, K, k^2].
+    """Project the gradient of each response's log-prob by the weights of the output head: float32 [B, K, k^2].
 
     With the head's input s_t before token y_t and p_t what it says there, that is sum_t (e_{y_t} - p_t) s_t' for logits
     that are linear in s_t; a model that scales or caps them behind its head is taken for one. Two sides of it are
@@ -232,7 +232,7 @@ def _said(model: Any, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tenso
 def states_of(
     model: Any, prompts: Prompts, tokens: torch.Tensor, shortcuts: Shortcuts
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last hidden layer at the end of each prompt [b, k, 1, h], and at tokens [b, k, w] behind it [b, k, w, h]."""
+    """Find the last hidden layer at the end of each prompt [b, k, 1, h], and at tokens [b, k, w] behind it."""
     num_responses, length = tokens.shape[1:]
     width = prompts.ids.shape[1]
     if not (width and num_responses > 1 and shortcuts.sharing) or checkpointing(model):

@@ -58,7 +58,7 @@ class Layout(Protocol):
     """Of each layer of the model."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        """What a layer's tokens take from those that they see: [rows, heads, n, d] of queries, keys and values."""
+        """Compute what a layer's tokens take from those they see: [rows, heads, n, d] of queries, keys and values."""
         ...
 
 
@@ -80,7 +80,7 @@ def laid_out(base: Any, layout: Layout) -> Iterator[None]:
 
 
 def _parts_of(config: Any) -> Iterator[Any]:
-    """A configuration, then those inside it."""
+    """Yield a configuration, then those inside it."""
     yield config
     for name in config.sub_configs:
         part = getattr(config, name, None)
@@ -89,7 +89,7 @@ def _parts_of(config: Any) -> Iterator[Any]:
 
 
 def windows_of(base: Any) -> list[int | None]:
-    """The window of attention of every layer.
+    """Find the window of attention of every layer.
 
     Raises:
         ValueError: Layers whose masks are not known here.
@@ -156,7 +156,7 @@ class Packed:
         return torch.cat([read, said], dim=2)
 
     def _mask(self, window: int | None, device: torch.device) -> tuple[Tensor | None, Tensor]:
-        """What may be seen, True where it may: within prompts, None for all before; and by responses."""
+        """Mark what may be seen as True: within prompts, None for all before; and by responses."""
         if window not in self._masks:
             rows, num_responses, length = self._shape
             prompt = self._prompt
@@ -356,7 +356,7 @@ def _attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer: outputs [rows, n, heads, d], and no weights."""
+    """Answer what transformers calls in every layer: outputs [rows, n, heads, d], and no weights."""
     _refuse_what_is_not_read(others)
     layout = _layout.get()
     window = layout.windows[module.layer_idx]
@@ -369,14 +369,14 @@ def _attention(
 
 
 def _window_as_mask(*, local_size: int | None = None, use_vmap: bool = False, **_: Any) -> Tensor:
-    """What transformers calls for a mask: it holds only how far the model would see, int64 [1, 1, 1, 1], 0 for all."""
+    """Answer transformers' call for a mask only by how far the model would see, int64 [1, 1, 1, 1], 0 for all."""
     if use_vmap:
         raise ValueError("a mask that adds something of the model's own")
     return torch.full((1, 1, 1, 1), local_size or 0)
 
 
 def _window_in(mask: Tensor | None) -> int | None:
-    """What `_window_as_mask` has said; None where a model attends without a mask."""
+    """Read what `_window_as_mask` has said; None where a model attends without a mask."""
     if mask is None:
         return None
     if mask.dtype != torch.int64 or mask.numel() != 1:

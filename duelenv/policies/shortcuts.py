@@ -36,7 +36,7 @@ _ROUNDING = {torch.float64: 1e-8, torch.float32: 2e-4, torch.float16: 2e-2, torc
 
 
 def find_shortcuts(model: Any, context: Context) -> Shortcuts:
-    """The shortcuts that a model allows.
+    """Find the shortcuts that a model allows.
 
     Args:
         model: A transformers causal language model, or a PEFT model around one.
@@ -115,7 +115,7 @@ class _Trial:
         self.responses = [[text(31 + 2 * r + k, self.count) for k in range(2)] for r in range(2)]
 
     def check_plain(self) -> None:
-        """Makes the truths, [r][k] of [n, V] each.
+        """Make the truths, [r][k] of [n, V] each.
 
         Raises:
             UserError: The plain call fails, or depends on what comes later or on the row beside it.
@@ -155,7 +155,7 @@ class _Trial:
             )
 
     def allowed(self) -> tuple[Shortcuts, list[str]]:
-        """The shortcuts, and for each that is missing a sentence that says why."""
+        """Find the shortcuts, and for each that is missing a sentence that says why."""
         reasons: list[str] = []
         shortcuts = Shortcuts(padding=False, cache=False, sharing=False, head=False)
         failures = []
@@ -211,7 +211,7 @@ class _Trial:
                 yield reading.next(self.model, tokens[:, step]).logits, truths[:, step + 1]
 
     def _shared(self, shortcuts: Shortcuts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """A prompt once and two responses behind it: token by token, and all at once with gradients."""
+        """Run a prompt once and two responses behind it: token by token, and all at once with gradients."""
         if not shortcuts.padding:
             raise ValueError("position ids cannot be given")
         if shortcuts.cache:
@@ -238,7 +238,7 @@ class _Trial:
 
     @contextmanager
     def _embedded(self) -> Iterator[list[torch.Tensor]]:
-        """Collects what the model reads tokens as, and makes gradients reach it."""
+        """Collect what the model reads tokens as, and make gradients reach it."""
         read: list[torch.Tensor] = []
 
         def keep(_: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
@@ -309,6 +309,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _reraise_memory(error: BaseException) -> None:
-    """A machine without room says nothing about the model."""
+    """Raise an error of memory once more: a machine without room says nothing about the model."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         raise error

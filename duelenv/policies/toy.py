@@ -157,7 +157,7 @@ def toy_prompts(count: int = 64, split: Literal["train", "test"] = "train", seed
 
 
 def _pattern() -> re.Pattern[str]:
-    """The grammar of responses as one regular expression."""
+    """Write the grammar of responses as one regular expression."""
 
     def one_of(words: tuple[str, ...]) -> str:
         return f"(?:{'|'.join(words)})"
@@ -234,7 +234,7 @@ def toy_policy(
     max_sequences: int | None = None,
     device: str | torch.device | None = None,
 ) -> CausalLMPolicy:
-    """The toy policy: built in some seconds the first time, then read from the cache.
+    """Make the toy policy: built in some seconds the first time, then read from the cache.
 
     The same seed gives the same weights on one machine, whatever the state of torch's global generator, which is
     left as it was.
@@ -274,7 +274,7 @@ def tiny_model(
     heads: int = 4,
     context: int = 64,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A small model with random weights and the toy tokenizer, for tests.
+    """Make a small model with random weights and the toy tokenizer, for tests.
 
     Raises:
         UserError: an unknown architecture.
@@ -394,7 +394,7 @@ def _digest(weights: dict[str, torch.Tensor]) -> str:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor] | None:
-    """The cached weights, or None where there are none or the file is damaged."""
+    """Read the cached weights, or None where there are none or the file is damaged."""
     if not path.is_file():
         return None
     try:

@@ -93,7 +93,7 @@ def _features(*, num_envs: int, batch: int) -> Any:
 
 
 def alignment_world(*, num_envs: int, batch: int) -> Any:
-    """A small AlignmentDuel with a new policy of random weights, two candidates of it and two of its reference.
+    """Make a small AlignmentDuel with a new policy of random weights, two candidates of it and two of its reference.
 
     Loads torch and transformers. Pass it to `check_agent` with `replicates=1`.
     """
@@ -113,7 +113,7 @@ def alignment_world(*, num_envs: int, batch: int) -> Any:
 
 
 def _transcript(env: Any) -> list[_Step]:
-    """Rounds of a world with labels of all kinds, in which nobody's agent played; frozen."""
+    """Record rounds of a world with labels of all kinds, in which nobody's agent played; frozen."""
     rng = np.random.default_rng(0)
     observation, _ = env.reset(seed=11)
     steps = []
@@ -142,7 +142,7 @@ def _by_place(labels: NDArray[Any], actions: NDArray[Any], *, sign: int) -> NDAr
 
 
 def _told(agent: Any, steps: list[_Step], labels: Labels = _as_they_are) -> list[Any]:
-    """What an agent plays in these rounds, told these labels."""
+    """Record what an agent plays in these rounds, told these labels."""
     played = []
     for step in steps:
         actions = np.asarray(agent.act(step.observation))

@@ -181,7 +181,7 @@ def bench_rounds(race: Race = ROUNDS, systems: Sequence[System] = SYSTEMS) -> li
 
 
 def drawing_table(lines: Sequence[Drawing]) -> str:
-    """The results as text."""
+    """Write the results as text."""
     rows = [f"{'model':<12}{'K':>4}{'generate s':>13}{'own s':>10}{'generate / own':>17}"]
     for line in lines:
         rows.append(
@@ -192,7 +192,7 @@ def drawing_table(lines: Sequence[Drawing]) -> str:
 
 
 def round_table(rounds: Sequence[Round]) -> str:
-    """The results as text, with what each costs in rounds of `passive` with as many candidates, and in TRL's steps."""
+    """Write the results as text, each also in rounds of `passive` with as many candidates, and in TRL's steps."""
     passive = {line.candidates: line.seconds for line in rounds if line.name == "passive"}
     trl = next((line.seconds for line in rounds if line.name.startswith("TRL")), None)
     rows = [f"{'system':<16}{'K':>4}{'s a round':>12}{'/ passive':>12}{'TRL / it':>12}"]
@@ -206,7 +206,7 @@ def round_table(rounds: Sequence[Round]) -> str:
 
 
 def _player(system: System, race: Race) -> Callable[[], None]:
-    """What plays the next round of a system."""
+    """Make what plays the next round of a system."""
     import gymnasium
 
     import duelenv

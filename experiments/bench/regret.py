@@ -91,7 +91,7 @@ WORLD_B = BenchWorld(
 
 
 def matrix_world(matrix: NDArray[np.float64], replicates: int = 1024, horizon: int = 10_000) -> BenchWorld:
-    """The world of a preference matrix."""
+    """Make the world of a preference matrix."""
     title = f"K = {len(matrix)}"
     settings = {"matrix": matrix}
     return BenchWorld(title, "duelenv/MatrixDuel-v0", horizon, replicates, "average", settings=settings)

@@ -177,7 +177,7 @@ def _reward_server() -> Client:
         return text.rpartition("\n\n")[2]
 
     def score(text: str) -> float:
-        """The log-odds of a first response; 0 of a second one."""
+        """Give the log-odds of a first response; 0 of a second one."""
         p = _probability(response(text))
         return math.log(p / (1.0 - p)) if response(text).startswith("first") else 0.0
 

@@ -197,7 +197,7 @@ def _differences(before: Identity, now: Identity, *, replicated: bool) -> Iterat
 
 
 def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings of all agents together by dotted keys, and those of each agent by its label."""
+    """Split the settings of all agents together by dotted keys from those of each agent by its label."""
     shared = _flat({key: value for key, value in settings.items() if key != "agents"})
     return shared, {label: _flat(own, _of_agent(label)) for label, own in settings["agents"].items()}
 
@@ -234,7 +234,7 @@ def _contents(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def open_run(directory: Path | str) -> RunConfig:
-    """The config of a run directory.
+    """Read the config of a run directory.
 
     Raises:
         UserError: It is not a run directory, or its config is damaged.

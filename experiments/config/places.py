@@ -38,7 +38,7 @@ def of_world(raw: Mapping[str, Any]) -> list[str]:
 
 
 def misplaced(key: object, raw: Mapping[str, Any], top: Iterable[str]) -> str:
-    """The tail of a sentence about a key that the top level has not: where it stands, or the names that are near.
+    """Write the tail of a sentence about a key that the top level has not: where it stands, or what names are near.
 
     Args:
         key: What the user wrote.

@@ -108,7 +108,7 @@ def same_agent(one: AgentConfig, other: AgentConfig) -> bool:
 
 
 def read_name(raw: object, key: str = "name") -> str:
-    """The name of a run or a study, which its folder may have."""
+    """Read the name of a run or a study, which its folder may have."""
     name = checks.text(f"'{key}'", raw)
     if not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > LONGEST_NAME:
         raise UserError(
@@ -136,7 +136,7 @@ def read_env(raw: object) -> EnvConfig:
 
 
 def full_id(name: str) -> str:
-    """The Gymnasium id for a world's short name: `FeatureDuel` -> `duelenv/FeatureDuel-v0`.
+    """Spell out a world's short name as its Gymnasium id: `FeatureDuel` -> `duelenv/FeatureDuel-v0`.
 
     An id that has a namespace or a version already is kept.
     """
@@ -178,7 +178,7 @@ def _shown(name: str) -> str:
 
 
 def _read_changes(key: str, raw: object) -> dict[str, Any]:
-    """Settings of the world that differ within a run; `data`, which stands elsewhere in a config, is read as there."""
+    """Read settings of the world that differ within a run; `data`, which has another place in a config, as there."""
     settings = checks.mapping(f"'{key}'", raw)
     if settings.get("data") is not None:
         settings["data"] = read_table_settings(f"{key}.data", settings["data"])
@@ -186,7 +186,7 @@ def _read_changes(key: str, raw: object) -> dict[str, Any]:
 
 
 def distinct_labels(listed: Sequence[object]) -> list[str]:
-    """The names of `agents: [passive, real]`.
+    """Read the names of `agents: [passive, real]`.
 
     Raises:
         UserError: Not names, or one of them twice.
@@ -265,7 +265,7 @@ def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
 
 
 def spell_out_source(raw: str) -> dict[str, Any]:
-    """The mapping that a short spelling of a policy or of prompts stands for: `toy`, or a path."""
+    """Spell out the mapping that a short form of a policy or of prompts stands for: `toy`, or a path."""
     return {raw: {}} if raw == "toy" else {"path": raw}
 
 

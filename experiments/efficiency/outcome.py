@@ -23,7 +23,7 @@ __all__ = ["claims", "null_text", "table_text", "tuning_text", "write_arms"]
 
 
 def claims(tables: Sequence[Table]) -> dict[tuple[str, str, str], str]:
-    """The verdict on every arm, by world, regime and label.
+    """Judge every arm, by world, regime and label.
 
     Holm's family are the carried cells of a regime in all worlds that are held out, further ones among them. Controls
     and screened cells make no claim: theirs is what their own interval shows, marked as such.
@@ -44,7 +44,7 @@ def claims(tables: Sequence[Table]) -> dict[tuple[str, str, str], str]:
 
 
 def table_text(table: Table, said: Mapping[tuple[str, str, str], str]) -> str:
-    """A table of one regime in one world, with a second one at equal pair-gradients and equal sampled prompts."""
+    """Write a table of one regime in one world, with a second one at equal pair-gradients and sampled prompts."""
     baseline = table.baseline
     settled = "" if baseline.settled else "; NOT SETTLED, so that all of this is to be read with care"
     slope = baseline.plateau.slope
@@ -88,7 +88,7 @@ def table_text(table: Table, said: Mapping[tuple[str, str, str], str]) -> str:
 
 
 def _measure_text(metric: str) -> str:
-    """What is to be reached; what is better where it is lower stands with its sign changed."""
+    """Name what is to be reached; what is better where it is lower stands with its sign changed."""
     return f"minus {label_of(metric)}" if better(metric) == "lower" else label_of(metric)
 
 
@@ -135,7 +135,7 @@ def tuning_text(regime: Regime, tuned: Mapping[str, Tuned]) -> str:
 
 
 def null_text(tables: Sequence[Table], check: NullCheck) -> str:
-    """What the null check found, in each table and in all of them together."""
+    """Say what the null check found, in each table and in all of them together."""
     header = ["stage", "regime", "world", "seeds", "'not shown'"]
     rows = [
         [
@@ -230,7 +230,7 @@ def _baseline_row(table: Table) -> list[str]:
 
 
 def _figures(measured: Measured) -> list[str]:
-    """Steps and informative duels per 100 labels, and the median labels of the first and third."""
+    """Write steps and informative duels per 100 labels, and the median labels of the first and third."""
     hundreds = float(measured.arm.labels[-1]) / 100
     figures = measured.figures
     return [
@@ -252,7 +252,7 @@ def _labels(estimate: Estimate) -> str:
 
 
 def _ratio(estimate: Estimate) -> str:
-    """The ratio behind a log ratio."""
+    """Write the ratio behind a log ratio."""
     if math.isnan(estimate.value):
         return "-"
     value, low, high = (

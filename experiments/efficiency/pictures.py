@@ -75,7 +75,7 @@ def heat_map(study: Study, table: Table, carried: Sequence[str], theme: Theme = 
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure, without the window system and the global list of figures of pyplot."""
+    """Make an empty figure, without the window system and the global list of figures of pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

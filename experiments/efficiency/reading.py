@@ -152,7 +152,7 @@ def _cell(key: str, name: str, raw: object, regimes: tuple[str, ...], tuning: Ma
 
 
 def _products(name: str, raw: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """A cell with lists of rules as one cell for each combination, named by the rules: `{ask: [extreme, infomax]}`."""
+    """Make one cell for each combination of lists of rules, named by the rules: `{ask: [extreme, infomax]}`."""
     lists = {part: raw[part] for part in _PARTS if isinstance(raw.get(part), list)}
     if not lists:
         return [(name, dict(raw))]
@@ -164,7 +164,7 @@ def _products(name: str, raw: Mapping[str, Any]) -> list[tuple[str, dict[str, An
 
 
 def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """The cells, whose names came from lists too.
+    """Check that the cells, whose names came from lists too, are distinct.
 
     Raises:
         UserError: Two have one name.

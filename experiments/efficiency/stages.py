@@ -56,7 +56,7 @@ class Tuned:
         return self.best_with({})
 
     def best_with(self, fixed: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The best of those with these values."""
+        """Find the best of those with these values."""
         fitting = [
             index for index, trial in enumerate(self.trials) if all(trial[key] == value for key, value in fixed.items())
         ]
@@ -169,7 +169,7 @@ class Stages:
         return self._table("screen", world, regime, tuned[PASSIVE].best, arms)
 
     def carried(self, table: Table) -> list[str]:
-        """The cells that a screening carries on: by the fewest labels, then by the larger area."""
+        """Name the cells that a screening carries on: by the fewest labels, then by the larger area."""
         found = table.comparisons
         order = sorted(found, key=lambda label: (found[label].log_ratio.value, -found[label].area.value))
         return order[: self.study.carried]
@@ -201,7 +201,7 @@ class Stages:
         return digest
 
     def frozen_of(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
-        """What is frozen of a regime: `passive`, carried cells and controls with all settings, worlds and seeds."""
+        """Describe what is frozen of a regime: `passive`, carried cells and controls with settings, worlds, seeds."""
         return {
             "regime": vars(regime),
             "metric": self.study.metric,
@@ -229,7 +229,7 @@ class Stages:
         return [self._table("confirm", world, regime, tuned[PASSIVE].best, arms) for world in self._unseen]
 
     def further_of(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
-        """What is frozen of a regime before any of the further worlds is met, by world."""
+        """Describe what is frozen of a regime before any of the further worlds is met, by world."""
         return {world.name: self._described(world, regime, tuned, table) for world in self.study.of_kind("further")}
 
     def _described(self, world: World, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
@@ -244,7 +244,7 @@ class Stages:
         }
 
     def further(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> list[Table]:
-        """The carried cells once more, in the worlds that were named beside those held out.
+        """Measure the carried cells once more, in the worlds that were named beside those held out.
 
         Raises:
             UserError: What is to be met there is not frozen.

@@ -40,7 +40,7 @@ def bench_faults(
     note: Callable[[str], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Iterator[FaultLine]:
-    """Tries all kinds of faults on small paid runs.
+    """Try all kinds of faults on small paid runs.
 
     Args:
         kills: Processes to kill.
@@ -180,7 +180,7 @@ def _damage_lines(lab: FaultLab, seed: int, damages: int | None, show: Callable[
 
 
 def _write_lines(lab: FaultLab, seed: int, writes: int | None, show: Callable[[str], None]) -> Iterator[FaultLine]:
-    """Calls at which writing fails, and then those at which the process is killed, a line for each kind."""
+    """Try calls at which writing fails, then those at which the process is killed, a line for each kind."""
     generator = np.random.default_rng([seed, 4])
     for deadly in (False, True):
         for kind, name in WRITES.items():
@@ -217,7 +217,7 @@ def _cells(lines: Sequence[FaultLine]) -> list[list[str]]:
 
 
 def fault_table(lines: Sequence[FaultLine], *, markdown: bool = False) -> str:
-    """The table of what was tried, with a line of sums, for a terminal or for the documentation."""
+    """Write the table of what was tried, with a line of sums, for a terminal or for the documentation."""
     rows = _cells(lines)
     if markdown:
         rule = [":--", *["--:"] * (len(_HEADER) - 1)]

@@ -20,7 +20,7 @@ __all__ = ["calls_of", "damaged", "files_of", "left_behind", "starved"]
 
 
 def left_behind(lab: FaultLab, share: float, *, checkpoint_seconds: float = 1e9, draw: bool = False) -> Path:
-    """A trial folder whose run was killed after this share of the answers, or with 1 has ended in peace."""
+    """Make a trial folder whose run was killed after this share of the answers, or with 1 has ended in peace."""
     place = lab.place()
     started = lab.start(place, checkpoint_seconds=checkpoint_seconds, draw=draw)
     record, lines = place / "record", 2 * round(share * lab.batches)
@@ -99,7 +99,7 @@ def damaged(
 
 
 def files_of(left: Path) -> list[str]:
-    """The files of a trial's run folder, in order."""
+    """List the files of a trial's run folder, in order."""
     root = left / "run"
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 

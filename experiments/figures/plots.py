@@ -66,7 +66,7 @@ def _curves(
 def metric_against_labels(
     results: Results, metric: str, theme: Theme = LIGHT, *, rate: bool = False, x: str = "queries"
 ) -> Figure:
-    """A metric against the number of labels, mean and band over seeds.
+    """Draw a metric against the number of labels, mean and band over seeds.
 
     Args:
         results: The run.
@@ -199,7 +199,7 @@ def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
 
 
 def save_figures(results: Results) -> list[Path]:
-    """Writes every figure as PNG and SVG into the run's `figures` folder.
+    """Write every figure as PNG and SVG into the run's `figures` folder.
 
     Returns:
         The files.

@@ -128,7 +128,7 @@ class CellFolder:
         return [] if sealed is None else list(sealed.get("model", {}))
 
     def damaged_model(self) -> str | None:
-        """The first file of a finished cell's model that is not as it was written; None where all are."""
+        """Find the first file of a finished cell's model that is not as it was written; None where all are."""
         sealed = files.read_sealed(self.done) or {}
         for name, (_, digest) in sealed.get("model", {}).items():
             if files.digest_of(self.model / name) != digest:
@@ -203,5 +203,5 @@ class RunFolder:
         return self.root / "cells"
 
     def cell(self, name: str) -> CellFolder:
-        """The folder of a cell."""
+        """Find the folder of a cell."""
         return CellFolder(self.cells / name)

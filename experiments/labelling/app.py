@@ -96,7 +96,7 @@ class Look:
 
 
 async def _fields(request: Request) -> dict[str, str]:
-    """What a form sent, as browsers write it without files."""
+    """Read what a form sent, as browsers write it without files."""
     body = b""
     async for part in request.stream():
         body += part

@@ -102,7 +102,7 @@ class Guard:
         return hmac.compare_digest(_proof(given), _proof(self._token.reveal()))
 
     def proof(self) -> str:
-        """What the cookie of somebody holds who gave the token: made of it, and not it."""
+        """Derive what the cookie of somebody holds who gave the token: made of it, and not it."""
         return "" if self._token is None else _proof(self._token.reveal())
 
     def knows(self, request: Request) -> bool:
@@ -122,7 +122,7 @@ def _name_of(host: str) -> str:
 
 
 def cookie(request: Request, name: str) -> str:
-    """The value of a cookie; empty where there is none, or the header is none."""
+    """Read the value of a cookie; empty where there is none, or the header is none."""
     try:
         morsel = SimpleCookie(request.headers.get("cookie", "")).get(name)
     except CookieError:

@@ -102,7 +102,7 @@ def _holds_single(table: Table) -> bool:
 
 
 def _texts(table: Table) -> dict[str, list[Any]]:
-    """A table's columns but for those that could be taken for scores."""
+    """Keep a table's columns but for those that could be taken for scores."""
     scores = {plain(name) for name in SCORE_NAMES}
     return {name: cells for name, cells in table.items() if plain(name) not in scores}
 

@@ -36,7 +36,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def url_of(host: str, opened: socket.socket) -> str:
-    """The address to be opened in a browser."""
+    """Write the address to be opened in a browser."""
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{opened.getsockname()[1]}/"
 

@@ -90,7 +90,7 @@ def state_of(folder: CellFolder, cell: Cell, budget: int | None = None) -> CellS
 
 
 def unfinished_cells(folder: RunFolder, config: RunConfig) -> list[CellState]:
-    """The cells of a run that are not finished, those first that have come furthest."""
+    """Find the cells of a run that are not finished, those first that have come furthest."""
     states = [state_of(folder.cell(cell.name), cell, config.budget.labels) for cell in cells(config)]
     left = [state for state in states if state.state != "finished"]
     return sorted(left, key=_share, reverse=True)
@@ -124,7 +124,7 @@ def _changed(path: Path) -> float | None:
 
 
 def _last_line(path: Path) -> str:
-    """What a traceback ends with, or a sentence."""
+    """Find what a traceback ends with, or a sentence."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

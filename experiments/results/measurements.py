@@ -149,7 +149,7 @@ class Results:
         return steps, values
 
     def final(self, agent: str, metric: str) -> dict[int, float]:
-        """The last value by seed, without the missing ones."""
+        """Find the last value by seed, without the missing ones."""
         _, values = self.curve(agent, metric)
         return {
             seed: float(value)
@@ -158,7 +158,7 @@ class Results:
         }
 
     def at_labels(self, agent: str, metric: str, labels: int | None) -> dict[int, float]:
-        """The value by seed at the first evaluation with at least so many labels, without the missing ones.
+        """Find the value by seed at the first evaluation with at least so many labels, without the missing ones.
 
         Args:
             agent: Its label.
@@ -176,7 +176,7 @@ class Results:
         return found
 
     def references(self, agents: Collection[str]) -> dict[str, dict[int, float]]:
-        """Simple regret by seed of rules that ask for no duel, where the world knows some.
+        """Find the simple regret by seed of rules that ask for no duel, where the world knows some.
 
         Args:
             agents: Labels of agents of one world, which is the rules' too.
@@ -198,7 +198,7 @@ class Results:
         return found
 
     def only(self, agents: Collection[str]) -> Results:
-        """The same results of some agents alone.
+        """Keep the results of some agents alone.
 
         Args:
             agents: Their labels, in any order.
@@ -235,7 +235,7 @@ class Results:
 
 
 def _read(path: Path) -> Any:
-    """The table of results, checked: a run directory may come from anybody, and figures have the names of columns.
+    """Read results and check them: a run directory may come from anybody, and figures have the names of columns.
 
     Raises:
         UserError: It is no table of results.

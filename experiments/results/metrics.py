@@ -100,7 +100,7 @@ _KNOWN = {
 
 
 def label_of(metric: str, *, unit: bool = False) -> str:
-    """A metric's name as people write it.
+    """Write a metric's name as people do.
 
     Args:
         metric: A column.
@@ -115,7 +115,7 @@ def label_of(metric: str, *, unit: bool = False) -> str:
 
 
 def title_of(metric: str) -> str:
-    """A metric's name as the title of a figure."""
+    """Write a metric's name as the title of a figure."""
     if metric.startswith("regret_"):
         return f"Cumulative regret ({metric.removeprefix('regret_')})"
     known = _KNOWN.get(metric)
@@ -138,7 +138,7 @@ def better(metric: str, declared: Direction | None = None) -> Direction | None:
 
 
 def check_better(metric: str | None, declared: str | None) -> Direction | None:
-    """The config's `better`, which says of its `metric` which way is better.
+    """Check the config's `better`, which says of its `metric` which way is better.
 
     Raises:
         UserError: It is no direction, says it of no metric, or says the opposite of what is known.
@@ -166,7 +166,7 @@ def is_reserved(name: str) -> bool:
 
 
 def check_name(name: object, whose: str) -> str:
-    """A name that a column may have, and with it a file.
+    """Check a name that a column may have, and with it a file.
 
     Args:
         name: What was given.

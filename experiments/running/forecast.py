@@ -143,7 +143,7 @@ def _asking(
 
 
 def _cost(costs: list[tuple[int, float | None]], paid: int) -> list[str]:
-    """What answers cost, each kind at its price; no more of them than the fuse lets pass, the dearer ones first."""
+    """Say what answers cost, each kind at its price; no more than the fuse lets pass, the dearer ones first."""
     if not costs:
         return []
     if any(price is None for _, price in costs):
@@ -160,7 +160,7 @@ def _cost(costs: list[tuple[int, float | None]], paid: int) -> list[str]:
 
 
 def _price(oracle: Any, config: RunConfig) -> float | None:
-    """The most that an answer costs: by the oracle itself, or else by the config; None where neither says."""
+    """Find the most that an answer costs: by the oracle itself, or else by the config; None where neither says."""
     return price_of(oracle) or config.budget.price
 
 
@@ -169,7 +169,7 @@ def _limit(config: RunConfig, name: str) -> bool:
 
 
 def _most(forecasts: dict[str, Forecast], seeds: dict[str, int], played: dict[str, int]) -> Cost | None:
-    """The most that answers may cost by what their oracles themselves say; None where none of them can."""
+    """Sum the most that answers may cost by what their oracles themselves say; None where none of them can."""
     total = Cost()
     for label, one in forecasts.items():
         labels, questions = one.labels * seeds[label], one.questions * played[label]
@@ -247,7 +247,7 @@ class _StandIn:
 
 
 def _each(stand_in: _StandIn | None) -> Cost | None:
-    """The most that a duel may cost."""
+    """Find the most that a duel may cost."""
     if stand_in is None or not stand_in.known or not stand_in.duels:
         return None
     return Cost(-(-stand_in.cost.tokens // stand_in.duels), stand_in.cost.money / stand_in.duels)

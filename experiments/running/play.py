@@ -258,7 +258,7 @@ class _Run:
         return np.broadcast_to(np.asarray(info["queries"], dtype=np.int64), (self.replicates,)).copy()
 
     def _evaluate(self) -> None:
-        """Adds a record of the agent as it stands after `step` rounds."""
+        """Add a record of the agent as it stands after `step` rounds."""
         measured = self.truth.evaluate(self.agent, self.config.split)
         for name in measured:
             check_name(name, f"A metric that {self.config.env.id} measures")
@@ -311,7 +311,7 @@ class _Run:
         checkpoints.save(self.folder.checkpoint, state)
 
     def _checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint; None where there is none that can be read."""
+        """Read the last checkpoint; None where there is none that can be read."""
         path = self.folder.checkpoint
         if not path.exists():
             return None
@@ -357,7 +357,7 @@ class _Run:
     # Results ---------------------------------------------------------------------------------------
 
     def _figure(self) -> str:
-        """The first metric that people look for, as the mean over replicates."""
+        """Write the first metric that people look for, as the mean over replicates."""
         last = self.records[-1]
         for name in (self.config.metric, "win_rate", "simple_regret", "win_rate_best_of_n"):
             values = np.atleast_1d(last[name]) if name is not None and name in last else np.empty(0)

@@ -24,7 +24,7 @@ _ASKED_OF_AGENTS: Final = ("act", "update", "recommend", "state_dict", "load_sta
 
 
 def prepare(config: RunConfig) -> tuple[dict[str, Any], bool]:
-    """Makes everything once, so that a wrong setting is found before any work, and describes where it runs.
+    """Make everything once, so that a wrong setting is found before any work, and describe where it runs.
 
     Returns:
         Versions and hardware; and whether all oracles answer for nothing, so that rounds can be played to no purpose.

@@ -145,7 +145,7 @@ def _perform(task: Task, lease: Lease | None) -> Outcome:
 
 
 def _out_of_money(error: BaseException | None) -> OutOfMoney | None:
-    """The empty purse that is behind an error; an oracle that has answers to some duels says so in its own."""
+    """Find the empty purse behind an error; an oracle that has answers to some duels says so in its own."""
     while error is not None and not isinstance(error, OutOfMoney):
         error = error.__cause__
     return error

@@ -34,7 +34,7 @@ _start_policy: dict[str, Any] = {}
 
 
 def start_policy(config: RunConfig) -> Any:
-    """A fresh copy of the start policy, or None in a world without one."""
+    """Make a fresh copy of the start policy, or None in a world without one."""
     if config.policy is None:
         return None
     key = json.dumps([config.policy.name, dict(config.policy.settings)], sort_keys=True, default=str)

@@ -51,7 +51,7 @@ class Desk:
         return self._record.known(questions)
 
     def answer_known(self, known: dict[str, Answer], questions: int) -> Reply:
-        """A reply that needs no oracle, counted."""
+        """Count a reply that needs no oracle, and give it."""
         self.metrics.add("duelenv_duels_total", questions)
         self.metrics.add("duelenv_record_hits_total", questions)
         return Reply(known, "")

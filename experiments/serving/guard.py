@@ -169,7 +169,7 @@ def _names_this_machine(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 async def _body(receive: Receive, most: int, spare: int) -> bytes | None:
-    """The whole body, or None where it is longer than it may be.
+    """Read the whole body, or None where it is longer than it may be.
 
     So many bytes more are then listened to and thrown away: a sender who is still sending does not read the answer.
     """

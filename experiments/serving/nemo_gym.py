@@ -129,7 +129,7 @@ def _response(pairs: Sequence[tuple[int, int]], answers: Sequence[Answer], count
 
 
 def _output_text(response: dict[str, Any], number: int) -> str:
-    """The answer in an object of the Responses API, without its reasoning."""
+    """Read the answer in an object of the Responses API, without its reasoning."""
     try:
         parts = [
             part["text"]

@@ -289,7 +289,7 @@ class Memory:
         return self.cache_shared if shared else self.cache_repeated
 
     def sampling(self, shared: bool) -> float:
-        """What drawing responses takes."""
+        """Estimate what drawing responses takes."""
         return self.resident + self.cache(shared)
 
     def prompts_at_once(self, shared: bool) -> int:
@@ -418,7 +418,7 @@ def _features(shape: ModelShape, work: Round, machine: Machine) -> Phase:
 
 
 def _learning(shape: ModelShape, work: Round, machine: Machine) -> list[Phase]:
-    """Reference, forward and backward pass on the pairs, and AdamW; the two columns do not differ."""
+    """List reference, forward and backward pass on the pairs, and AdamW; the two columns do not differ."""
     products, attention = _products_and_attention(
         shape, work, copies=1 if work.share_training else 2, responses=2, heads=True
     )
@@ -439,7 +439,7 @@ def _learning(shape: ModelShape, work: Round, machine: Machine) -> list[Phase]:
 
 
 def _sharded(work: Round, machine: Machine, operations: float, weights: float, *, passes: int) -> Cost:
-    """A pass over weights that are sharded: each GPU has its prompts, and gets every layer from the others.
+    """Estimate a pass over weights that are sharded: each GPU has its prompts, and gets every layer from the others.
 
     `passes` counts how often the weights, or gradients as large, go through memory and over the links.
     """

@@ -27,14 +27,14 @@ class Group:
     """Label of the agent that the others are compared to; it may have no results yet."""
 
     def name_of(self, agent: str) -> str:
-        """The name of one of its agents, or of its baseline, here."""
+        """Name one of its agents, or its baseline, as this group does."""
         if agent in self.agents:
             return self.names[self.agents.index(agent)]
         return agent
 
 
 def group_agents(results: Results) -> list[Group]:
-    """The agents by the world they met, in the config's order; one group unless each world has its own baseline.
+    """Group the agents by the world they met, in the config's order; in one group unless worlds have own baselines.
 
     Where agents have worlds of their own besides a pool, they are grouped by the pool alone.
     """
@@ -82,7 +82,7 @@ def _pool_name(config: RunConfig, label: str) -> str:
 
 
 def _shared_ending(labels: Sequence[str]) -> str:
-    """The ending "-d10" of labels that all have it; empty for a single label."""
+    """Find the ending "-d10" of labels that all have it; empty for a single label."""
     if len(labels) < 2:
         return ""
     words = [label.split("-") for label in labels]

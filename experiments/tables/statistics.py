@@ -176,7 +176,7 @@ def family_text(comparisons: int) -> str:
 
 
 def detectable(differences: Sequence[Interval | None], power: float = 0.8) -> float:
-    """The least true difference that seeds as these would mostly show, after correction for all of the family.
+    """Find the least true difference that seeds as these would mostly show, after correction for all of the family.
 
     That at which a two-sided paired t-test at 0.05 / (members) rejects with the given power, for the median standard
     error of the members (noncentral t; Cohen 1988, section 2). What is smaller may be there and is mostly not seen.

@@ -117,7 +117,7 @@ class Eye:
         return CellLook(state, values, held, waiting)
 
     def _unless_known(self, path: Path, what: str, read: Callable[[], Found | None]) -> Found | None:
-        """What is read from a file, or was while it was the same; what was known where it cannot be read now."""
+        """Read what a file holds, unless it is the same as before; keep what was known where it cannot be read now."""
         stamp = [_stamp(path), _stamp(path.with_name(f"{path.name}-wal"))]
         before = self._known.get((path, what))
         if before is not None and before[0] == stamp:
@@ -145,7 +145,7 @@ def _moved(*paths: Path) -> float:
 
 
 def _values(path: Path, name: str) -> tuple[float, ...] | None:
-    """A figure in the last records, as means over seeds; None where the file cannot be read."""
+    """Read a figure in the last records, as means over seeds; None where the file cannot be read."""
     try:
         lines = path.read_bytes().splitlines()[-_LAST:]
     except OSError:

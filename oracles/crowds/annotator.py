@@ -89,7 +89,7 @@ class Annotator:
         first: Sequence[str],
         second: Sequence[str],
     ) -> Preferences:
-        """What they say of N duels; NaN where they skip.
+        """Answer N duels; NaN where they skip.
 
         Args:
             utilities: The crowd's, by name.
@@ -147,6 +147,6 @@ class Annotator:
 
 
 def _beginnings(text: str) -> list[str]:
-    """A text up to the end of word t = 0 ... H; the last is the whole text, with what stands after its last word."""
+    """Cut a text at the end of word t = 0 ... H; the last is all of it, with what stands after its last word."""
     ends = [found.end() for found in _SPOKEN.finditer(text)]
     return ["", *(text[:end] for end in ends[:-1]), *([text] if ends else [])]

@@ -44,14 +44,14 @@ class Line(NamedTuple):
     intercept: float = 0.0
 
     def corrected(self, preferences: Preferences) -> Preferences:
-        """The same answers, with the log-odds of what is decided corrected."""
+        """Correct the log-odds of what is decided; all else stays the same."""
         decided = preferences.win + preferences.lose
         win = decided * special.expit(self.slope * _log_odds(preferences) + self.intercept)
         return Preferences(win, preferences.tie)
 
 
 def fit_line(cheap: Preferences, dear: NDArray[np.float64]) -> Line:
-    """The line of largest posterior: cross-entropy of the dear one's answers, and standard normal priors.
+    """Fit the line of largest posterior: cross-entropy of the dear one's answers, and standard normal priors.
 
     Args:
         cheap: Answers of the one that is corrected, [N]; NaN is left out.
@@ -136,7 +136,7 @@ class Cascade:
         return sum(price_of(oracle) for oracle in self._asked)
 
     def most(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Cost | None:
-        """The most that duels may cost besides prices for each answer, as a judge's tokens; None where nobody says."""
+        """Find the most that duels may cost besides prices per answer, as a judge's tokens; None where nobody says."""
         costs = [most_of(oracle, prompts, first, second) for oracle in self._asked]
         known = [cost for cost in costs if cost is not None]
         return sum(known, Cost()) if known else None

@@ -101,7 +101,7 @@ class Crowd:
         return float(np.mean(prices)) if self.answer == "population" else sum(prices[: self.votes])
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """What comes of the votes on N duels.
+        """Ask for votes on N duels, and say what comes of them.
 
         Raises:
             OutOfMoney: The annotators would cost more than there is; nobody is asked then.

@@ -211,7 +211,7 @@ class RewardServer(UtilityOracle):
         return persistently(lambda: self._once(asked), self._patience)
 
     def _once(self, asked: Sequence[Asked]) -> list[float]:
-        """The utilities of one batch, by one request."""
+        """Ask for the utilities of one batch, by one request."""
         body = {**self._api.body(asked, raw=self._reading.scale == "raw"), **self._extra}
         body = {name: value for name, value in body.items() if value is not None}
         most = Cost(money=(self._price or 0.0) * len(asked))
@@ -234,7 +234,7 @@ class RewardServer(UtilityOracle):
 
 
 def _writer(api: str, pairs: bool, text: str | None, tokenizer: str | None) -> Template | Chat | None:
-    """What makes one text of prompt and response; None where they are sent apart."""
+    """Make what writes one text of prompt and response; None where they are sent apart."""
     if tokenizer is not None and text != "chat":
         raise UserError("tokenizer is given, which is for text='chat' only; leave it out")
     if pairs:

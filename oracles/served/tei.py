@@ -22,7 +22,7 @@ class Predict:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"inputs": [["text"], ...], "raw_scores": true}`: each text in a list of its own.
+        """Write `{"inputs": [["text"], ...], "raw_scores": true}`: each text in a list of its own.
 
         A list of two plain strings would be read as one pair.
         """
@@ -45,7 +45,7 @@ class PredictPairs(Predict):
     pairs = True
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"inputs": [["prompt", "response"], ...], "raw_scores": true}`."""
+        """Write `{"inputs": [["prompt", "response"], ...], "raw_scores": true}`."""
         return {"inputs": [[one.prompt, one.response] for one in asked], "raw_scores": raw, "truncate": False}
 
 

@@ -28,7 +28,7 @@ class Classify:
         return {"input": [one.text for one in asked], "use_activation": not raw}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`{"data": [{"index": 0, "label": "LABEL_0", "probs": [0.3], "num_classes": 1}, ...]}`."""
+        """Read `{"data": [{"index": 0, "label": "LABEL_0", "probs": [0.3], "num_classes": 1}, ...]}`."""
         return [numbered(listed(field(entry, "probs"))) for entry in by_index(field(answer, "data"), count)]
 
 
@@ -45,7 +45,7 @@ class Pooling:
         return {"input": [one.text for one in asked], "encoding_format": "float", "use_activation": not raw}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`{"data": [{"index": 0, "object": "pooling", "data": [0.3] or [[0.1], [0.3]]}, ...]}`."""
+        """Read `{"data": [{"index": 0, "object": "pooling", "data": [0.3] or [[0.1], [0.3]]}, ...]}`."""
         return [self._row(listed(field(entry, "data"))) for entry in by_index(field(answer, "data"), count)]
 
     def _row(self, data: list[Any]) -> Row:
@@ -71,5 +71,5 @@ class Score:
         }
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`{"data": [{"index": 0, "object": "score", "score": 0.3}, ...]}`."""
+        """Read `{"data": [{"index": 0, "object": "score", "score": 0.3}, ...]}`."""
         return [{0: finite(field(entry, "score"))} for entry in by_index(field(answer, "data"), count)]

@@ -75,7 +75,7 @@ def may_be_tried_again(error: BaseException) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status with which a request was refused, whichever client says so; None where none came."""
+    """Find the HTTP status with which a request was refused, whichever client says so; None where none came."""
     response = getattr(error, "response", None)
     return getattr(response, "status_code", None)
 
