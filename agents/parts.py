@@ -68,7 +68,7 @@ def linear_logistic(view: AgentView, dim: int, seed: int, settings: SettingsRead
 
 @BELIEFS.register("ensemble")
 def ensemble(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> Belief:
-    """Small networks side by side; loads torch."""
+    """Make small networks side by side; loads torch."""
     from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
 
     _require_one_replicate("ensemble", view)

@@ -218,7 +218,7 @@ def duel(resources: Resources, settings: SettingsReader) -> Teach | None:
 
 @TEACHING.register("mixed")
 def mixed(resources: Resources, settings: SettingsReader) -> Teach:
-    """Pairs of the agent's own choice, labelled by the belief (mixed preference learning, SEA section 2)."""
+    """Teach pairs of the agent's own choice, labelled by the belief (mixed preference learning, SEA section 2)."""
     count, word = settings.take(TaughtPairs).taught_pairs, resources.word(settings)
 
     def teach(played: Played) -> Duels:

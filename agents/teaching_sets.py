@@ -91,7 +91,7 @@ class GradientSettings:
 
 @TEACHING.register("reward_distillation")
 def reward_distillation(resources: Resources, settings: SettingsReader) -> Objective:
-    """Utilities as differences of log-ratios: (beta h - (r_i - r_j))^2 over all pairs of a prompt's responses."""
+    """Teach utilities as differences of log-ratios: (beta h - (r_i - r_j))^2 over all pairs of a prompt's responses."""
     from duelenv.agents.set_losses import RewardDistillation
 
     return Objective(
@@ -101,7 +101,7 @@ def reward_distillation(resources: Resources, settings: SettingsReader) -> Objec
 
 @TEACHING.register("boltzmann")
 def boltzmann(resources: Resources, settings: SettingsReader) -> Objective:
-    """Utilities as a distribution: softmax of log-ratios towards softmax(r / beta) (2604.11119)."""
+    """Teach utilities as a distribution: softmax of log-ratios towards softmax(r / beta) (2604.11119)."""
     from duelenv.agents.set_losses import Boltzmann
 
     return Objective(Boltzmann(settings.take(DistillationSettings).taught_beta), _utilities(resources, settings))
@@ -109,7 +109,7 @@ def boltzmann(resources: Resources, settings: SettingsReader) -> Objective:
 
 @TEACHING.register("quantile_regression")
 def quantile_regression(resources: Resources, settings: SettingsReader) -> Objective:
-    """Quantiles of the utility among the reference's responses (QRPO, 2507.08068).
+    """Teach quantiles of the utility among the reference's responses (QRPO, 2507.08068).
 
     Raises:
         UserError: Fewer than two candidates of the reference at temperature 1.
@@ -212,7 +212,7 @@ def quantiles(utility: Values, columns: Rows) -> Values:
 
 
 def _utilities(resources: Resources, settings: SettingsReader) -> Any:
-    """All candidates of all rows with their utility."""
+    """Give all candidates of all rows with their utility."""
     word = resources.word(settings, "mean")
 
     def choose(played: Played) -> tuple[Rows, Rows, Values]:

@@ -83,12 +83,12 @@ class Oracle(Protocol):
     def __call__(
         self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /
     ) -> ArrayLike | Preferences:
-        """Probability [N] that the first response is preferred, or `Preferences`."""
+        """Give the probability [N] that the first response is preferred, or `Preferences`."""
         ...
 
 
 def ask(oracle: Oracle, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Preferences:
-    """Questions an oracle about N duels and checks its answer.
+    """Question an oracle about N duels and check its answer.
 
     Args:
         oracle: an `Oracle`, or any callable (prompts, first, second) -> probabilities [N].
@@ -140,7 +140,7 @@ def _checked(answer: object, count: int) -> Preferences:
 
 
 def _probabilities(values: object, count: int, meaning: str) -> NDArray[np.float64]:
-    """`values` as float64 [count] in [0, 1] or NaN, or a `UserError` saying what is wrong."""
+    """Check `values` as float64 [count] in [0, 1] or NaN, or make a `UserError` saying what is wrong."""
     array = checks.real_array(
         values,
         lambda what: UserError(
@@ -179,11 +179,11 @@ class UtilityOracle(ABC):
         """Compute the utility of each response to the prompt beside it, in units of the link, float64 [N]."""
 
     def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64] | None:
-        """Largest utility over all possible responses, float64 [N]; None when it is unknown."""
+        """Find the largest utility over all possible responses, float64 [N]; None when it is unknown."""
         return None
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-        """P(first preferred), float64 [N]."""
+        """Compute P(first preferred), float64 [N]."""
         return self.preference(prompts, first, second)
 
     def preference(
@@ -194,7 +194,7 @@ class UtilityOracle(ABC):
         *,
         temperature: float = 1.0,
     ) -> NDArray[np.float64]:
-        """F((u_first - u_second) / temperature), float64 [N]."""
+        """Compute F((u_first - u_second) / temperature), float64 [N]."""
         # One call for both sides, so that a utility that works in batches fills them.
         utilities = finite_utility(self, [*prompts, *prompts], [*first, *second])
         difference = utilities[: len(first)] - utilities[len(first) :]
@@ -278,7 +278,7 @@ register = ORACLES.register
 
 
 def takes_home(name: str) -> bool:
-    """Whether an oracle keeps something between processes, or spends: whether its factory has a parameter `home`.
+    """Tell whether an oracle keeps something between processes, or spends: whether its factory has a parameter `home`.
 
     Raises:
         UserError: the name is unknown.

@@ -120,7 +120,7 @@ class PairwiseRanker:
         )
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-        """P(first preferred), float64 [N]."""
+        """Compute P(first preferred), float64 [N]."""
         score = self.scores(prompts, first, second)
         if self._both:
             score = 0.5 * (score - self.scores(prompts, second, first))

@@ -90,7 +90,7 @@ class PricedSource:
         return self.inner.collect()
 
     def collect_last(self) -> Iterable[Answer]:
-        """In a last round: all that the inner source owes, where it can wait for that."""
+        """Collect in a last round all that the inner source owes, where it can wait for that."""
         return collected(self.inner, last=True)
 
 
@@ -106,7 +106,7 @@ class PaidOnce:
 
     @contextmanager
     def adding(self, names: Sequence[str]) -> Iterator[int]:
-        """How many of some names are new; they are added if the block succeeds.
+        """Count how many of some names are new; they are added if the block succeeds.
 
         A process that dies after the block has paid, and before they are added, pays again: rather that than never.
         """

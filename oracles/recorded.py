@@ -81,7 +81,7 @@ class RecordedScores(UtilityOracle):
         return values
 
     def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Largest recorded score of each prompt, float64 [N]; other responses have no utility.
+        """Find the largest recorded score of each prompt, float64 [N]; other responses have no utility.
 
         Raises:
             UserError: a prompt is not in the record.
@@ -155,14 +155,14 @@ class PairRecord:
         return prompt in self._tallies
 
     def pairs_of(self, prompt: str) -> list[Compared]:
-        """All pairs of a prompt, each once, with the mean of what was recorded; none for an unknown prompt."""
+        """Find all pairs of a prompt, each once, with the mean of what was recorded; none for an unknown prompt."""
         return [
             Compared(prompt, *pair, win / count, tie / count)
             for pair, (win, tie, count) in self._tallies.get(prompt, {}).items()
         ]
 
     def find(self, prompt: str, first: str, second: str) -> tuple[float, float] | None:
-        """Mean probabilities that the first wins and of a tie; None for a pair that was never recorded."""
+        """Find mean probabilities that the first wins and of a tie; None for a pair that was never recorded."""
         pairs = self._tallies.get(prompt, {})
         if (tally := pairs.get((first, second))) is not None:
             return tally[0] / tally[2], tally[1] / tally[2]
@@ -213,7 +213,7 @@ class RecordedPairs:
         )
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-        """Share of recorded choices for the first response, float64 [N].
+        """Compute the share of recorded choices for the first response, float64 [N].
 
         Raises:
             UserError: a pair is not in the record.
@@ -247,7 +247,7 @@ def _short(text: str) -> str:
 def _json_lines(
     path: str | Path, texts: tuple[str, ...], others: tuple[str, ...]
 ) -> Iterator[tuple[str, dict[str, object]]]:
-    """(place, record) of each line, with the named fields present and the text fields strings."""
+    """Yield (place, record) of each line, with the named fields present and the text fields strings."""
     file = Path(path)
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
         raise UserError(f"record file is {str(file)!r}, expected .jsonl or .jsonl.gz; convert the file")

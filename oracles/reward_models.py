@@ -106,7 +106,7 @@ class RewardModels:
         return cls(loaded, weights=weights, annotator=annotator, seed=seed)
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-        """P(first preferred), float64 [N]."""
+        """Compute P(first preferred), float64 [N]."""
         if not self._sampled:
             return np.clip(self.weights @ self.preferences(prompts, first, second), 0.0, 1.0)
         judges = self.judges(prompts, first, second)
@@ -118,7 +118,7 @@ class RewardModels:
         return win
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:
-        """P(first preferred) by each member, float64 [M, N]."""
+        """Compute P(first preferred) by each member, float64 [M, N]."""
         return np.stack([self._of(number, prompts, first, second) for number in range(len(self.members))])
 
     def disagreement(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:

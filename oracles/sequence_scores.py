@@ -78,7 +78,7 @@ class SequenceClassifier:
         self._padded = self._scores_padded_as_alone()
 
     def encode(self, *texts: str, shown: str, special: bool = True) -> dict[str, list[int]]:
-        """Token ids (and token types, where the model has them) of one sequence, unpadded.
+        """Find token ids (and token types, where the model has them) of one sequence, unpadded.
 
         Args:
             texts: One text, or two in the tokenizer's own format for pairs.
@@ -107,7 +107,7 @@ class SequenceClassifier:
         return {name: list(encoded[name]) for name in wanted if name in encoded}
 
     def scores(self, encoded: Sequence[dict[str, list[int]]], shown: Sequence[str]) -> NDArray[np.float64]:
-        """Logit of each sequence, float64 [N].
+        """Compute the logit of each sequence, float64 [N].
 
         Args:
             encoded: N sequences.
@@ -132,7 +132,7 @@ class SequenceClassifier:
         return scores
 
     def _scores_padded_as_alone(self) -> bool:
-        """Whether a short sequence keeps its score beside a longer one; where not, sequences run one by one.
+        """Tell whether a short sequence keeps its score beside a longer one; if not, sequences run one by one.
 
         Models that count padding in (convolutions, Fourier transforms) or read the last place whatever is there score
         something else, in silence. Encoder-decoders want equally many ends of sequence in all rows.
@@ -158,7 +158,7 @@ class SequenceClassifier:
 
     @torch.no_grad()
     def _forward(self, batch: list[dict[str, list[int]]]) -> NDArray[np.float64]:
-        """Logits of one batch, float64 [B]."""
+        """Compute the logits of one batch, float64 [B]."""
         device = self.model.device
         filler = self._filler(batch)
         if len(batch) > 1 and (filler is None or not self._padded):  # one by one there is nothing to fill
@@ -247,14 +247,14 @@ def load(path: str | Path, *, dtype: str, device: str | None) -> tuple[Any, Any]
 
 
 def _length_limit(model: Any, tokenizer: Any) -> int:
-    """Most tokens that both take; tokenizers without a limit report 1e30."""
+    """Find the most tokens that both take; tokenizers without a limit report 1e30."""
     positions = context_of(model).length
     limit = min(tokenizer.model_max_length, math.inf if positions is None else positions)
     return int(min(limit, 2**31))
 
 
 def _places_of(label: Label, config: Any) -> list[int]:
-    """Which logit is the utility, or which two make it."""
+    """Find which logit is the utility, or which two make it."""
     names = {int(place): str(name) for place, name in (config.id2label or {}).items()}
     count = int(config.num_labels)
     if label is None:

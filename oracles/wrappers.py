@@ -59,7 +59,7 @@ class Noise(Wrapper):
         object.__setattr__(self, "flip", checks.number("noise", self.flip, low=0.0, high=1.0))
 
     def change(self, preferences: Preferences) -> Preferences:
-        """Mixes win and loss."""
+        """Mix win and loss."""
         win = (1.0 - self.flip) * preferences.win + self.flip * preferences.lose
         return Preferences(win, preferences.tie)
 
@@ -96,7 +96,7 @@ class Temperature(Wrapper):
         )
 
     def change(self, preferences: Preferences) -> Preferences:
-        """Divides the log-odds."""
+        """Divide the log-odds."""
         return _decided(preferences, lambda log_odds: log_odds / self.temperature)
 
 
@@ -135,7 +135,7 @@ class PositionBias(Wrapper):
         object.__setattr__(self, "bias", checks.number("position_bias", self.bias))
 
     def change(self, preferences: Preferences) -> Preferences:
-        """Shifts the log-odds."""
+        """Shift the log-odds."""
         return _decided(preferences, lambda log_odds: log_odds + self.bias)
 
 
@@ -204,7 +204,7 @@ def wrapped(oracle: Oracle | Source, name: str, value: float) -> Oracle | Source
 
 
 def _nobody(prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-    """Declines: the oracle of a wrapper that only changes what others answer."""
+    """Decline: the oracle of a wrapper that only changes what others answer."""
     return np.full(len(prompts), np.nan)
 
 

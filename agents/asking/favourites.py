@@ -62,7 +62,7 @@ def best_worst(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def reversed_thompson(resources: AskResources, settings: SettingsReader) -> Select:
-    """One draw's best against another's worst (DRTS); worth the gap, each by its own draw."""
+    """Ask for one draw's best against another's worst (DRTS); worth the gap, each by its own draw."""
     belief = resources.belief
     resources.ranks = True
 

@@ -245,7 +245,7 @@ def _of_kinds(streams: RowStreams, kinds: Callable[[NDArray[np.int8]], NDArray[n
 
 
 def pilaf(resources: AskResources, settings: SettingsReader) -> Select:
-    """Of half the rows two of the policy's, of the others one of each of PILAF's mixtures (arXiv 2502.04270).
+    """Ask for two of the policy's in half the rows, one of each of PILAF's mixtures in others (arXiv 2502.04270).
 
     Which half a row is in is a coin of its own. Where a row's two sources say one text only, another pair stands in.
 
@@ -268,7 +268,7 @@ def pilaf(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def offline(resources: AskResources, settings: SettingsReader) -> Select:
-    """Any two of the model that training started from: of the source "start", or of a reference where there is none.
+    """Ask for any two of the start model's: of the source "start", or of a reference where there is none.
 
     Raises:
         UserError: Fewer than two candidates come from either.

@@ -40,7 +40,7 @@ class DissimilaritySettings:
 
 
 def at_random(resources: AskResources, settings: SettingsReader) -> Select:
-    """Any two."""
+    """Ask for any two."""
     count, streams = resources.view.num_candidates, resources.streams
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:

@@ -74,7 +74,7 @@ PROMPTS: Registry[PromptRule] = Registry("prompt rule")
 
 @PROMPTS.register(AT_RANDOM)
 def at_random(resources: AskResources, settings: SettingsReader) -> Worth | None:
-    """Any rows."""
+    """Take any rows."""
     return None
 
 
@@ -119,7 +119,7 @@ def information(resources: AskResources, settings: SettingsReader) -> Worth:
 
 @PROMPTS.register("gap")
 def gap(resources: AskResources, settings: SettingsReader) -> Worth:
-    """How far apart the pair is believed to be."""
+    """Take how far apart the pair is believed to be."""
     return _by_gaps(resources, settings, lambda gaps: np.abs(gaps.mean(axis=0)))
 
 

@@ -210,7 +210,7 @@ class LastLayerLaplace:
             self._fit()
 
     def _layer(self, features: Floats) -> Float64:
-        """psi of features [..., d], [..., D]."""
+        """Compute psi of features [..., d], [..., D]."""
         if features.shape[-1] != self.dim:
             raise UserError(f"features have shape {features.shape}; the last axis must be {self.dim}")
         x = self._standardiser(np.asarray(features, np.float64)) / np.sqrt(self.dim)
@@ -249,7 +249,7 @@ class LastLayerLaplace:
 
 
 def _loss(gaps: Float64, labels: Float64, precision: float, weights: Float64) -> float:
-    """Minus the log posterior up to a constant: sum of log-losses and the prior's penalty."""
+    """Compute minus the log posterior up to a constant: sum of log-losses and the prior's penalty."""
     margins = gaps @ weights
     return float((np.logaddexp(0.0, margins) - labels * margins).sum() + precision / 2 * weights @ weights)
 

@@ -76,7 +76,7 @@ def make_bonus(name: str, **settings: Any) -> Bonus:
 
 
 def gradient_ratio(of_loss: float, of_bonus: float) -> float:
-    """How strongly the bonus pulls on log-probs, relative to the preference loss.
+    """Measure how strongly the bonus pulls on log-probs, relative to the preference loss.
 
     The total pull of the bonus, sum |d bonus / d log pi(y)|, over the pull of the loss on one side of its pairs,
     sum |d loss / d log pi| / 2. Where pi = ref, DPO's pull is beta / 2, hence the ratio is 2 alpha for SELM,

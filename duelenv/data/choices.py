@@ -126,7 +126,7 @@ def _twins(
 
 
 def _is_turned(pair: tuple[str, str]) -> bool:
-    """Whether the second of two columns is the one that its name says comes first."""
+    """Tell whether the second of two columns is the one that its name says comes first."""
     one, two = (plain(name).replace("_", "") for name in pair)
     return any(
         (one.endswith(second) and two == one.removesuffix(second) + first)
@@ -328,7 +328,7 @@ def _by_side(values: Sequence[float], wins: float) -> tuple[dict[float, float], 
 
 
 def _sided(values: Iterable[float], middle: float, wins: float) -> dict[float, float]:
-    """Shares by the side on which numbers lie: 1 on that of `wins`, 0 on the other, 0.5 in the middle."""
+    """Map numbers to shares by the side on which they lie: 1 on that of `wins`, 0 on the other, 0.5 in the middle."""
     sign = math.copysign(1.0, wins - middle)
     return {value: _sign_share((value - middle) * sign) for value in values}
 
@@ -386,7 +386,7 @@ def _by_number(
 
 
 def _is_about_another(name: str, pair: tuple[str, str]) -> bool:
-    """Whether a column's name tells that it says something of the second response, or of ties: `b_preferred`."""
+    """Tell whether a column's name tells that it says something of the second response, or of ties: `b_preferred`."""
     words = set(plain(name).split("_"))
     first, second = ({plain(column).split("_")[-1]} for column in pair)
     if words & _SAYS:

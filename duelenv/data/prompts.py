@@ -216,7 +216,7 @@ class Prompts:
 
 
 def _holds_prompts(cells: Sequence[Any]) -> bool:
-    """Whether a column can be one of prompts, as far as its first value tells: text, messages, exchanges, mappings."""
+    """Tell whether a column can be one of prompts, as its first value tells: text, messages, exchanges, mappings."""
     first = next(cell for cell in cells if not is_blank(cell))
     if isinstance(first, list):
         return is_messages(first) or _is_exchanges(first) or all(isinstance(turn, str) for turn in first)
@@ -230,7 +230,7 @@ def _is_exchanges(value: Sequence[Any]) -> bool:
 
 
 def _history(cell: list[Any], name: str, place: Place) -> list[Message]:
-    """Messages, or exchanges [user, assistant]."""
+    """Read messages, or exchanges [user, assistant]."""
     if cell and _is_exchanges(cell):
         return [
             Message(role, text.strip()) for turn in cell for role, text in zip(("user", "assistant"), turn, strict=True)
@@ -241,7 +241,7 @@ def _history(cell: list[Any], name: str, place: Place) -> list[Message]:
 
 
 def _contains(cells: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether in every row the one says what the other says."""
+    """Tell whether in every row the one says what the other says."""
     return all(
         is_blank(other) or cell == other or (_said(other) and _said(other) in _said(cell))
         for cell, other in zip(cells, others, strict=True)

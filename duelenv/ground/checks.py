@@ -81,7 +81,7 @@ def flag(name: str, value: object) -> bool:
 
 
 def one_of(name: str, value: object, known: Iterable[str]) -> str:
-    """One of the known words.
+    """Check one of the known words.
 
     Raises:
         UserError: `value` is none of them.
@@ -95,7 +95,7 @@ def one_of(name: str, value: object, known: Iterable[str]) -> str:
 
 
 def text(name: str, value: object) -> str:
-    """Text that is not empty.
+    """Check text that is not empty.
 
     Raises:
         UserError: `value` is no text, or blank.
@@ -166,7 +166,7 @@ def unknown_name(kind: str, name: object, known: Iterable[object], *, extensible
 
 
 def refuse_unknown(section: str, given: Iterable[object], known: Iterable[object]) -> None:
-    """Refuses the first key that is not known.
+    """Refuse the first key that is not known.
 
     Args:
         section: Where the keys stand, for the sentence; empty at the top level.
@@ -187,7 +187,7 @@ def refuse_unknown(section: str, given: Iterable[object], known: Iterable[object
 
 
 def real_array(values: object, complain: Callable[[str], UserError]) -> NDArray[np.float64]:
-    """Real numbers that somebody's function returned, as float64 of the same shape.
+    """Check real numbers that somebody's function returned, as float64 of the same shape.
 
     Sequences, arrays and tensors (on any device, in any precision, with or without a gradient) are taken. What NumPy
     would turn into numbers on the quiet is not: text, dates, complex numbers, None, and masked entries, whose masked

@@ -15,7 +15,7 @@ _NO_LIMIT = 2**60
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes that may still be taken on a device, as of now; None where nobody says.
+    """Count the bytes that may still be taken on a device, as of now; None where nobody says.
 
     On a GPU that is what the driver has left and what torch holds without using it. In main memory it is what the
     kernel could give, and no more than the control groups of this process leave.
@@ -31,7 +31,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def host_free_bytes(root: Path = Path("/")) -> int | None:
-    """Bytes of main memory that this process may still take; None where nobody says.
+    """Count the bytes of main memory that this process may still take; None where nobody says.
 
     Args:
         root: Of the file system in which /proc and /sys stand.

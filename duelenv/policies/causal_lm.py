@@ -243,7 +243,7 @@ class CausalLMPolicy:
         self._codec.check(prompts, self.max_new_tokens)
 
     def tokens_of(self, responses: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Tokens and mask [..., L] of responses that somebody else wrote, L = `max_new_tokens`.
+        """Find tokens and mask [..., L] of responses that somebody else wrote, L = `max_new_tokens`.
 
         What the policy itself has said is trained on in the tokens that it drew, never in these.
 
@@ -258,7 +258,7 @@ class CausalLMPolicy:
         return tokens.reshape(shape), mask.reshape(shape)
 
     def prompt_lengths(self, prompts: Sequence[str]) -> NDArray[np.int64]:
-        """Tokens of each prompt, int64 [B].
+        """Count the tokens of each prompt, int64 [B].
 
         Raises:
             UserError: As `check_prompts`, but for the room that a response needs.
@@ -266,7 +266,7 @@ class CausalLMPolicy:
         return np.array([len(ids) for ids in self._codec.check(prompts, 0)], np.int64)
 
     def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
-        """Texts of tokens [..., L] under their mask, without special tokens: object [...]."""
+        """Write tokens [..., L] under their mask as texts without special tokens: object [...]."""
         return self._codec.decode(tokens, mask)
 
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -275,7 +275,7 @@ class CausalLMPolicy:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def is_start(self, source: Source) -> bool:
-        """Whether a source draws from the weights of the start: until the first update, or move of the reference."""
+        """Tell whether a source draws from the start's weights: until the first update, or move of the reference."""
         if source == "reference":  # files of version 0.1 do not say when it moved
             return self.reference_version == 0 and not self._roles.moved
         return source == "start" or (source == "policy" and self.version == 0)
@@ -302,7 +302,7 @@ class CausalLMPolicy:
         hidden: bool = False,
         sampler: Sampler | None = None,
     ) -> Samples:
-        """Draws K responses to each of B prompts.
+        """Draw K responses to each of B prompts.
 
         One uniform number decides one token, so the same numbers give the same tokens whatever else is in the batch
         (up to the rounding of the model's matrix products), and however `max_sequences` divides it.
@@ -375,7 +375,7 @@ class CausalLMPolicy:
     # Scoring
 
     def log_prob(self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False) -> torch.Tensor:
-        """Log-probs of given responses under the policy, at temperature 1 over the full vocabulary.
+        """Compute log-probs of given responses under the policy, at temperature 1 over the full vocabulary.
 
         Gradients flow where they are enabled; under `torch.no_grad()` the pass runs in pieces of bounded memory and
         in evaluation mode.
@@ -397,21 +397,21 @@ class CausalLMPolicy:
     def reference_log_prob(
         self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False
     ) -> torch.Tensor:
-        """As `log_prob`, under the reference and without gradients."""
+        """Compute `log_prob` under the reference and without gradients."""
         with torch.no_grad():
             return self._log_prob("reference", prompts, tokens, mask, per_token)
 
     def start_log_prob(
         self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False
     ) -> torch.Tensor:
-        """As `log_prob`, under the frozen start model and without gradients."""
+        """Compute `log_prob` under the frozen start model and without gradients."""
         with torch.no_grad():
             return self._log_prob("start", prompts, tokens, mask, per_token)
 
     def score(
         self, prompts: Sequence[str], tokens: Array, mask: Array, *, source: Role = "policy"
     ) -> NDArray[np.float32]:
-        """Log-probs as an array, without gradients: what an observation holds.
+        """Compute log-probs as an array, without gradients: what an observation holds.
 
         Args:
             prompts: B strings.
@@ -440,7 +440,7 @@ class CausalLMPolicy:
         return values if per_token else values.sum(-1)
 
     def embed(self, prompts: Sequence[str] | None, tokens: Array, mask: Array) -> NDArray[np.float32]:
-        """Mean over response tokens of the start model's last hidden layer.
+        """Average the start model's last hidden layer over response tokens.
 
         The start model is frozen, so the features of old data stay what they were. REAL (arXiv 2409.17169) embeds
         the response text alone: `prompts=None`.
@@ -467,7 +467,7 @@ class CausalLMPolicy:
     def head_gradients(
         self, prompts: Sequence[str], tokens: Array, mask: Array, projection: scoring.Projection
     ) -> NDArray[np.float32]:
-        """Projected gradients of log pi(y | x) by the weights of the policy's output head, see `scoring`.
+        """Project gradients of log pi(y | x) by the weights of the policy's output head, see `scoring`.
 
         Args:
             prompts: B strings.
@@ -490,7 +490,7 @@ class CausalLMPolicy:
         return found.cpu().numpy()
 
     def head_projection(self, k: int, seed: int) -> scoring.Projection:
-        """Random directions, k by k, for `head_gradients`; `load` and `clone` change nothing about them."""
+        """Draw random directions, k by k, for `head_gradients`; `load` and `clone` change nothing about them."""
         return scoring.Projection.draw(self.vocabulary_size, self.hidden_size, k, seed, self.device)
 
     # The reference, copies and files
@@ -506,7 +506,7 @@ class CausalLMPolicy:
         return sharding.is_sharded(self.model)
 
     def shard(self, device: str | torch.device | None = None, *, by: sharding.Sharder | None = None) -> None:
-        """Shares its weights out over the processes of torch's default group, each of which calls this (FSDP2).
+        """Share its weights out over the processes of torch's default group, each of which calls this (FSDP2).
 
         From then on every process has to do the same with the policy at the same time: sample, score, train, save.
         Make the agent afterwards, with processes="all". Files are written by the first process. A sharded policy
@@ -539,7 +539,7 @@ class CausalLMPolicy:
         return twin
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, reference and version as CPU tensors; the start model goes in as a fingerprint only."""
+        """Copy weights, reference and version to CPU tensors; the start model goes in as a fingerprint only."""
         versions = {"version": self.version, "reference_version": self.reference_version}
         return {**versions, "start": self._roles.fingerprint(), **self._roles.weights()}
 

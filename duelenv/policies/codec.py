@@ -110,7 +110,7 @@ class Codec:
         self._reason = context.reason
 
     def encode(self, prompts: Sequence[Any], new_tokens: int) -> Prompts:
-        """Tokenizes prompts that `new_tokens` more tokens will follow.
+        """Tokenize prompts that `new_tokens` more tokens will follow.
 
         Args:
             prompts: strings, or messages of a dialogue each.
@@ -177,7 +177,7 @@ class Codec:
             )
 
     def _ids_of(self, texts: list[str]) -> dict[str, list[int]]:
-        """Token ids by prompt; a round meets its prompts many times, and training the same ones again and again."""
+        """Map each prompt to token ids; a round meets its prompts many times, and training the same ones again."""
         new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
         if new:
             if len(self._remembered) + len(new) > _REMEMBERED:
@@ -223,7 +223,7 @@ class Codec:
         )
 
     def encode_responses(self, responses: Sequence[str], length: int) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Tokenizes responses that somebody else wrote, each with its end where there is room: int64, int8 [N, L].
+        """Tokenize responses that somebody else wrote, each with its end where there is room: int64, int8 [N, L].
 
         Args:
             responses: N texts.
@@ -252,7 +252,7 @@ class Codec:
         return tokens, mask
 
     def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
-        """Tokens [..., L] under their mask as strings without special tokens, object [...]."""
+        """Write tokens [..., L] under their mask as strings without special tokens, object [...]."""
         lengths = mask.sum(-1).reshape(-1).tolist()
         rows = tokens.reshape(-1, tokens.shape[-1]).tolist()
         texts = self.tokenizer.batch_decode(
@@ -266,7 +266,7 @@ class Codec:
 
 
 def _added_tokens(tokenizer: Any) -> tuple[int, int]:
-    """How many tokens a tokenizer puts before a text, and how many behind it: its end, which nothing is to follow.
+    """Count the tokens that a tokenizer puts before a text, and behind it: its end, which nothing is to follow.
 
     Asked of a text whose own tokens can be told from those; not every tokenizer knows the first that comes to mind.
     """

@@ -382,7 +382,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _address(url: object) -> str:
-    """Where completions are asked for."""
+    """Find where completions are asked for."""
     text = checks.text("url", url).strip().rstrip("/")
     try:
         parts = urlsplit(text)
@@ -411,7 +411,7 @@ def _key(given: object) -> str | None:
 
 
 def _broken(reason: object) -> bool:
-    """Whether a connection was there and broke, which says nothing against trying again."""
+    """Tell whether a connection was there and broke, which says nothing against trying again."""
     # A server that closes without a word is a ConnectionResetError to Python too.
     return isinstance(
         reason, ConnectionResetError | BrokenPipeError | ConnectionAbortedError | http.client.IncompleteRead
@@ -419,7 +419,7 @@ def _broken(reason: object) -> bool:
 
 
 def _seconds(text: str | None) -> float:
-    """How long a server asks to wait; 0 where it names a date or nothing."""
+    """Read how long a server asks to wait; 0 where it names a date or nothing."""
     try:
         seconds = float(text or 0)
     except ValueError:
@@ -448,7 +448,7 @@ def _whole(value: object) -> int | None:
 
 
 def _ids_in_names(names: object) -> list[int] | None:
-    """Token ids where a server writes its tokens as "token_id:123"."""
+    """Read token ids where a server writes its tokens as "token_id:123"."""
     if not isinstance(names, list) or not names:
         return None
     ids = [name.removeprefix("token_id:") for name in names if isinstance(name, str) and name.startswith("token_id:")]

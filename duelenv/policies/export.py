@@ -244,7 +244,7 @@ def _generation_config(model: Any, codec: Codec, max_new_tokens: int) -> Generat
 
 
 def _valid(config: GenerationConfig) -> bool:
-    """Whether transformers would save it."""
+    """Tell whether transformers would save it."""
     try:
         config.validate(strict=True)
     except ValueError:

@@ -63,7 +63,7 @@ def run(
     keep: int | None = None,
     head: bool = True,
 ) -> Any:
-    """One forward pass.
+    """Run one forward pass.
 
     Args:
         model: a transformers causal language model, or a PEFT model around one.
@@ -182,7 +182,7 @@ def select_rows(cache: Any, rows: torch.Tensor) -> None:
 
 
 def in_full(prompts: Prompts, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention [B * K, T + n] of tokens [B * K, n], each behind its own copy of its prompt."""
+    """Lay out ids and attention [B * K, T + n] of tokens [B * K, n], each behind its own copy of its prompt."""
     num_responses = len(tokens) // len(prompts)
     attention = extended(prompts.attention, num_responses, tokens.shape[1])
     return torch.cat([prompts.ids.repeat_interleave(num_responses, 0), tokens], dim=-1), attention
@@ -195,14 +195,14 @@ def extended(attention: torch.Tensor, num_responses: int, length: int) -> torch.
 
 
 def positions(attention: torch.Tensor) -> torch.Tensor:
-    """Position ids that count real tokens only: [rows, T]."""
+    """Compute position ids that count real tokens only: [rows, T]."""
     return (attention.cumsum(-1) - 1).clamp_min(0)
 
 
 def pieces(
     prompts: Prompts, num_responses: int, most: int | None, shortcuts: Shortcuts
 ) -> Iterator[tuple[torch.Tensor, slice, Prompts]]:
-    """Cuts B prompts with K responses each into blocks that the model may run in one pass.
+    """Cut B prompts with K responses each into blocks that the model may run in one pass.
 
     Args:
         prompts: B prompts.

@@ -49,7 +49,7 @@ class Roles(Protocol):
     def adapter(self) -> str | None: ...
 
     def playing(self, role: Role) -> AbstractContextManager[Any]:
-        """Lends the model that has the weights of `role`."""
+        """Lend the model that has the weights of `role`."""
         ...
 
     def move_reference(self) -> None:
@@ -57,15 +57,15 @@ class Roles(Protocol):
         ...
 
     def clone(self) -> Roles:
-        """Independent roles with the same weights."""
+        """Make independent roles with the same weights."""
         ...
 
     def shard(self, by: sharding.Sharder) -> None:
-        """Shares out the weights of every model over processes."""
+        """Share out the weights of every model over processes."""
         ...
 
     def fingerprint(self) -> str:
-        """Names the start by a hash over the beginning of every tensor; the same on every device."""
+        """Name the start by a hash over the beginning of every tensor; the same on every device."""
         ...
 
     def weights(self) -> dict[str, Weights | None]:
@@ -193,7 +193,7 @@ class Adapters:
             self._write(_START, self._weights_of(self.adapter))
 
     def _says_something(self) -> bool:
-        """Whether the model answers otherwise with its adapter off, on a few tokens."""
+        """Tell whether the model answers otherwise with its adapter off, on a few tokens."""
         embedding = self.model.get_input_embeddings().weight
         config = self.model.peft_config[self.adapter]
         trained = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []

@@ -234,7 +234,7 @@ def sampler_of(given: Sampler | Mapping[str, Any] | str | None) -> Sampler | Non
 
 
 def _empty(asked: Asked) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where tokens, mask and log-probs go, [B, K, L] each."""
+    """Make room for tokens, mask and log-probs, [B, K, L] each."""
     return (
         torch.empty(asked.shape, dtype=torch.long),
         torch.empty(asked.shape, dtype=torch.bool),
@@ -244,7 +244,7 @@ def _empty(asked: Asked) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators, from which alone `generate` draws, at a seed; put back afterwards."""
+    """Set torch's global generators, from which alone `generate` draws, to a seed; put back afterwards."""
     cards = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cards):
         torch.default_generator.manual_seed(seed)

@@ -124,7 +124,7 @@ class Packed:
         self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
 
     def places(self) -> Tensor:
-        """Position ids from 0, int64 [B, T + K * W]."""
+        """Count position ids from 0, int64 [B, T + K * W]."""
         _, num_responses, length = self._shape
         counted = self._real.long().cumsum(-1)
         own = counted[:, -1:] + torch.arange(length, device=counted.device)
@@ -208,7 +208,7 @@ class SharedPrompt(Cache):
             self._bias = none.masked_fill(prompts.attention == 0, torch.finfo(kind).min)[:, None, None]  # [B, 1, 1, T]
 
     def places(self) -> Tensor:
-        """Position ids from 0 of the token that comes next, int64 [rows, 1]."""
+        """Count position ids from 0 of the token that comes next, int64 [rows, 1]."""
         return self._places + self._rows[0].count
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *rest: Any, **settings: Any) -> Any:
@@ -260,7 +260,7 @@ class SharedPrompt(Cache):
         return out.reshape(rows, heads, 1, -1)
 
     def _on_grid(self, rows: Tensor) -> Tensor:
-        """[rows, kv, G, n] -> [B, kv, K * G, n]; where a prompt has fewer than K rows, zeros stand for the rest."""
+        """Reshape [rows, kv, G, n] -> [B, kv, K * G, n]; zeros fill up a prompt with fewer than K rows."""
         prompts, most = self._grid
         if self._slots is not None:
             rows = rows.new_zeros((prompts * most, *rows.shape[1:])).index_copy_(0, self._slots, rows)
@@ -316,7 +316,7 @@ class _KeysValues:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scores: Scores) -> Tensor:
-    """Attention [rows, heads, n, d] in one piece; without a mask, each token sees those before it."""
+    """Attend in one piece, [rows, heads, n, d]; without a mask, each token sees those before it."""
     groups = query.shape[1] // key.shape[1]
     if scores.softcap is None:
         return scaled_dot_product_attention(
@@ -340,7 +340,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scor
 
 
 def _softmax(products: Tensor) -> Tensor:
-    """Weights in float32, or in float64 where the products are."""
+    """Compute weights in float32, or in float64 where the products are."""
     return torch.softmax(products, dim=-1, dtype=torch.promote_types(products.dtype, torch.float32))
 
 

@@ -137,7 +137,7 @@ def _as_they_are(labels: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
 
 
 def _by_place(labels: NDArray[Any], actions: NDArray[Any], *, sign: int) -> NDArray[Any]:
-    """Of two candidates the one with the lower number always wins, or always loses."""
+    """Let the candidate of two with the lower number always win, or always lose."""
     return np.asarray(0.5 + 0.5 * sign * np.sign(actions[:, 1] - actions[:, 0]), np.float64)
 
 
@@ -235,7 +235,7 @@ def _check_hidden(make: Make, env: Callable[[], Any], steps: list[_Step]) -> Non
 
 
 def _environment_in(agent: Any) -> str | None:
-    """Where an agent keeps an environment, looking through attributes, containers and closures."""
+    """Find where an agent keeps an environment, looking through attributes, containers and closures."""
     waiting: list[tuple[str, Any]] = [("agent", agent)]
     seen: set[int] = set()
     while waiting:

@@ -238,7 +238,7 @@ def _trl_is_here() -> bool:
 
 
 def _trl(race: Race, between: Callable[[], None]) -> list[float]:
-    """Processor seconds of TRL's steps, tuned for this: no gradient checkpointing, one batch a step."""
+    """Time TRL's steps in processor seconds, tuned for this: no gradient checkpointing, one batch a step."""
     import warnings
     from importlib import import_module
 
@@ -299,7 +299,7 @@ def _trl(race: Race, between: Callable[[], None]) -> list[float]:
 
 
 def _in_turn(ways: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each, all in turn; the first turn does not count."""
+    """Take median seconds of each, all in turn; the first turn does not count."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats + 1):
         for name, way in ways.items():

@@ -81,7 +81,7 @@ class Model:
 
 
 def longer(prompt: str, a: str, b: str) -> float:
-    """Prefers the longer response, without an eye for order."""
+    """Prefer the longer response, without an eye for order."""
     return 0.9 if len(a) > len(b) else 0.1
 
 

@@ -80,7 +80,7 @@ def word_tokenizer(vocabulary: int) -> Any:
 
 
 def prompts(count: int, tokens: int, vocabulary: int) -> list[str]:
-    """Prompts of so many random words each."""
+    """Make prompts of so many random words each."""
     numbers = np.random.default_rng(0).integers(2, vocabulary, size=(count, tokens))
     return [" ".join(f"w{number}" for number in row) for row in numbers.tolist()]
 

@@ -57,7 +57,7 @@ class Client:
 
 
 def _probability(first: str) -> float:
-    """Between 1/4 and 3/4, and of each response another one."""
+    """Draw between 1/4 and 3/4, and of each response another one."""
     return int(hashlib.sha256(first.encode()).hexdigest()[:8], 16) / 2**33 + 0.25
 
 

@@ -147,7 +147,7 @@ def _tried(client: Client, fault: Fault) -> FaultLine:
 
 
 def _well_answered(client: Client, server: RudeServer, script: Sequence[Behaviour]) -> Counter[str]:
-    """How often a whole and good answer to each duel was sent; those that a script spoils are none."""
+    """Count how often a whole and good answer to each duel was sent; those that a script spoils are none."""
     behaviours = [*script, *[GOOD] * len(server.seen)]
     return Counter(
         first

@@ -58,7 +58,7 @@ def bench(worlds: Sequence[str] = ()) -> list[Speed]:
 
 
 def check_worlds(worlds: Sequence[str]) -> None:
-    """Refuses worlds that are not measured.
+    """Refuse worlds that are not measured.
 
     Raises:
         UserError: The first of them.

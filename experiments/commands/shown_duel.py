@@ -94,7 +94,7 @@ def _refuse_code_of_a_run(path: Path, config: RunConfig) -> None:
 
 
 def show_duel(config: RunConfig) -> str:
-    """One round of the config's world, with a pair drawn at random, as text.
+    """Write one round of the config's world, with a pair drawn at random, as text.
 
     Args:
         config: The run; its first seed decides what is shown.

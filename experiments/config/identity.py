@@ -113,7 +113,7 @@ def claim(folder: RunFolder, config: RunConfig, identity: Identity) -> None:
 
 
 def _half_written(root: Path) -> list[Path]:
-    """Files that a process was writing when it was killed."""
+    """Find files that a process was writing when it was killed."""
     return list(root.glob(".*.tmp"))
 
 
@@ -207,7 +207,7 @@ def _of_agent(label: str) -> str:
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings by dotted keys."""
+    """Flatten nested settings to dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:

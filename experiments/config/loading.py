@@ -109,7 +109,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values in a node with each alias counted as what it stands for: ten lines of them can stand for 10^9."""
+    """Count values in a node with each alias as what it stands for: ten lines of them can stand for 10^9."""
     if id(node) not in known:
         inner = [node.value] if isinstance(node, yaml.SequenceNode) else node.value
         parts = [part for pair in inner for part in pair] if isinstance(node, yaml.CollectionNode) else []

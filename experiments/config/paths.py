@@ -112,12 +112,12 @@ def _anchored_array(key: str, value: object, folder: Path) -> object:
 
 
 def _anchored_module(name: object, folder: Path) -> object:
-    """Paths of Python files are anchored; dotted names stay."""
+    """Anchor paths of Python files; dotted names stay."""
     return _absolute(folder, name) if isinstance(name, str) and name.endswith(".py") else name
 
 
 def _anchored_source(section: object, folder: Path, *, must_exist: bool) -> object:
-    """`{path: ..., ...}`, the path alone, or the form `{path: {path: ..., ...}}` that `RunConfig.to_dict` writes."""
+    """Anchor `{path: ..., ...}`, the path alone, or `{path: {path: ..., ...}}` as `RunConfig.to_dict` writes it."""
     if _is_path(section):
         section = spell_out_source(section)
     if not isinstance(section, Mapping) or "path" not in section:

@@ -44,7 +44,7 @@ def named_pools(raw: object) -> dict[str, object] | None:
 
 
 def _is_table(value: object) -> bool:
-    """Whether this can be a table: a path with an ending, or a mapping with a path."""
+    """Tell whether this can be a table: a path with an ending, or a mapping with a path."""
     if isinstance(value, Mapping):
         return isinstance(value.get("path"), str)
     return isinstance(value, str) and Path(value).suffix != ""

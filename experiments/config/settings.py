@@ -103,7 +103,7 @@ class AgentConfig:
 
 
 def same_agent(one: AgentConfig, other: AgentConfig) -> bool:
-    """Whether two lines are the same agent with the same settings, in whatever world."""
+    """Tell whether two lines are the same agent with the same settings, in whatever world."""
     return one.name == other.name and one.settings == other.settings
 
 
@@ -119,7 +119,7 @@ def read_name(raw: object, key: str = "name") -> str:
 
 
 def read_env(raw: object) -> EnvConfig:
-    """`FeatureDuel`, or `{id: FeatureDuel, batch: 4, horizon: 500}`."""
+    """Read `FeatureDuel`, or `{id: FeatureDuel, batch: 4, horizon: 500}`."""
     if isinstance(raw, str):
         raw = {"id": raw}
     given = checks.mapping("'env'", raw)
@@ -146,7 +146,7 @@ def full_id(name: str) -> str:
 
 
 def read_agents(raw: object) -> tuple[AgentConfig, ...]:
-    """`[passive, real]`, or labels with settings: `{passive: {}, mine: {name: thompson, env: {...}}}`."""
+    """Read `[passive, real]`, or labels with settings: `{passive: {}, mine: {name: thompson, env: {...}}}`."""
     if isinstance(raw, Sequence) and not isinstance(raw, str):
         raw = dict.fromkeys(distinct_labels(raw), None)
     given = checks.mapping("'agents'", raw)
@@ -202,7 +202,7 @@ def distinct_labels(listed: Sequence[object]) -> list[str]:
 
 
 def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConfig, ...]:
-    """Every agent in every variant of the world: `{d10: {dim: 10}}` makes `maxinp` into `maxinp-d10`."""
+    """Put every agent in every variant of the world: `{d10: {dim: 10}}` makes `maxinp` into `maxinp-d10`."""
     variants = checks.mapping("'variants'", raw)
     if not variants:
         return agents
@@ -222,7 +222,7 @@ def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConf
 
 
 def read_trackers(raw: object) -> tuple[NamedConfig, ...]:
-    """`tensorboard`, or a list of names and of mappings: `[tensorboard, {name: wandb, project: x, strict: true}]`."""
+    """Read `tensorboard`, or a list of names and mappings: `[tensorboard, {name: wandb, project: x, strict: true}]`."""
     listed = [raw] if isinstance(raw, str | Mapping) else raw
     if not isinstance(listed, list | tuple):
         raise UserError(f"'trackers' is {raw!r}, expected a list of names, or of mappings with a 'name' and settings")
@@ -235,7 +235,7 @@ def read_trackers(raw: object) -> tuple[NamedConfig, ...]:
 
 
 def read_named(key: str, raw: object, what: str = "a registered oracle ('duelenv list' shows them)") -> NamedConfig:
-    """`length`, or `{name: length, scale: 2}`; `what` is wanted by name, for sentences."""
+    """Read `length`, or `{name: length, scale: 2}`; `what` is wanted by name, for sentences."""
     given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     if "name" not in given:
         raise UserError(f"{key!r} has no 'name': add the name of {what}")
@@ -244,7 +244,7 @@ def read_named(key: str, raw: object, what: str = "a registered oracle ('duelenv
 
 
 def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
-    """`{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone."""
+    """Read `{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone."""
     given = spell_out_source(raw) if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     named = [name for name in known if name in given]
     if len(named) != 1:
@@ -270,7 +270,7 @@ def spell_out_source(raw: str) -> dict[str, Any]:
 
 
 def read_seeds(raw: object, first: object) -> tuple[int, ...]:
-    """`8`, from `first` on, or `[0, 1, 2]`."""
+    """Read `8`, from `first` on, or `[0, 1, 2]`."""
     if isinstance(raw, list):
         if first is not None:
             raise UserError("'first_seed' goes with a count: leave it out where 'seeds' is a list")
@@ -290,7 +290,7 @@ def read_seeds(raw: object, first: object) -> tuple[int, ...]:
 
 
 def read_label_counts(key: str, raw: object) -> tuple[int, ...]:
-    """`100`, or `[100, 200]`, in increasing order."""
+    """Read `100`, or `[100, 200]`, in increasing order."""
     listed = raw if isinstance(raw, list | tuple) else [raw]
     counts = [checks.integer(f"'{key}'", count, low=1) for count in listed]
     if len(set(counts)) != len(counts):
@@ -299,7 +299,7 @@ def read_label_counts(key: str, raw: object) -> tuple[int, ...]:
 
 
 def read_budget(raw: object) -> BudgetConfig:
-    """`500`, or `{labels: 500, run: 10000}`."""
+    """Read `500`, or `{labels: 500, run: 10000}`."""
     if not isinstance(raw, int | Mapping):
         raise UserError(f"'budget' is {raw!r}, expected a whole number of labels, or a mapping with 'labels' and 'run'")
     given = {"labels": raw} if isinstance(raw, int) else checks.mapping("'budget'", raw)
@@ -312,7 +312,7 @@ def read_budget(raw: object) -> BudgetConfig:
 
 
 def read_table_settings(key: str, raw: object) -> dict[str, Any]:
-    """`pool.parquet`, or `{path: pool.parquet, score: rating}`."""
+    """Read `pool.parquet`, or `{path: pool.parquet, score: rating}`."""
     given = {"path": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     if "path" not in given:
         raise UserError(f"'{key}' has no 'path': give the table as {key}=FILE, or {key}.path=FILE beside its settings")
@@ -320,7 +320,7 @@ def read_table_settings(key: str, raw: object) -> dict[str, Any]:
 
 
 def read_modules(raw: object) -> tuple[str, ...]:
-    """`mine.py`, or `[mine.py, package.module]`."""
+    """Read `mine.py`, or `[mine.py, package.module]`."""
     if raw is None:
         return ()
     listed = [raw] if isinstance(raw, str) else raw

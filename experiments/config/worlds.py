@@ -50,7 +50,7 @@ def world_class(world: str) -> Any:
 
 
 def world_settings(world: str) -> list[str]:
-    """Names of the settings that a world's vector form takes."""
+    """Name the settings that a world's vector form takes."""
     return list(parameters_of(world_class(world)))
 
 

@@ -35,7 +35,7 @@ class Arms:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
-        """As it is frozen."""
+        """Describe it as it is frozen."""
         return {
             entry.label: {
                 "role": self.roles[entry.label],
@@ -53,7 +53,7 @@ def passive_in(regime: Regime) -> Cell:
 
 
 def arms_of(study: Study, regime: Regime, tuned: Mapping[str, Tuned], table: Table, carried: Sequence[str]) -> Arms:
-    """Carried cells and their controls; a control that equals an arm before it is left out.
+    """Make carried cells and their controls; a control that equals an arm before it is left out.
 
     Args:
         study: The study.

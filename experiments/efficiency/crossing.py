@@ -92,7 +92,7 @@ class Plateau:
 
 
 def last_quarter(labels: ArrayLike) -> NDArray[np.bool_]:
-    """Which of the evaluations, [T], lie in the last quarter of the labels."""
+    """Find which of the evaluations, [T], lie in the last quarter of the labels."""
     places = np.asarray(labels, dtype=np.float64)
     return np.asarray(places >= places[-1] - _LAST * (places[-1] - places[0]))
 

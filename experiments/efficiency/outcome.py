@@ -93,7 +93,7 @@ def _measure_text(metric: str) -> str:
 
 
 def cost_shifts(table: Table, label: str) -> tuple[float, float]:
-    """How much dearer a label of an arm is than one of `passive`, as logs: in pair-gradients, in sampled prompts.
+    """Find how much dearer an arm's labels are than `passive`'s, as logs: in pair-gradients, in sampled prompts.
 
     The first is NaN where no policy is trained.
     """
@@ -105,7 +105,7 @@ def cost_shifts(table: Table, label: str) -> tuple[float, float]:
 
 
 def _pairs_a_label(measured: Measured, regime: Regime) -> float:
-    """Pairs whose gradient was taken for each label, old and imagined ones included, each time that it was."""
+    """Count pairs whose gradient was taken for each label, old and imagined ones included, each time that it was."""
     settings = measured.entry.settings
     rounds = float(measured.arm.labels[-1]) / regime.per_round
     taught = rounds * settings.get("gradient_steps", 1) if settings.get("teach_labels", True) else 0.0
@@ -117,7 +117,7 @@ def _pairs_a_label(measured: Measured, regime: Regime) -> float:
 
 
 def tuning_text(regime: Regime, tuned: Mapping[str, Tuned]) -> str:
-    """All trials of a regime, the best of each agent marked."""
+    """Write all trials of a regime, the best of each agent marked."""
     trials = next(iter(tuned.values())).trials
     header = ["agent", *(" ".join(f"{key}={value}" for key, value in trial.items()) for trial in trials)]
     rows = [
@@ -271,7 +271,7 @@ def _number(estimate: Estimate, *, signed: bool = False) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines with columns under each other, the first row being the header."""
+    """Write rows as lines with columns under each other, the first row being the header."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]

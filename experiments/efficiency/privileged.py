@@ -58,15 +58,15 @@ class TrueUtility:
         second: NDArray[np.floating[Any]],
         labels: NDArray[np.floating[Any]],
     ) -> dict[str, float]:
-        """Learns nothing: it knows."""
+        """Learn nothing: it knows."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Hold nothing."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Restore nothing."""
 
 
 class _Told(Mapping[str, Any]):

@@ -94,7 +94,7 @@ def _present(key: str, raw: object) -> list[tuple[str, Any]]:
 
 
 def _worlds(raw: Mapping[str, Any]) -> tuple[World, ...]:
-    """All worlds, pools last.
+    """Read all worlds, pools last.
 
     Raises:
         UserError: Two have one name.
@@ -115,7 +115,7 @@ def _world(kind: str, name: str, raw: object) -> World:
 
 
 def _pool(name: str, raw: object) -> World:
-    """`FILE` or `{path: FILE, ...}`, as `data` of a run; or what the project makes a pool of, `{oracle: ...}`."""
+    """Read `FILE` or `{path: FILE, ...}`, as `data` of a run; or what the project makes a pool of, `{oracle: ...}`."""
     if isinstance(raw, Mapping) and "oracle" in raw:
         check_made(f"pools.{name}", raw)
         return World(name, "further", _POOL, _POOL_METRIC, made=dict(raw))
@@ -178,7 +178,7 @@ def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def _part(key: str, part: str, raw: object) -> dict[str, Any]:
-    """`best_worst`, or `{name: best_worst, target: mean}`, as settings of an agent: `{teach: best_worst, ...}`."""
+    """Read `best_worst`, or `{name: best_worst, target: mean}`, as an agent's settings: `{teach: best_worst, ...}`."""
     given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}.{part}'", raw)
     if not given or (part == "teach" and given == {"name": NOTHING_ELSE}):
         return {}

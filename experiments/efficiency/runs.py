@@ -159,7 +159,7 @@ def data_of(study: Study, world: World) -> dict[str, Any] | None:
 
 
 def refusal_of(study: Study, setup: Setup, entry: Entry | None) -> UserError | None:
-    """Why an agent cannot play in a world, or None if it can; nothing is played. No entry stands for `passive`."""
+    """Find why an agent cannot play in a world, or None if it can; nothing is played. No entry stands for `passive`."""
     asked = Entry(PASSIVE, PASSIVE, {}) if entry is None else entry
     (config,) = run_configs(study, setup, [asked], "refusal").values()
     try:
@@ -207,7 +207,7 @@ def measure(
 
 
 def _arm(metric: str, regime: Regime, results: Results, label: str) -> Arm:
-    """Curves of an agent; what is better where it is lower has its sign changed, so that every curve should rise.
+    """Read an agent's curves; what is better where it is lower changes its sign, so that every curve should rise.
 
     Labels that were not asked for, since all responses of a round were alike, count as spent.
     """

@@ -161,7 +161,7 @@ class Stages:
         return found
 
     def screen(self, regime: Regime, tuned: Mapping[str, Tuned]) -> Table:
-        """Every cell with its best settings on fresh seeds, in the first development world."""
+        """Run every cell with its best settings on fresh seeds, in the first development world."""
         world = self.study.of_kind("development")[0]
         cells = self.study.in_regime(regime)
         entries = [Entry.of(cell, tuned[cell.name].best) for cell in cells]
@@ -218,7 +218,7 @@ class Stages:
         return (*self.study.of_kind("held_out"), *self.study.of_kind("negative"))
 
     def confirm(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> list[Table]:
-        """Carried cells and controls on fresh seeds, in every world that was not seen before.
+        """Run carried cells and controls on fresh seeds, in every world that was not seen before.
 
         Raises:
             UserError: Nothing is frozen.
@@ -272,7 +272,7 @@ class Stages:
         return arms_on_records(self.study, setup, {k: one.best for k, one in tuned.items()}, self.carried(table))
 
     def _seeds(self, stage: str) -> tuple[int, ...]:
-        """Further worlds are new, so that the seeds that confirm are fresh in them too."""
+        """Take a stage's seeds; further worlds are new, so that the seeds that confirm are fresh in them too."""
         return self.study.seeds["confirm" if stage == "further" else stage].values
 
     def _table(self, stage: str, world: World, regime: Regime, passive: Mapping[str, Any], arms: Arms) -> Table:

@@ -189,7 +189,7 @@ class Study:
         return {**self.base, **world.settings, "env": {**shared, **own}}
 
     def trains_in(self, world: World) -> bool:
-        """Whether agents train a policy there; elsewhere they only choose among what is recorded."""
+        """Tell whether agents train a policy there; elsewhere they only choose among what is recorded."""
         return self.settings_in(world).get("policy") is not None
 
     def metric_in(self, world: World) -> str:

@@ -77,7 +77,7 @@ def bench_faults(
 
 
 def _silent(text: str) -> None:
-    """Says nothing."""
+    """Say nothing."""
 
 
 def _tell(note: Callable[[str], None], line: FaultLine, seed: int) -> None:
@@ -88,7 +88,7 @@ def _tell(note: Callable[[str], None], line: FaultLine, seed: int) -> None:
 def _kill_lines(
     lab: FaultLab, kills: int, seed: int, two_jobs: float, show: Callable[[str], None]
 ) -> Iterator[FaultLine]:
-    """Kills in runs with one job and with two, a line for each signal and target."""
+    """Kill runs with one job and with two, a line for each signal and target."""
     for jobs, wanted in ((1, kills - round(two_jobs * kills)), (2, round(two_jobs * kills))):
         targets = ("parent",) if jobs == 1 else TARGETS
         # With two jobs a diagonal first, so that a few kills meet every signal and every target.
@@ -142,12 +142,12 @@ _STATES = {"half-finished": (0.75, 0.0), "without checkpoints": (0.25, 1e9), "fi
 
 
 def _is_shown(name: str) -> bool:
-    """Whether a file is for people, and written anew by each start."""
+    """Tell whether a file is for people, and written anew by each start."""
     return name.startswith(("figures", "report.html", "table.", "regret."))
 
 
 def _damage_lines(lab: FaultLab, seed: int, damages: int | None, show: Callable[[str], None]) -> Iterator[FaultLine]:
-    """Damaged files in a half-finished run and a finished one, a line for each kind of damage."""
+    """Damage files in a half-finished run and a finished one, a line for each kind of damage."""
     if damages == 0:
         return
     generator = np.random.default_rng([seed, 3])

@@ -43,7 +43,7 @@ def damaged(
     checkpoint_seconds: float = 1e9,
     draw: bool = False,
 ) -> Tally:
-    """Damages files of a copy of a trial's run folder, and runs the same command again.
+    """Damage files of a copy of a trial's run folder, and run the same command again.
 
     Args:
         lab: Where it runs.
@@ -105,7 +105,7 @@ def files_of(left: Path) -> list[str]:
 
 
 def calls_of(lab: FaultLab, kind: str, *, checkpoint_seconds: float = 1e9) -> int:
-    """How many calls of a kind an undisturbed run makes in its folder."""
+    """Count how many calls of a kind an undisturbed run makes in its folder."""
     place = lab.place()
     fault = {"kind": kind, "number": 0, "folder": str(place / "run"), "note": str(place / "fired")}
     lab.start(place, checkpoint_seconds=checkpoint_seconds, fault=fault).wait(HANGS_AFTER)
@@ -121,7 +121,7 @@ def calls_of(lab: FaultLab, kind: str, *, checkpoint_seconds: float = 1e9) -> in
 def starved(
     lab: FaultLab, kind: str, number: int, *, checkpoint_seconds: float = 1e9, deadly: bool = False
 ) -> Tally | None:
-    """Lets one call of a run fail for want of space, and runs the same command again with enough of it.
+    """Let one call of a run fail for want of space, and run the same command again with enough of it.
 
     Args:
         lab: Where it runs.

@@ -23,7 +23,7 @@ POLL = 0.004
 
 
 def members(session: int) -> list[int]:
-    """Living processes of a session."""
+    """List living processes of a session."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -36,7 +36,7 @@ def members(session: int) -> list[int]:
 
 
 def workers(session: int) -> list[int]:
-    """Living worker processes of a session."""
+    """List living worker processes of a session."""
     found = []
     for pid in members(session):
         with suppress(OSError):
@@ -47,7 +47,7 @@ def workers(session: int) -> list[int]:
 
 
 def catches_sigterm(pid: int) -> bool:
-    """Whether a process has come as far as to install a handler of its own."""
+    """Tell whether a process has come as far as to install a handler of its own."""
     with suppress(OSError):
         for line in Path("/proc", str(pid), "status").read_text().splitlines():
             if line.startswith("SigCgt:"):
@@ -124,7 +124,7 @@ def serve() -> None:
 
 
 def _child(start: dict[str, Any]) -> None:
-    """One start in a fork of the server; does not return."""
+    """Run one start in a fork of the server; does not return."""
     code = 1
     try:
         os.setsid()

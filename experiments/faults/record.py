@@ -147,7 +147,7 @@ def digest_of(prompt: str, first: str, second: str) -> str:
 
 
 def _single(batches: Counter[tuple[str, ...]]) -> Counter[str]:
-    """Batches as single comparisons."""
+    """Count batches as single comparisons."""
     found: Counter[str] = Counter()
     for batch, count in batches.items():
         for digest in batch:
@@ -156,7 +156,7 @@ def _single(batches: Counter[tuple[str, ...]]) -> Counter[str]:
 
 
 def _in_flight(entries: Sequence[Entry], deaths: Sequence[Death]) -> Counter[tuple[str, ...]]:
-    """Batches that were a process's last answer in the moment before it died: nobody can write so fast."""
+    """Count batches that were a process's last answer in the moment before it died: nobody can write so fast."""
     last = {entry.life: entry for entry in entries}
     found: Counter[tuple[str, ...]] = Counter()
     for entry in last.values():
@@ -170,7 +170,7 @@ def _in_flight(entries: Sequence[Entry], deaths: Sequence[Death]) -> Counter[tup
 
 
 def read_tables(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Results without their times, and labels, with NaN as text so that it equals itself."""
+    """Read results without their times, and labels, with NaN as text so that it equals itself."""
     import pyarrow.parquet as pq
 
     found = []

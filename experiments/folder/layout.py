@@ -90,7 +90,7 @@ class CellFolder:
         return self.path / "model"
 
     def best(self, step: int) -> Path:
-        """Folder of the policy as it stood after a step, where the best one is looked for."""
+        """Name the folder of the policy as it stood after a step, where the best one is looked for."""
         return self.path / f"best-{step:06d}"
 
     @property

@@ -230,7 +230,7 @@ def _back(**values: str) -> Response:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in words.
+    """Write seconds in words.
 
     Example:
         >>> duration(8.4), duration(130.0), duration(9000.0)

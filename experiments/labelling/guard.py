@@ -74,7 +74,7 @@ class Guard:
         return response
 
     def refusal(self, request: Request) -> str | None:
-        """Why a request is not let in whoever sends it; None where it is."""
+        """Find why a request is not let in whoever sends it; None where it is."""
         host = request.headers.get("host", "")
         if self._token is None and not is_loopback(_name_of(host)):
             return "This page is for this machine alone: open it under 127.0.0.1 or localhost."
@@ -96,7 +96,7 @@ class Guard:
         return self._token is not None
 
     def admits(self, given: str) -> bool:
-        """Whether what somebody typed is the token, in a time that does not tell how much of it is."""
+        """Tell whether what somebody typed is the token, in a time that does not tell how much of it is."""
         if self._token is None:
             return True
         return hmac.compare_digest(_proof(given), _proof(self._token.reveal()))
@@ -106,7 +106,7 @@ class Guard:
         return "" if self._token is None else _proof(self._token.reveal())
 
     def knows(self, request: Request) -> bool:
-        """Whether a request carries that cookie."""
+        """Tell whether a request carries that cookie."""
         return hmac.compare_digest(cookie(request, PASS).encode(), self.proof().encode())
 
 

@@ -61,7 +61,7 @@ def _nothing(self: Any, tokens: list[Token], place: int, options: Any, env: Any)
 
 
 def _address(self: Any, tokens: list[Token], place: int, options: Any, env: Any) -> str:
-    """After a link's words, where it leads, unless the words say so."""
+    """Write after a link's words where it leads, unless the words say so."""
     depth, start = 1, place
     while depth:
         start -= 1

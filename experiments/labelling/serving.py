@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
         self.run(sockets=[self._opened])
 
     def stop(self) -> None:
-        """Have it return soon."""
+        """Make it return soon."""
         self.should_exit = True
 
     @contextlib.contextmanager

@@ -100,7 +100,7 @@ def _logger(config: RunConfig, logger: str | None) -> str:
 
 
 def _duels(folder: RunFolder, cell: Cell) -> tuple[NDArray[np.float64], list[str | None]]:
-    """Round, row, first, second and label of every duel, [N, 5], in order, and the first's text where there is one."""
+    """Read round, row, first, second, label of every duel, [N, 5], in order, and the first's text if there is one."""
     connection = read(folder.cell(cell.name).path)
     rows = []
     if connection is not None:

@@ -55,7 +55,7 @@ class CellState:
         return self.standing.labels // len(self.cell.seeds)
 
     def how_far(self) -> str:
-        """Where it is: `thompson-seed4 at 120 of 240 labels`."""
+        """Say where it is: `thompson-seed4 at 120 of 240 labels`."""
         if self.standing is None:
             return f"{self.cell.name} not begun"
         each = " a seed" if len(self.cell.seeds) > 1 else ""
@@ -66,7 +66,7 @@ class CellState:
 
 
 def state_of(folder: CellFolder, cell: Cell, budget: int | None = None) -> CellState:
-    """How one cell stands.
+    """Tell how one cell stands.
 
     Args:
         folder: The cell's.
@@ -116,7 +116,7 @@ def _share(state: CellState) -> float:
 
 
 def _changed(path: Path) -> float | None:
-    """When a file was last written; None where it is not there."""
+    """Find when a file was last written; None where it is not there."""
     try:
         return os.stat(path).st_mtime
     except OSError:

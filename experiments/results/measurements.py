@@ -107,7 +107,7 @@ class Results:
         return measured[0]
 
     def better(self, metric: str) -> Direction | None:
-        """Which way of a metric is better, or None where nobody said."""
+        """Find which way of a metric is better, or None where nobody said."""
         chosen = self.config.metric
         declared = check_better(chosen, self.config.better)
         return better(metric, declared if metric == chosen else None)
@@ -126,11 +126,11 @@ class Results:
         return known[0] if known else None
 
     def seeds(self, agent: str) -> list[int]:
-        """Seeds with results."""
+        """List the seeds with results."""
         return sorted({int(seed) for seed in self._columns["seed"][self._agent == agent]})
 
     def curve(self, agent: str, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Learning curves of an agent.
+        """Read learning curves of an agent.
 
         Args:
             agent: Its label.
@@ -216,7 +216,7 @@ class Results:
         return some
 
     def table(self) -> Any:
-        """All measurements as an Arrow table: `agent`, `seed`, `step`, and a column for each metric.
+        """Put all measurements in an Arrow table: `agent`, `seed`, `step`, and a column for each metric.
 
         A row for each agent, seed and evaluation; null where a value was not measured.
         """
@@ -230,7 +230,7 @@ class Results:
         return pa.table(columns).select([*first, *(name for name in columns if name not in first)])
 
     def has(self, metric: str) -> bool:
-        """Whether the metric was measured for any agent."""
+        """Tell whether the metric was measured for any agent."""
         return metric in self._columns and not bool(np.isnan(self._columns[metric]).all())
 
 

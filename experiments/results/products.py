@@ -84,7 +84,7 @@ def references_of(world: Any, split: str) -> dict[str, Any] | None:
 
 
 def examples_of(world: Any, agent: Any, observation: Mapping[str, Any], config: RunConfig) -> list[dict[str, Any]]:
-    """Responses before and after learning, for the report; none in worlds without text."""
+    """Collect responses before and after learning, for the report; none in worlds without text."""
     if config.examples == 0 or "responses" not in world.view().observation_space.spaces:
         return []
     if hasattr(world, "examples"):
@@ -93,7 +93,7 @@ def examples_of(world: Any, agent: Any, observation: Mapping[str, Any], config: 
 
 
 def _recommended_examples(agent: Any, observation: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """For distinct prompts of the last round: a candidate at random, and the one that the agent recommends."""
+    """Collect for distinct prompts of the last round a random candidate and the one that the agent recommends."""
     arms = np.asarray(agent.recommend(observation))
     examples: dict[str, dict[str, Any]] = {}
     for row, prompt in enumerate(observation["prompt"]):

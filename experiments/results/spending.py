@@ -36,7 +36,7 @@ class Spending(NamedTuple):
         return shown
 
     def plain(self) -> dict[str, float | int | None]:
-        """As columns of a table, or as JSON."""
+        """Write it as columns of a table, or as JSON."""
         return {
             "tokens": self.spent.tokens,
             "money": self.spent.money,

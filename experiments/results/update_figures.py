@@ -121,11 +121,11 @@ class Figures:
         return {**self._own.take(), **self._runner.take()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs, as nested dicts of numbers and arrays."""
+        """Return all that `load_state_dict` needs, as nested dicts of numbers and arrays."""
         return {"forms": dict(self._forms), "own": self._own.state_dict(), "runner": self._runner.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from `state_dict` of a cell of the same shape."""
+        """Continue from `state_dict` of a cell of the same shape."""
         self._forms = {name: int(form) for name, form in state["forms"].items()}
         self._own.load_state_dict(state["own"])
         self._runner.load_state_dict(state["runner"])
@@ -187,7 +187,7 @@ def arrow_field(name: str, kind: Any, *, from_agent: bool = False) -> Any:
 
 
 def agents_columns(schema: Any) -> set[str]:
-    """Names of the columns that agents gave, in the schema of a Parquet file."""
+    """Name the columns that agents gave, in the schema of a Parquet file."""
     (mark, agent), *_ = _FROM_AGENT.items()
     return {field.name for field in schema if (field.metadata or {}).get(mark) == agent}
 

@@ -124,7 +124,7 @@ def begin_with(folder: RunFolder, wanted: Sequence[Cell], source: Path) -> Taken
 
 
 def _held(path: Path) -> list[_Given]:
-    """All answers in a cell's folder, those to `evaluate` among them."""
+    """Read all answers in a cell's folder, those to `evaluate` among them."""
     connection = read(path)
     if connection is None:
         return []

@@ -29,7 +29,7 @@ def _check_settings(
     hidden: Sequence[str],
     beside: Sequence[str] = (),
 ) -> None:
-    """Refuses settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
+    """Refuse settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
     top = [*(item.name for item in dataclasses.fields(RunConfig)), *SHORTHANDS]
     known = [*(name for name in parameters_of(function) if name not in hidden), *beside]
     for name in given:
@@ -73,7 +73,7 @@ def make_policy(config: RunConfig) -> Any:
 
 
 def make_prompts(config: RunConfig) -> dict[str, list[str]]:
-    """Prompts to learn on and held-out ones: `{"train": [...], "test": [...]}`; empty without `prompts`.
+    """Make prompts to learn on and held-out ones: `{"train": [...], "test": [...]}`; empty without `prompts`.
 
     Raises:
         UserError: A missing file or column, or too few prompts.
@@ -99,7 +99,7 @@ def make_prompts(config: RunConfig) -> dict[str, list[str]]:
 
 
 def _listed_prompts(name: str, prompts: Any) -> list[str]:
-    """Texts, or dialogues as lists of messages, as texts."""
+    """Read texts, or dialogues as lists of messages, as texts."""
     from duelenv.ground.dialogue import is_messages, prompt_of
 
     if (

@@ -180,12 +180,12 @@ def _most(forecasts: dict[str, Forecast], seeds: dict[str, int], played: dict[st
 
 
 def _judge(config: RunConfig) -> Any:
-    """Who judges in evaluations."""
+    """Find who judges in evaluations."""
     return assembly.make_oracle(config, "oracle" if config.evaluation_oracle is None else "evaluation_oracle")
 
 
 def _is_free(oracle: Any) -> bool:
-    """Whether answers can be computed as often as one likes; anything else may be paid for."""
+    """Tell whether answers can be computed as often as one likes; anything else may be paid for."""
     return oracle is None or is_free(oracle)
 
 
@@ -278,7 +278,7 @@ def _prompts(config: RunConfig) -> list[str]:
 
 
 def _memory(config: RunConfig, forecasts: dict[str, Forecast], played: dict[str, int], jobs: int) -> list[str]:
-    """Memory and disk; nothing of worlds without a policy, where both are small."""
+    """Forecast memory and disk; nothing of worlds without a policy, where both are small."""
     footprints = {label: forecast.footprint for label, forecast in forecasts.items() if forecast.footprint is not None}
     if not footprints:
         return []
@@ -314,7 +314,7 @@ def _line(name: str, text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text, in the unit that suits them."""
+    """Write seconds as text, in the unit that suits them."""
     if seconds < 1.0:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 90:

@@ -208,7 +208,7 @@ class _Run:
         return self._measured()
 
     def _measured(self) -> tuple[str, ...]:
-        """Names of all figures so far, in records or on the way to one."""
+        """Name all figures so far, in records or on the way to one."""
         names = [name for record in self.records for name in record]
         names += [*self.figures.names, *(f"regret_{name}" for name in self.regret)]
         return tuple(name for name in dict.fromkeys(names) if name != "step")
@@ -337,7 +337,7 @@ class _Run:
         return state
 
     def _restore(self, state: dict[str, Any]) -> Any:
-        """Continue from a checkpoint; returns the observation that comes next."""
+        """Continue from a checkpoint; return the observation that comes next."""
         self.step, self.over, self.seconds = state["step"], state["over"], state["seconds"]
         self.queries, self.regret = state["queries"], state["regret"]
         self.records, self.measured = state["records"], tuple(state["measured"])

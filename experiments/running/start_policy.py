@@ -15,7 +15,7 @@ __all__ = ["start_policy", "threads_of"]
 
 @contextmanager
 def threads_of(config: RunConfig) -> Iterator[None]:
-    """Limits torch's threads for the time of a cell, where the cell needs torch."""
+    """Limit torch's threads for the time of a cell, where the cell needs torch."""
     if config.policy is None:
         yield
         return

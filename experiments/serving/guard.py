@@ -143,7 +143,7 @@ class Guard:
         await self._app(scope, whole, send)
 
     def _refusal(self, scope: Scope) -> _Refusal | None:
-        """Why a request goes no further, as far as its head tells."""
+        """Find why a request goes no further, as far as its head tells."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         if self._local and not _names_this_machine(headers):
             return _Refusal(421, "this server answers to this machine's own names only")

@@ -55,7 +55,7 @@ class Space:
     axes: Mapping[str, Choice | Range]
 
     def grid(self) -> list[dict[str, Any]]:
-        """All combinations, the last setting moving fastest.
+        """List all combinations, the last setting moving fastest.
 
         Raises:
             UserError: A setting is a range.

@@ -198,7 +198,7 @@ def _confirm(sweep: Sweep, best: Trial, metric: str, root: Path, progress: bool 
 
 
 def _is_own(sweep: Sweep, key: str) -> bool:
-    """Whether a setting is the agent's own."""
+    """Tell whether a setting is the agent's own."""
     return key.startswith(f"agents.{sweep.agent}.")
 
 

@@ -113,7 +113,7 @@ class ComparisonTable(TextTable):
         )
 
     def header(self) -> list[str]:
-        """Column titles."""
+        """Name the columns."""
         return [
             "agent",
             "labels",
@@ -185,7 +185,7 @@ def comparison_table(results: Results, group: Group | None = None) -> Comparison
 
 
 def seen_text(differences: Sequence[Interval | None]) -> str:
-    """Words for a caption that say how large a difference must be to be seen with these seeds."""
+    """Write for a caption how large a difference must be to be seen with these seeds."""
     least = detectable(differences)
     return "" if np.isnan(least) else f"; a true difference below {least:.2g} would mostly not be seen"
 

@@ -76,7 +76,7 @@ class GainsTable(TextTable):
         )
 
     def header(self) -> list[str]:
-        """Column titles."""
+        """Name the columns."""
         return ["agent", *(title for count in self.labels for title in (f"at {count:,.0f} labels", "difference"))]
 
     def cells(self) -> list[list[str]]:

@@ -67,7 +67,7 @@ def _labels_by(config: RunConfig, world: Callable[[AgentConfig], str]) -> list[l
 
 
 def _baselines(config: RunConfig, labels: Sequence[str]) -> list[str]:
-    """Those that are the baseline's agent with its settings."""
+    """Find those that are the baseline's agent with its settings."""
     reference = config.agent(config.baseline)
     return [label for label in labels if same_agent(config.agent(label), reference)]
 

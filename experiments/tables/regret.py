@@ -115,7 +115,7 @@ class RegretTable(TextTable):
         )
 
     def header(self) -> list[str]:
-        """Column titles."""
+        """Name the columns."""
         return [
             "agent",
             label_of(self.primary).removesuffix(", cumulative"),

@@ -75,7 +75,7 @@ class TextTable(ABC):
 
     @abstractmethod
     def header(self) -> list[str]:
-        """Column titles."""
+        """Name the columns."""
 
     @abstractmethod
     def cells(self) -> list[list[str]]:
@@ -86,7 +86,7 @@ class TextTable(ABC):
         """Write the numbers behind the table."""
 
     def direction(self, line: TableLine) -> str:
-        """Which way a line differs from the baseline, in one word; empty where it does not, or is the baseline.
+        """Tell which way a line differs from the baseline, in one word; empty where it does not, or is the baseline.
 
         Better or worse, or where nobody said which way is better, higher or lower.
         """
@@ -137,7 +137,7 @@ def verdict_of(difference: Interval | None) -> str:
 
 
 def _digits(interval: Interval) -> int:
-    """Decimals to write a mean with: four digits in all where it is below 1,000, and three decimals of a share."""
+    """Choose decimals for a mean: four digits in all where it is below 1,000, and three decimals of a share."""
     size = abs(interval.mean)
     return 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
 

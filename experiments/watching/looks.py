@@ -96,7 +96,7 @@ class Eye:
         self._known: dict[tuple[Path, str], tuple[object, Any]] = {}
 
     def look(self) -> Look:
-        """How the run stands."""
+        """Tell how the run stands."""
         every = tuple(self._cell(cell) for cell in cells(self._config))
         return Look(self._config, every, spent_so_far(self._folder.purse))
 
@@ -139,7 +139,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _moved(*paths: Path) -> float:
-    """When one of some files was last written; the ledger's log counts with it."""
+    """Find when one of some files was last written; the ledger's log counts with it."""
     every = [*paths, *(path.with_name(f"{path.name}-wal") for path in paths)]
     return max((stamp[2] / 1e9 for stamp in map(_stamp, every) if stamp is not None), default=0.0)
 

@@ -111,7 +111,7 @@ class Annotator:
         return Preferences(win, np.where(np.isnan(win), 0.0, (1.0 - self.lapse) * tie))
 
     def _decided(self, difference: NDArray[np.float64]) -> NDArray[np.float64]:
-        """P(first) with the slip of the hand, before ties and lapses."""
+        """Compute P(first) with the slip of the hand, before ties and lapses."""
         # Without this, inf * 0 is NaN: to the perfectly rational, equals are equals.
         logits = np.where(difference == 0.0, 0.0, difference) * (self.beta if self.beta != math.inf else 1.0)
         if self.beta == math.inf:
@@ -141,7 +141,7 @@ class Annotator:
         return np.array([self._discounted(own) for own in np.split(values, ends[:-1])], np.float64)
 
     def _discounted(self, values: NDArray[np.float64]) -> float:
-        """From the utilities of a text's beginnings, the empty one first, as far as H words."""
+        """Discount the utilities of a text's beginnings, the empty one first, as far as H words."""
         rewards = np.diff(values)
         return float((self.gamma ** np.arange(len(rewards))[::-1] * rewards).sum())
 

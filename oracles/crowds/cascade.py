@@ -75,7 +75,7 @@ def fit_line(cheap: Preferences, dear: NDArray[np.float64]) -> Line:
 
 
 def _log_odds(preferences: Preferences) -> NDArray[np.float64]:
-    """Of win against loss, given that it is no tie; 0 for a sure tie, NaN where one declines."""
+    """Compute the log-odds of win against loss, given that it is no tie; 0 for a sure tie, NaN where one declines."""
     with np.errstate(divide="ignore", invalid="ignore"):
         odds = np.log(preferences.win) - np.log(preferences.lose)
     odds = np.where(np.isnan(preferences.win), np.nan, np.where(preferences.tie >= 1.0, 0.0, odds))
@@ -157,7 +157,7 @@ class Cascade:
         return self._line
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """Answers to N duels.
+        """Answer N duels.
 
         Raises:
             Unanswered: The dear one fails, or cannot be paid; with the answers that the cheap one is sure of.
@@ -199,7 +199,7 @@ class Cascade:
         return Preferences(win, tie)
 
     def _on_trial(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of some pairs both are asked about, bool [N]: the first new ones, as many as are still wanted."""
+        """Choose the pairs that both are asked about, bool [N]: the first new ones, as many as are still wanted."""
         wanted = self.calibration - len(self._pairs)
         new = list(dict.fromkeys(key for key in keys if key not in self._pairs))[: max(wanted, 0)]
         places = {key: place for place, key in reversed(list(enumerate(keys))) if key in new}

@@ -178,7 +178,7 @@ class Asking:
 
 
 def _fingerprint(endpoint: Endpoint, template: Template, reading: Reading) -> bytes:
-    """All that a verdict depends on besides the texts."""
+    """Hash all that a verdict depends on besides the texts."""
     about = [
         endpoint.url,
         endpoint.model,

@@ -206,7 +206,7 @@ def _json(raw: bytes) -> Any:
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    """Who is trusted, read once: reading the certificates takes longer than a hundred requests."""
+    """Read who is trusted, once: reading the certificates takes longer than a hundred requests."""
     import httpx
 
     return httpx.create_ssl_context()

@@ -76,7 +76,7 @@ class Judge:
         return self.asking.endpoint.spent
 
     def figures(self) -> dict[str, float]:
-        """Means over all duels of the run, or of this judge outside of runs.
+        """Average over all duels of the run, or of this judge outside of runs.
 
         `declined`: share of duels that were not judged. `words`: share of those judged that were so without
         probabilities. Where both orders were shown, `turned`: share of duels whose verdict turned with the order;
@@ -102,7 +102,7 @@ class Judge:
         return [shown, shown.turned] if both else [shown]
 
     def _shown(self, duel: Shown) -> list[Shown]:
-        """Those of its orders that make the answer."""
+        """Keep those of its orders that make the answer."""
         return self._ways(duel)[: 2 if self.order == "both" else 1]
 
     def _answer(self, duel: Shown, batch: Batch) -> Verdict | Exception | None:

@@ -37,7 +37,7 @@ def drawn(duel: Shown) -> float:
 
 
 def order_of(order: str, duel: Shown) -> Shown:
-    """How a duel is shown where it is shown once."""
+    """Choose how a duel is shown where it is shown once."""
     if order != "random":
         return duel
     low_first = duel if duel.first <= duel.second else duel.turned
@@ -74,6 +74,6 @@ class Position(NamedTuple):
 
 
 def position(one: Verdict, other: Verdict) -> Position:
-    """Position bias by two verdicts about one response, which was shown first for `one` and second for `other`."""
+    """Measure position bias by two verdicts on one response, which was shown first for `one`, second for `other`."""
     opposite = (one.expected - 0.5) * (other.expected - 0.5) < 0.0
     return Position(float(opposite), 0.5 * (one.expected - other.expected))

@@ -57,7 +57,7 @@ class Prices:
 
 
 def read_prices(given: object) -> Prices:
-    """Prices of a setting: `{input: 0.15, output: 0.6}`, or nothing.
+    """Read prices of a setting: `{input: 0.15, output: 0.6}`, or nothing.
 
     Raises:
         UserError: Anything else.

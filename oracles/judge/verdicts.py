@@ -225,7 +225,7 @@ def read_reply(body: Any, model: str | None) -> Reply:
 
 
 def _same_model(asked: str, echoed: object) -> bool:
-    """Whether a name may be that of the model that was asked: an alias is often told with a date."""
+    """Tell whether a name may be that of the model that was asked: an alias is often told with a date."""
     if not isinstance(echoed, str) or not echoed:
         return False
     one, other = asked.rsplit("/", 1)[-1].lower(), echoed.rsplit("/", 1)[-1].lower()

@@ -38,7 +38,7 @@ class Reply(NamedTuple):
 
 
 def texts_digest(*texts: str) -> str:
-    """SHA-256 of texts in this order, each with its length: no two lists of texts run into one. Hexadecimal."""
+    """Hash texts in order by SHA-256, each with its length: no two lists of texts run into one. Hexadecimal."""
     digest = hashlib.sha256()
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass")  # data sets hold halves of characters, too

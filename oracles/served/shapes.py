@@ -58,7 +58,7 @@ class Api(Protocol):
 
 
 def by_index(entries: Any, count: int) -> list[Mapping[str, Any]]:
-    """Entries with an `index` each, put in order; the indices must be 0 to `count` - 1, each once.
+    """Put entries with an `index` each in order; the indices must be 0 to `count` - 1, each once.
 
     Raises:
         Unreadable: They are not.
@@ -110,7 +110,7 @@ def finite(value: Any) -> float:
 
 
 def numbered(values: Iterable[Any]) -> dict[str | int, float]:
-    """Scores by the index of their label.
+    """Read scores by the index of their label.
 
     Raises:
         Unreadable: There is none, or one is not finite.

@@ -29,7 +29,7 @@ class Predict:
         return {"inputs": [[one.text] for one in asked], "raw_scores": raw, "truncate": False}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`[[{"score": 0.3, "label": "LABEL_0"}], ...]`."""
+        """Read `[[{"score": 0.3, "label": "LABEL_0"}], ...]`."""
         return [self._row(listed(entries)) for entries in listed(answer, count)]
 
     def _row(self, entries: list[Any]) -> Row:
@@ -58,10 +58,10 @@ class Rerank:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"query": prompt, "texts": [responses], "raw_scores": true}`."""
+        """Write `{"query": prompt, "texts": [responses], "raw_scores": true}`."""
         texts = [one.response for one in asked]
         return {"query": asked[0].prompt, "texts": texts, "raw_scores": raw, "truncate": False}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`[{"index": 1, "score": 0.9}, {"index": 0, "score": 0.3}]`."""
+        """Read `[{"index": 1, "score": 0.9}, {"index": 0, "score": 0.3}]`."""
         return [{0: finite(field(entry, "score"))} for entry in by_index(answer, count)]

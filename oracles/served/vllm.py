@@ -24,7 +24,7 @@ class Classify:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"input": [...], "use_activation": false}`."""
+        """Write `{"input": [...], "use_activation": false}`."""
         return {"input": [one.text for one in asked], "use_activation": not raw}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
@@ -41,7 +41,7 @@ class Pooling:
     most_bytes = 64 * MEGABYTE  # token by token, a batch of long texts takes some
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"input": [...], "use_activation": false}`; `extra: {task: ...}` where a server has several tasks."""
+        """Write `{"input": [...], "use_activation": false}`; `extra: {task: ...}` where a server has several tasks."""
         return {"input": [one.text for one in asked], "encoding_format": "float", "use_activation": not raw}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
@@ -63,7 +63,7 @@ class Score:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"text_1": [prompts], "text_2": [responses], "use_activation": false}`: two lists are taken in pairs."""
+        """Write `{"text_1": [prompts], "text_2": [responses], "use_activation": false}`: two lists taken in pairs."""
         return {
             "text_1": [one.prompt for one in asked],
             "text_2": [one.response for one in asked],
