@@ -316,7 +316,7 @@ class SettingsReader:
         return kind(**(defaults | preferred | given))
 
     def __contains__(self, name: str) -> bool:
-        """Whether a setting was given that no part has read yet."""
+        """Tell whether a setting was given that no part has read yet."""
         return name in self._left
 
     def close(self) -> None:

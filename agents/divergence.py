@@ -66,5 +66,5 @@ class Diverged(UserError):
 
 
 def finite(*figures: float) -> bool:
-    """Whether none of these is NaN or infinite."""
+    """Tell whether none of these is NaN or infinite."""
     return all(map(math.isfinite, figures))

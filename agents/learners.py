@@ -199,7 +199,7 @@ class PreferenceLearner:
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; restores the policy's weights as well."""
+        """Continue from `state_dict`; restore the policy's weights as well."""
         self.trainer.load_state_dict(state["trainer"])
         self._waiting.load_state_dict(state["waiting"])
         for name, part in self._optional().items():
@@ -328,7 +328,7 @@ class _Figures:
 
 
 def _agreement(loss: PreferenceLoss, batch: PreferenceBatch) -> float:
-    """Share of decided labels that the implicit reward agrees with; 1/2 for undecided rewards and ties."""
+    """Compute the share of decided labels that the implicit reward agrees with; 1/2 for undecided rewards and ties."""
     if not len(batch):
         return 0.0
     reward = loss.reward(batch.log_prob.detach(), batch.reference_log_prob, batch.length)

@@ -71,7 +71,7 @@ class PreferenceBatch:
         return self.label.shape[0]
 
     def counted(self) -> PreferenceBatch:
-        """The rows with a label.
+        """Keep the rows with a label.
 
         Taking the others out, rather than multiplying them by 0, keeps their NaNs out of every gradient.
         """
@@ -84,7 +84,7 @@ class PreferenceBatch:
         )
 
     def swapped(self) -> PreferenceBatch:
-        """The same duels with first and second exchanged."""
+        """Return the same duels with first and second exchanged."""
         return self._checked_before(
             log_prob=self.log_prob.flip(1),
             label=1 - self.label,
@@ -93,23 +93,23 @@ class PreferenceBatch:
         )
 
     def _checked_before(self, **changes: Tensor | None) -> PreferenceBatch:
-        """The same with other tensors that are known to be right: checks wait for the device, and once is enough."""
+        """Exchange tensors for others that are known to be right: checks wait for the device, and once is enough."""
         batch = object.__new__(PreferenceBatch)
         batch.__dict__.update(self.__dict__ | changes)
         return batch
 
     def log_ratio(self) -> Tensor:
-        """log pi - log ref of each response, [N, 2] in nats; raises `UserError` where there is no reference."""
+        """Compute log pi - log ref of each response, [N, 2] in nats; raises `UserError` without a reference."""
         return log_ratio(self.log_prob, self.reference_log_prob)
 
     def difference(self) -> Tensor:
-        """The h of a first response that won: its log-ratio less the second's, [N] in nats."""
+        """Compute the h of a first response that won: its log-ratio less the second's, [N] in nats."""
         ratio = self.log_ratio()
         return ratio[:, 0] - ratio[:, 1]
 
 
 def log_ratio(log_prob: Tensor, reference_log_prob: Tensor | None) -> Tensor:
-    """log pi - log ref of responses, of any one shape, in nats.
+    """Compute log pi - log ref of responses, of any one shape, in nats.
 
     Raises:
         UserError: There are no reference log-probs.
@@ -137,12 +137,12 @@ class PreferenceLoss(ABC):
     needs_mismatched: ClassVar[bool] = False
 
     def __call__(self, batch: PreferenceBatch) -> Tensor:
-        """The mean over the rows with a label; a scalar, 0 with zero gradient if there is none."""
+        """Compute the mean over the rows with a label; a scalar, 0 with zero gradient if there is none."""
         losses = self.rows(batch)
         return losses.sum() / max(len(losses), 1)
 
     def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
-        """The utility that a policy stands for where it was trained by this loss, up to a constant of each prompt.
+        """Compute the utility that a policy stands for if trained by this loss, up to a constant of each prompt.
 
         What is added to the logit of a preference when the policy's log-prob rises: h of the loss is a difference of
         two of these.
@@ -158,19 +158,19 @@ class PreferenceLoss(ABC):
         return log_prob if not self.needs_reference else log_ratio(log_prob, reference_log_prob)
 
     def rows(self, batch: PreferenceBatch) -> Tensor:
-        """The loss of every row that counts, in order, [M]."""
+        """Compute the loss of every row that counts, in order, [M]."""
         counted = batch.counted()
         target = self.target(counted.label.to(counted.log_prob))
         first_won, second_won = self.first_won(counted), self.first_won(counted.swapped())
         return target * first_won + (1 - target) * second_won
 
     def target(self, label: Tensor) -> Tensor:
-        """The weight of "the first won" given the label, [N]; the label itself unless it is thought noisy."""
+        """Weigh "the first won" given the label, [N]; the label itself unless it is thought noisy."""
         return label
 
     @abstractmethod
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """The loss of every row if its first response won, whatever its label, [N]."""
+        """Compute the loss of every row if its first response won, whatever its label, [N]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +187,7 @@ class ScaledLoss(PreferenceLoss):
         number("beta", self.beta, above=0.0)
 
     def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
-        """beta times the log-ratio."""
+        """Compute beta times the log-ratio."""
         return self.beta * log_ratio(log_prob, reference_log_prob)
 
 
@@ -200,7 +200,7 @@ class DPO(ScaledLoss):
     """
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """-log sigma(beta h), [N]."""
+        """Compute -log sigma(beta h), [N]."""
         return -logsigmoid(self.beta * batch.difference())
 
 
@@ -219,7 +219,7 @@ class ConservativeDPO(DPO):
         number("noise", self.noise, low=0.0, below=0.5)
 
     def target(self, label: Tensor) -> Tensor:
-        """e + (1 - 2e) y, the probability of a win after noise e."""
+        """Compute e + (1 - 2e) y, the probability of a win after noise e."""
         return self.noise + (1 - 2 * self.noise) * label
 
 
@@ -240,7 +240,7 @@ class RobustDPO(DPO):
         number("noise", self.noise, low=0.0, below=0.5)
 
     def target(self, label: Tensor) -> Tensor:
-        """(y - e) / (1 - 2e), the inverse of the smoothing; outside [0, 1] for y = 0 and 1."""
+        """Compute (y - e) / (1 - 2e), the inverse of the smoothing; outside [0, 1] for y = 0 and 1."""
         return (label - self.noise) / (1 - 2 * self.noise)
 
 
@@ -253,7 +253,7 @@ class IPO(ScaledLoss):
     """
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """(h - 1 / (2 beta))^2, [N] in nats squared."""
+        """Compute (h - 1 / (2 beta))^2, [N] in nats squared."""
         return (batch.difference() - 1 / (2 * self.beta)) ** 2
 
 
@@ -265,12 +265,12 @@ class MeanIPO(IPO):
     """
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """(h - 1 / (2 beta))^2 with h in nats per token, [N]."""
+        """Compute (h - 1 / (2 beta))^2 with h in nats per token, [N]."""
         ratio = batch.log_ratio() / batch.length
         return (ratio[:, 0] - ratio[:, 1] - 1 / (2 * self.beta)) ** 2
 
     def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
-        """beta times the log-ratio per token."""
+        """Compute beta times the log-ratio per token."""
         return super().reward(log_prob, reference_log_prob, length) / length
 
 
@@ -285,7 +285,7 @@ class SLiC(ScaledLoss):
     beta: float = 0.2
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """max(0, 1 - beta h), [N]."""
+        """Compute max(0, 1 - beta h), [N]."""
         return torch.relu(1 - self.beta * batch.difference())
 
 
@@ -308,12 +308,12 @@ class SimPO(PreferenceLoss):
         number("gamma", self.gamma, low=0.0)
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """-log sigma(beta (mean log pi of first - of second) - gamma), [N]."""
+        """Compute -log sigma(beta (mean log pi of first - of second) - gamma), [N]."""
         reward = self.reward(batch.log_prob, None, batch.length)
         return -logsigmoid(reward[:, 0] - reward[:, 1] - self.gamma)
 
     def reward(self, log_prob: Tensor, reference_log_prob: Tensor | None, length: Tensor) -> Tensor:
-        """beta times the mean log-prob of a token; the reference is not read."""
+        """Compute beta times the mean log-prob of a token; the reference is not read."""
         return self.beta * log_prob / length
 
 
@@ -334,7 +334,7 @@ class LengthDPO(DPO):
         number("length_weight", self.length_weight, low=0.0)
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """-log sigma(beta h + a (|first| - |second|)), [N]."""
+        """Compute -log sigma(beta h + a (|first| - |second|)), [N]."""
         longer = (batch.length[:, 0] - batch.length[:, 1]).to(batch.log_prob)
         return -logsigmoid(self.beta * batch.difference() + self.length_weight * longer)
 
@@ -354,7 +354,7 @@ class KTO(ScaledLoss):
     needs_mismatched: ClassVar[bool] = True
 
     def first_won(self, batch: PreferenceBatch) -> Tensor:
-        """[1 - sigma(beta (rho_first - z0)) + 1 - sigma(beta (z0 - rho_second))] / 2, [N]."""
+        """Compute [1 - sigma(beta (rho_first - z0)) + 1 - sigma(beta (z0 - rho_second))] / 2, [N]."""
         if batch.mismatched_log_ratio is None:
             raise UserError(
                 "mismatched_log_ratio is None, expected the mean log-ratio of responses to other prompts;"

@@ -54,7 +54,7 @@ def make_belief(view: AgentView, seed: int, settings: SettingsReader) -> Belief:
 
 @BELIEFS.register("linear_logistic")
 def linear_logistic(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> Belief:
-    """A linear utility, its Gaussian posterior updated label by label."""
+    """Make a linear utility, its Gaussian posterior updated label by label."""
     from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
 
     return LinearLogistic(
@@ -68,7 +68,7 @@ def linear_logistic(view: AgentView, dim: int, seed: int, settings: SettingsRead
 
 @BELIEFS.register("ensemble")
 def ensemble(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> Belief:
-    """Small networks side by side; loads torch."""
+    """Make small networks side by side; loads torch."""
     from duelenv.agents.beliefs.ensemble import DeepEnsemble, DeepEnsembleSettings
 
     _require_one_replicate("ensemble", view)
@@ -83,7 +83,7 @@ def ensemble(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> 
 
 @BELIEFS.register("laplace")
 def laplace(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> Belief:
-    """A Gaussian over a last layer of features and random units of them, its prior fitted."""
+    """Make a Gaussian over a last layer of features and random units of them, its prior fitted."""
     from duelenv.agents.beliefs.laplace import LaplaceSettings, LastLayerLaplace
 
     _require_one_replicate("laplace", view)

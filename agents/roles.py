@@ -169,7 +169,7 @@ class Listener(Stateful, Protocol):
 
 
 def equal_texts(view: AgentView, observation: Observation) -> NDArray[np.int64] | None:
-    """Number the candidates by text where a policy is trained, int64 [N, K]: equal texts would waste their label.
+    """Give equal texts equal numbers where a policy is trained, int64 [N, K]: to duel them would waste a label.
 
     None in other worlds, where a candidate may be played against itself.
     """

@@ -67,6 +67,6 @@ class Schooling:
         return {"learner": self.learner.state_dict(), "any_label": self._any_label}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; restores the policy's weights as well."""
+        """Continue from `state_dict`; restore the policy's weights as well."""
         self.learner.load_state_dict(state["learner"])
         self._any_label = bool(state["any_label"])

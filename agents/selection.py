@@ -62,7 +62,7 @@ def uniform_pair(num_candidates: int, streams: RowStreams, groups: Indices | Non
 
 
 def thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
-    """Double Thompson sampling, the explore-and-exploit rule of SEA (arXiv 2411.01493, algorithm 1).
+    """Choose by double Thompson sampling, the explore-and-exploit rule of SEA (arXiv 2411.01493, algorithm 1).
 
     First = argmax of draw 0. Without groups, second = argmax of the independent draw 1, which may be the first itself:
     a bandit that has converged plays (best, best) and stops paying. With groups, second = argmax of the first later
@@ -91,7 +91,7 @@ def thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
 
 
 def best_arm_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
-    """Best-arm identification of SEA (arXiv 2411.01493): the least certain duel of a plausible best candidate.
+    """Choose the least certain duel of a plausible best candidate: best-arm identification of SEA (arXiv 2411.01493).
 
     First = argmax of draw 0, second = argmax_b Var_S[sigma(r_first - r_b)]: the variance of the probability, not of the
     logit, which would prefer duels whose outcome is already certain.
@@ -114,7 +114,7 @@ def best_arm_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
 
 
 def infomax_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
-    """The duel of the most uncertain outcome, argmax_{i < j} Var_S[sigma(r_i - r_j)] (InfoMax, arXiv 2402.00396).
+    """Choose the duel of most uncertain outcome, argmax_{i < j} Var_S[sigma(r_i - r_j)] (InfoMax, arXiv 2402.00396).
 
     Args:
         samples: Joint utility draws [S, N, K], S >= 2.
@@ -148,7 +148,7 @@ def best_scored_pair(pairs: Indices, scores: Floats, groups: Indices | None = No
 
 
 def dissimilar_pair(embeddings: Floats, rule: DissimilarityRule = "cosine", groups: Indices | None = None) -> Pairs:
-    """Pairs by the similarity of the candidates' embeddings: REAL (arXiv 2409.17169) and its variants.
+    """Choose pairs by the similarity of their embeddings: REAL (arXiv 2409.17169) and its variants.
 
     Args:
         embeddings: [N, K, e]; REAL takes the mean last hidden state of the base model over the response tokens.
@@ -209,7 +209,7 @@ def in_random_order(
 
 
 def best_against_worst(utility: Floats, groups: Indices | None = None) -> Pairs:
-    """The best candidate against the worst under one draw of the utility.
+    """Choose the best candidate against the worst under one draw of the utility.
 
     Args:
         utility: [N, K], K >= 2, without ties, as a posterior draw is.
@@ -227,7 +227,7 @@ def best_against_worst(utility: Floats, groups: Indices | None = None) -> Pairs:
 
 
 def reversed_thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
-    """Double reversed Thompson sampling: one draw's best against another's worst (DRTS, arXiv 2603.09692).
+    """Choose one draw's best against another's worst: double reversed Thompson sampling (DRTS, arXiv 2603.09692).
 
     Args:
         samples: Joint utility draws [S, N, K], S >= 2; the first two are read.
@@ -245,7 +245,7 @@ def reversed_thompson_pair(samples: Floats, groups: Indices | None = None) -> Pa
 
 
 def apart(pairs: Pairs, mean: Floats, groups: Indices | None) -> Pairs:
-    """Where both members of a pair are the same text, put the best other text in the second place.
+    """Put the best other text in the second place where both members of a pair are the same text.
 
     Args:
         pairs: int64 [N, 2], of a rule that knows of no texts.
@@ -260,7 +260,7 @@ def apart(pairs: Pairs, mean: Floats, groups: Indices | None) -> Pairs:
 
 
 def extreme_pair(mean: Floats, streams: RowStreams, groups: Indices | None = None) -> Pairs:
-    """Best against worst under the mean utility: the largest gap.
+    """Choose the best against the worst under the mean utility: the largest gap.
 
     Args:
         mean: Mean utilities [N, K], K >= 2.
@@ -280,7 +280,7 @@ def extreme_pair(mean: Floats, streams: RowStreams, groups: Indices | None = Non
 
 
 def best_of_n_pair(mean: Floats, streams: RowStreams, groups: Indices | None = None) -> Pairs:
-    """Best under the mean utility against a uniformly drawn rival.
+    """Choose the best under the mean utility against a uniformly drawn rival.
 
     Args:
         mean: Mean utilities [N, K], K >= 2.
@@ -377,7 +377,7 @@ def random_order(pairs: Pairs, streams: RowStreams) -> Pairs:
 
 
 def _nearest_to_centroids(points: Floats, seeds: Pairs, groups: Indices | None) -> Pairs:
-    """2-means from two seed candidates, then the candidate nearest to each centroid."""
+    """Cluster by 2-means from two seed candidates, then take the candidate nearest to each centroid."""
     rows = np.arange(len(points))
     centroids = points[rows[:, None], seeds]  # (N, 2, e)
     for _ in range(_LLOYD_ITERATIONS):
@@ -400,7 +400,7 @@ def _square_distance(points: Floats, centroids: Floats) -> Floats:
 
 
 def _rivals(first: Indices, num_candidates: int, groups: Indices | None) -> NDArray[np.bool_]:
-    """Who may meet `first` [N]: bool [N, K], other groups, or other indices where a row has a single group."""
+    """Find who may meet `first` [N]: bool [N, K], other groups, or other indices where a row has a single group."""
     different_index = np.arange(num_candidates) != first[:, None]
     if groups is None:
         return different_index
@@ -409,7 +409,7 @@ def _rivals(first: Indices, num_candidates: int, groups: Indices | None) -> NDAr
 
 
 def may_duel(groups: Indices) -> NDArray[np.bool_]:
-    """The pairs that may duel: bool [N, K, K], symmetric."""
+    """Find the pairs that may duel: bool [N, K, K], symmetric."""
     different_group = groups[:, :, None] != groups[:, None, :]
     different_index = ~np.eye(groups.shape[1], dtype=bool)
     return np.where(different_group.any((1, 2), keepdims=True), different_group, different_index)

@@ -66,7 +66,7 @@ class Regression(_Scaled):
     """
 
     def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None, values: Tensor) -> Tensor:
-        """(v - beta rho)^2 on average over the set, [M]."""
+        """Compute (v - beta rho)^2 on average over the set, [M]."""
         return ((values - self.beta * log_ratio(log_prob, reference_log_prob)) ** 2).mean(1)
 
 
@@ -79,7 +79,7 @@ class RewardDistillation(_Scaled):
     """
 
     def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None, values: Tensor) -> Tensor:
-        """Twice the sample variance of beta rho - v over the set, which is that mean, [M]."""
+        """Compute twice the sample variance of beta rho - v over the set, which is that mean, [M]."""
         left = self.beta * log_ratio(log_prob, reference_log_prob) - values
         return 2 * left.var(dim=1, correction=1)
 
@@ -101,7 +101,7 @@ class Boltzmann(SetLoss):
         number("tau", self.tau, above=0.0)
 
     def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None, values: Tensor) -> Tensor:
-        """- sum_i softmax(v / tau)_i log softmax(rho)_i, [M] in nats."""
+        """Compute - sum_i softmax(v / tau)_i log softmax(rho)_i, [M] in nats."""
         rho = log_ratio(log_prob, reference_log_prob)
         return -(torch.softmax(values / self.tau, dim=1) * torch.log_softmax(rho, dim=1)).sum(1)
 
@@ -132,7 +132,7 @@ class BestAndWorstOfN(SetLoss):
         return (self.draws - 1) * sum(1 / k for k in range(1, self.draws))
 
     def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None, values: Tensor) -> Tensor:
-        """The loss of every pair of best and worst, [M]."""
+        """Compute the loss of every pair of best and worst, [M]."""
         rho = log_ratio(log_prob, reference_log_prob)
         contrast = (rho[:, 0] - rho[:, 1] - self.target) ** 2
         return (1 - self.imitation) * contrast - self.imitation * log_prob[:, 0]
@@ -145,5 +145,5 @@ class PolicyGradient(SetLoss):
     needs_reference: ClassVar[bool] = False
 
     def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None, values: Tensor) -> Tensor:
-        """Minus the weighted log-likelihood of the set, [M]."""
+        """Compute minus the weighted log-likelihood of the set, [M]."""
         return -(values * log_prob).sum(1)

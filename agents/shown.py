@@ -60,18 +60,18 @@ class ShownLesson:
         return len(self.lesson)
 
     def log_prob(self, policy: CausalLMPolicy, part: slice) -> Tensor:
-        """log pi of a piece's responses, [m, J]; a prompt is run once for all of them."""
+        """Compute log pi of a piece's responses, [m, J]; a prompt is run once for all of them."""
         lesson = self.lesson
         return policy.log_prob(lesson.prompts[part].tolist(), lesson.tokens[part], lesson.mask[part])
 
     def drawn(self, values: Tensor, part: slice) -> Tensor | None:
-        """Those of a piece's values [m, J] that the bonus looks at, [m, B]; None without a bonus."""
+        """Take those of a piece's values [m, J] that the bonus looks at, [m, B]; None without a bonus."""
         if self.lesson.bonus is None:
             return None
         return values.gather(1, torch.as_tensor(self.lesson.bonus[part], device=values.device))
 
     def batch(self, pairs: Tensor, part: slice, mismatched: Tensor | None) -> PreferenceBatch:
-        """What the loss sees of a piece whose pairs have the log-probs [m, 2]."""
+        """Give the loss what it sees of a piece whose pairs have the log-probs [m, 2]."""
         return PreferenceBatch(
             log_prob=pairs,
             label=torch.as_tensor(self.lesson.labels[part]).to(pairs),
@@ -81,7 +81,7 @@ class ShownLesson:
         )
 
     def mismatched_log_ratio(self, trainer: Trainer) -> Tensor:
-        """Mean of log pi - log ref over all responses given other prompts, as the policy stands now; a scalar."""
+        """Average log pi - log ref over all responses given other prompts, as the policy stands now; a scalar."""
         assert self.others is not None and self.mismatched_reference is not None
         now = _given_other_prompts(trainer.policy.log_prob, self.lesson, self.others, trainer, self.passes)
         return (now - self.mismatched_reference).mean()
@@ -90,7 +90,7 @@ class ShownLesson:
 def _given_other_prompts(
     score: Any, lesson: Lesson, others: NDArray[np.int64], trainer: Trainer, passes: Passes
 ) -> Tensor:
-    """Log-probs [M, 2] of a lesson's pairs given the prompts of other rows."""
+    """Score a lesson's pairs given the prompts of other rows: log-probs [M, 2]."""
     prompts = lesson.prompts[others]
     return trainer.scores(
         (len(lesson), 2),
@@ -100,7 +100,7 @@ def _given_other_prompts(
 
 
 def other_prompts(prompts: NDArray[np.object_]) -> NDArray[np.int64] | None:
-    """For every row the next one, going round, that has another prompt, int64 [M]; None where all prompts are equal."""
+    """Find the next row, going round, that has another prompt, for every row: int64 [M]; None if all are equal."""
     count = len(prompts)
     others = np.empty(count, np.int64)
     for row in range(count):

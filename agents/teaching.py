@@ -218,7 +218,7 @@ def duel(resources: Resources, settings: SettingsReader) -> Teach | None:
 
 @TEACHING.register("mixed")
 def mixed(resources: Resources, settings: SettingsReader) -> Teach:
-    """Pairs of the agent's own choice, labelled by the belief (mixed preference learning, SEA section 2)."""
+    """Teach pairs of the agent's own choice, labelled by the belief (mixed preference learning, SEA section 2)."""
     count, word = settings.take(TaughtPairs).taught_pairs, resources.word(settings)
 
     def teach(played: Played) -> Duels:
@@ -232,7 +232,7 @@ def mixed(resources: Resources, settings: SettingsReader) -> Teach:
 
 @TEACHING.register("best_worst")
 def best_worst(resources: Resources, settings: SettingsReader) -> Teach:
-    """The best against the worst of a posterior draw, with the target sigma(gap) and not a hard label.
+    """Teach the best against the worst of a posterior draw, with the target sigma(gap) and not a hard label.
 
     A hard label has no finite minimiser; with sigma(gap) the policy tends to pi_ref exp(r / beta).
     """

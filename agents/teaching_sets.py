@@ -91,7 +91,7 @@ class GradientSettings:
 
 @TEACHING.register("reward_distillation")
 def reward_distillation(resources: Resources, settings: SettingsReader) -> Objective:
-    """Utilities as differences of log-ratios: (beta h - (r_i - r_j))^2 over all pairs of a prompt's responses."""
+    """Teach utilities as differences of log-ratios: (beta h - (r_i - r_j))^2 over all pairs of a prompt's responses."""
     from duelenv.agents.set_losses import RewardDistillation
 
     return Objective(
@@ -101,7 +101,7 @@ def reward_distillation(resources: Resources, settings: SettingsReader) -> Objec
 
 @TEACHING.register("boltzmann")
 def boltzmann(resources: Resources, settings: SettingsReader) -> Objective:
-    """Utilities as a distribution: softmax of log-ratios towards softmax(r / beta) (2604.11119)."""
+    """Teach utilities as a distribution: softmax of log-ratios towards softmax(r / beta) (2604.11119)."""
     from duelenv.agents.set_losses import Boltzmann
 
     return Objective(Boltzmann(settings.take(DistillationSettings).taught_beta), _utilities(resources, settings))
@@ -109,7 +109,7 @@ def boltzmann(resources: Resources, settings: SettingsReader) -> Objective:
 
 @TEACHING.register("quantile_regression")
 def quantile_regression(resources: Resources, settings: SettingsReader) -> Objective:
-    """Quantiles of the utility among the reference's responses (QRPO, 2507.08068).
+    """Teach quantiles of the utility among the reference's responses (QRPO, 2507.08068).
 
     Raises:
         UserError: Fewer than two candidates of the reference at temperature 1.
@@ -136,7 +136,7 @@ def quantile_regression(resources: Resources, settings: SettingsReader) -> Objec
 
 @TEACHING.register("best_and_worst_of_n")
 def best_and_worst_of_n(resources: Resources, settings: SettingsReader) -> Objective:
-    """The best and the worst of the reference's n responses, as far apart as the best of n would put them (BoNBoN).
+    """Teach the best and the worst of the reference's n responses, set apart as the best of n would do (BoNBoN).
 
     Raises:
         UserError: Fewer than two candidates of the reference at temperature 1.
@@ -160,7 +160,7 @@ def best_and_worst_of_n(resources: Resources, settings: SettingsReader) -> Objec
 
 @TEACHING.register("policy_gradient")
 def policy_gradient(resources: Resources, settings: SettingsReader) -> Objective:
-    """The belief's preferences as a signal to climb, tied to the reference (2603.17378, from excerpts).
+    """Teach the belief's preferences as a signal to climb, tied to the reference (2603.17378, from excerpts).
 
     Of a prompt that was asked, the duel and the best against the worst; of another, the best against the worst and the
     second best against the second worst. In both orders a response Y against Y' gains p(Y > Y') - 1/2 + eps. The raw
@@ -212,7 +212,7 @@ def quantiles(utility: Values, columns: Rows) -> Values:
 
 
 def _utilities(resources: Resources, settings: SettingsReader) -> Any:
-    """All candidates of all rows with their utility."""
+    """Give all candidates of all rows with their utility."""
     word = resources.word(settings, "mean")
 
     def choose(played: Played) -> tuple[Rows, Rows, Values]:
@@ -232,13 +232,13 @@ def _nothing(width: int) -> tuple[Rows, Rows, Values]:
 
 
 def _seconds(mean: NDArray[Any]) -> Rows:
-    """The second best and the second worst of every row, [N, 2]; of two candidates the worst and the best."""
+    """Find the second best and second worst of every row, [N, 2]; of two candidates the worst and the best."""
     order = np.argsort(mean, axis=1, kind="stable")
     return np.stack([order[:, -2], order[:, 1]], axis=1)
 
 
 def _reference_columns(view: AgentView, observation: Observation) -> Rows:
-    """The candidates that the reference said, the same in every row; none among texts from elsewhere."""
+    """Find the candidates that the reference said, the same in every row; none among texts from elsewhere."""
     return np.flatnonzero(observation["source"][0] == view.sources.index(_REFERENCE))
 
 

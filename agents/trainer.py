@@ -195,7 +195,7 @@ class Trainer:
         return self._known_activations[key]
 
     def _beside(self) -> int:
-        """Bytes that a step takes besides its passes: gradients, and moments where there are none yet."""
+        """Count the bytes that a step takes besides its passes: gradients, and moments where there are none yet."""
         taken = 0
         for weights, master in self._masters:
             share = own_share(weights.detach())
@@ -354,7 +354,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; restores the policy's weights as well."""
+        """Continue from `state_dict`; restore the policy's weights as well."""
         self.policy.load_state_dict(state["policy"])
         kept = iter(state["masters"])
         with torch.no_grad():
@@ -410,5 +410,5 @@ def _warn_of_steps(masters: Sequence[Tensor], learning_rate: float) -> None:
 
 
 def _may_be_fused(masters: Sequence[Tensor]) -> bool:
-    """Whether one kernel may take the whole step, which spares a pass over memory for each of its parts."""
+    """Tell whether one kernel may take the whole step, which spares a pass over memory for each of its parts."""
     return all(master.is_floating_point() and master.device.type in ("cpu", "cuda") for master in masters)

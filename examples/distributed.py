@@ -21,7 +21,7 @@ from duelenv.policies import CausalLMPolicy
 
 
 def shorter(prompts, first, second):
-    """P(first preferred): each word less is worth half a nat of log-odds."""
+    """Give P(first preferred): each word less is worth half a nat of log-odds."""
     lengths = [[len(text.split()) for text in texts] for texts in (first, second)]
     return 1 / (1 + np.exp(0.5 * np.subtract(*lengths)))
 

@@ -67,7 +67,7 @@ def measured(view, dim, seed, settings):
 
 
 def main() -> None:
-    """Thompson sampling with this belief and with the usual one: regret after 100 labels, 256 replicates."""
+    """Run Thompson sampling with this belief and with the usual one: regret after 100 labels, 256 replicates."""
     for belief in ("linear_logistic", "measured"):
         env = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=256, horizon=100)
         agent = duelenv.agents.make("thompson", env, seed=0, belief=belief)

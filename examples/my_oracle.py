@@ -11,7 +11,7 @@ from duelenv.policies import toy_policy, toy_prompts
 
 
 def brevity(prompts, first, second):
-    """P(first preferred), one probability for each duel."""
+    """Give P(first preferred), one probability for each duel."""
     lengths = np.array([[len(a.split()), len(b.split())] for a, b in zip(first, second, strict=True)])
     return np.select([lengths[:, 0] < lengths[:, 1], lengths[:, 0] > lengths[:, 1]], [0.9, 0.1], 0.5)
 

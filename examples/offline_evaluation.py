@@ -15,7 +15,7 @@ ROUNDS, CANDIDATES, DIM = 2_000, 5, 4
 
 
 def logged_duels(theta, generator):
-    """Random pairs of random candidates, labelled by Bradley-Terry with the utility theta . x."""
+    """Draw random pairs of random candidates, labelled by Bradley-Terry with the utility theta . x."""
     features = generator.normal(size=(ROUNDS, CANDIDATES, DIM)).astype(np.float32)
     pairs = np.array([generator.choice(CANDIDATES, 2, replace=False) for _ in range(ROUNDS)])
     first, second = (features[np.arange(ROUNDS), pairs[:, side]] @ theta for side in (0, 1))
@@ -25,7 +25,7 @@ def logged_duels(theta, generator):
 
 
 def true_value(log, theta, target):
-    """How often the recommended candidate is preferred to another one, by the utility that nobody is told."""
+    """Measure how often the recommended candidate beats another one, by the utility that nobody is told."""
     utilities = log.features @ theta
     wins = expit(utilities[:, :, None] - utilities[:, None, :]).sum(axis=2) - 0.5  # without itself
     return (target * wins).sum(axis=1).mean() / (CANDIDATES - 1)

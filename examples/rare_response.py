@@ -56,7 +56,7 @@ def save_model(folder: Path) -> None:
 
 
 def config(model: Path, gap: float, overrides: list[str]) -> RunConfig:
-    """One world: `gap` is the utility of "b", that of nothing is 0."""
+    """Make one world: `gap` is the utility of "b", that of nothing is 0."""
     training = {"beta": BETA, "learning_rate": 3e-3, "max_grad_norm": None}
     against = {"name": "composed", "ask": "against_reference", **training}
     raw = {

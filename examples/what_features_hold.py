@@ -21,7 +21,7 @@ RIDGE = 1e-3
 
 
 def held(features, wanted):
-    """Share of the variance of `wanted` [P, K] that a linear function of features [P, K, d] tells on new prompts."""
+    """Find what share of variance of `wanted` [P, K] a linear function of features [P, K, d] tells on new prompts."""
     x = (features - features.mean(axis=1, keepdims=True)).reshape(wanted.size, -1).astype(np.float64)
     y = (wanted - wanted.mean(axis=1, keepdims=True)).ravel()
     half = len(y) // 2

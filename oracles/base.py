@@ -72,7 +72,7 @@ class Unanswered(UserError):
         return type(self), (str(self), self.preferences, self.answered)
 
     def changed(self, change: Callable[[Preferences], Preferences]) -> Unanswered:
-        """The same, with a change of the preferences."""
+        """Return the same, with a change of the preferences."""
         return Unanswered(str(self), change(self.preferences), self.answered)
 
 
@@ -83,12 +83,12 @@ class Oracle(Protocol):
     def __call__(
         self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /
     ) -> ArrayLike | Preferences:
-        """Probability [N] that the first response is preferred, or `Preferences`."""
+        """Give the probability [N] that the first response is preferred, or `Preferences`."""
         ...
 
 
 def ask(oracle: Oracle, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Preferences:
-    """Questions an oracle about N duels and checks its answer.
+    """Question an oracle about N duels and check its answer.
 
     Args:
         oracle: an `Oracle`, or any callable (prompts, first, second) -> probabilities [N].
@@ -115,7 +115,7 @@ def ask(oracle: Oracle, prompts: Sequence[str], first: Sequence[str], second: Se
 
 
 def _checked(answer: object, count: int) -> Preferences:
-    """An oracle's answer to N duels as `Preferences` in range."""
+    """Check an oracle's answer to N duels as `Preferences` in range."""
     if isinstance(answer, Preferences):
         win = _probabilities(answer.win, count, "the first response is preferred")
         tie = _probabilities(answer.tie, count, "the duel is a declared tie")
@@ -140,7 +140,7 @@ def _checked(answer: object, count: int) -> Preferences:
 
 
 def _probabilities(values: object, count: int, meaning: str) -> NDArray[np.float64]:
-    """`values` as float64 [count] in [0, 1] or NaN, or a `UserError` saying what is wrong."""
+    """Check `values` as float64 [count] in [0, 1] or NaN, or make a `UserError` saying what is wrong."""
     array = checks.real_array(
         values,
         lambda what: UserError(
@@ -176,14 +176,14 @@ class UtilityOracle(ABC):
 
     @abstractmethod
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Utility of each response to the prompt beside it, in units of the link, float64 [N]."""
+        """Compute the utility of each response to the prompt beside it, in units of the link, float64 [N]."""
 
     def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64] | None:
-        """Largest utility over all possible responses, float64 [N]; None when it is unknown."""
+        """Find the largest utility over all possible responses, float64 [N]; None when it is unknown."""
         return None
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-        """P(first preferred), float64 [N]."""
+        """Compute P(first preferred), float64 [N]."""
         return self.preference(prompts, first, second)
 
     def preference(
@@ -194,7 +194,7 @@ class UtilityOracle(ABC):
         *,
         temperature: float = 1.0,
     ) -> NDArray[np.float64]:
-        """F((u_first - u_second) / temperature), float64 [N]."""
+        """Compute F((u_first - u_second) / temperature), float64 [N]."""
         # One call for both sides, so that a utility that works in batches fills them.
         utilities = finite_utility(self, [*prompts, *prompts], [*first, *second])
         difference = utilities[: len(first)] - utilities[len(first) :]
@@ -203,7 +203,7 @@ class UtilityOracle(ABC):
 
 
 def finite_utility(oracle: UtilityOracle, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-    """The utility of each response to the prompt beside it, checked, float64 [N].
+    """Compute the utility of each response to the prompt beside it, checked, float64 [N].
 
     Raises:
         UserError: It is not one finite number per response. A utility that is NaN or infinite is a fault of whoever
@@ -229,7 +229,7 @@ def finite_utility(oracle: UtilityOracle, prompts: Sequence[str], responses: Seq
 
 
 def utility_of(oracle: object) -> UtilityOracle | None:
-    """The utility oracle inside any number of wrappers: the truth that regret is measured by.
+    """Find the utility oracle inside any number of wrappers: the truth that regret is measured by.
 
     Args:
         oracle: any oracle; a wrapper keeps the oracle it wraps as `inner`.
@@ -242,7 +242,7 @@ def utility_of(oracle: object) -> UtilityOracle | None:
 
 
 def innermost(oracle: object) -> object:
-    """What is inside any number of wrappers; a utility oracle is never one."""
+    """Find what is inside any number of wrappers; a utility oracle is never one."""
     inner: object = oracle
     while not isinstance(inner, UtilityOracle) and hasattr(inner, "inner"):
         inner = inner.inner
@@ -278,7 +278,7 @@ register = ORACLES.register
 
 
 def takes_home(name: str) -> bool:
-    """Whether an oracle keeps something between processes, or spends: whether its factory has a parameter `home`.
+    """Tell whether an oracle keeps something between processes, or spends: whether its factory has a parameter `home`.
 
     Raises:
         UserError: the name is unknown.
@@ -287,7 +287,7 @@ def takes_home(name: str) -> bool:
 
 
 def make(name: str, *, home: Home | None = None, **settings: Any) -> Oracle:
-    """Builds an oracle from its name and settings, as they stand in a configuration file.
+    """Build an oracle from its name and settings, as they stand in a configuration file.
 
     Besides the oracle's own settings every oracle takes those of the wrappers: `temperature`,
     `position_bias`, `tie_band` and `noise`, applied in this order (`duelenv.oracles.wrappers`). Last, `price` is the

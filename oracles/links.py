@@ -20,19 +20,19 @@ Link = Callable[[NDArray[np.floating[Any]]], NDArray[np.floating[Any]]]
 
 
 def logistic(difference: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Bradley-Terry: 1 / (1 + exp(-difference)), accurate in both tails; any shape, dtype kept."""
+    """Apply Bradley-Terry: 1 / (1 + exp(-difference)), accurate in both tails; any shape, dtype kept."""
     probability: NDArray[np.floating[Any]] = special.expit(difference)
     return probability
 
 
 def probit(difference: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Thurstone-Mosteller: the standard normal distribution function; any shape, dtype kept."""
+    """Apply Thurstone-Mosteller: the standard normal distribution function; any shape, dtype kept."""
     probability: NDArray[np.floating[Any]] = special.ndtr(difference)
     return probability
 
 
 def cloglog(difference: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Complementary log-log, symmetrised; any shape, dtype kept.
+    """Apply the complementary log-log, symmetrised; any shape, dtype kept.
 
     The complementary log-log 1 - exp(-ln 2 e^x) is 1/2 at 0 but not symmetric, as a preference must be; its mean with
     its reflection is: (1 - 2^(-e^x) + 2^(-e^-x)) / 2. Its upper tail closes at the rate e^-x.
@@ -52,7 +52,7 @@ LINKS: Mapping[str, Link] = MappingProxyType({"logistic": logistic, "probit": pr
 
 
 def link(name: str) -> Link:
-    """The link called `name`.
+    """Find the link called `name`.
 
     Raises:
         UserError: there is no such link.

@@ -32,7 +32,7 @@ ORDER_TOLERANCE = 1e-12
 
 
 def check_matrix(matrix: ArrayLike) -> Matrix:
-    """Checks a preference matrix and removes its rounding.
+    """Check a preference matrix and remove its rounding.
 
     Args:
         matrix: [K, K], K >= 2, entries in [0, 1], P[i, j] + P[j, i] = 1 up to 1e-6.
@@ -60,7 +60,7 @@ def _numbers(matrix: ArrayLike) -> Matrix:
 
 
 def _checked(array: Matrix, name: str) -> Matrix:
-    """`check_matrix`, with the name that a message gives the matrix."""
+    """Run `check_matrix`, with the name that a message gives the matrix."""
     if array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise UserError(
             f"{name} has shape {array.shape}, expected (K, K); pass P[i, j], the probability that arm i beats arm j"
@@ -84,7 +84,7 @@ def _checked(array: Matrix, name: str) -> Matrix:
 
 
 def load_matrix(source: ArrayLike | str | Path) -> Matrix:
-    """A checked matrix, or several, from an array, from a .npy or .csv file, or from a generator's name.
+    """Load a checked matrix, or several, from an array, from a .npy or .csv file, or from a generator's name.
 
     Args:
         source: an array [K, K], or [M, K, K] of M matrices that hold one after the other; or the
@@ -154,7 +154,7 @@ def _check_one_or_more(source: ArrayLike) -> Matrix:
 
 
 def _one_per_arm(name: str, given: ArrayLike, kind: str) -> NDArray[np.float64]:
-    """`given` as float64 [K], K >= 2; `kind` is "finite" or "positive finite"."""
+    """Check `given` as float64 [K], K >= 2; `kind` is "finite" or "positive finite"."""
     try:
         values = np.asarray(given, dtype=np.float64)
         right = values.ndim == 1 and len(values) >= 2 and bool(np.isfinite(values).all())
@@ -166,7 +166,7 @@ def _one_per_arm(name: str, given: ArrayLike, kind: str) -> NDArray[np.float64]:
 
 
 def bradley_terry(utilities: ArrayLike) -> Matrix:
-    """P[i, j] = 1 / (1 + exp(u_j - u_i)) for utilities [K] in logits: strongly transitive.
+    """Make P[i, j] = 1 / (1 + exp(u_j - u_i)) for utilities [K] in logits: strongly transitive.
 
     Raises:
         UserError: the utilities are not at least two finite numbers.
@@ -176,7 +176,7 @@ def bradley_terry(utilities: ArrayLike) -> Matrix:
 
 
 def plackett_luce(weights: ArrayLike) -> Matrix:
-    """P[i, j] = w_i / (w_i + w_j) for skills [K]: the pairwise marginals of the Plackett-Luce model.
+    """Make P[i, j] = w_i / (w_i + w_j) for skills [K]: the pairwise marginals of the Plackett-Luce model.
 
     A ranking that draws its items one after the other, each in proportion to its skill among those
     left, has i before j with this probability (Luce 1959, Plackett 1975). These are Bradley-Terry's
@@ -191,7 +191,7 @@ def plackett_luce(weights: ArrayLike) -> Matrix:
 
 
 def mallows(num_arms: int = 10, dispersion: float = 0.8) -> Matrix:
-    """The pairwise marginals of the Mallows model with centre 0 < 1 < ..: arm 0 is best.
+    """Compute the pairwise marginals of the Mallows model with centre 0 < 1 < ..: arm 0 is best.
 
     A ranking has probability proportional to phi^d for Kendall's distance d to the centre. Then, for
     i < j, P[i, j] = h(j - i + 1) - h(j - i) with h(n) = n / (1 - phi^n) (Mallows 1957; Busa-Fekete,
@@ -222,7 +222,7 @@ def mallows(num_arms: int = 10, dispersion: float = 0.8) -> Matrix:
 
 
 def cyclic(num_arms: int = 3, probability: float = 0.75) -> Matrix:
-    """A cycle without a Condorcet winner: each arm beats the floor((K - 1) / 2) arms after it.
+    """Make a cycle without a Condorcet winner: each arm beats the floor((K - 1) / 2) arms after it.
 
     Arms are on a circle, and an arm beats those in the half circle after it with `probability`; for
     even K it ties with the arm opposite. Rock-paper-scissors is K = 3. The von Neumann winner is
@@ -241,7 +241,7 @@ def cyclic(num_arms: int = 3, probability: float = 0.75) -> Matrix:
 
 
 def arithmetic(num_arms: int = 8, step: float = 0.05) -> Matrix:
-    """P[i, j] = 1/2 + step * (j - i), arm 0 best (Komiyama et al. 2015, their arithmetic data).
+    """Make P[i, j] = 1/2 + step * (j - i), arm 0 best (Komiyama et al. 2015, their arithmetic data).
 
     Raises:
         UserError: fewer than 2 arms, or a step for which a probability leaves [0, 1].
@@ -253,7 +253,7 @@ def arithmetic(num_arms: int = 8, step: float = 0.05) -> Matrix:
 
 
 def savage_hard(num_arms: int = 10) -> Matrix:
-    """P[i, j] = 1/2 + j / (2K) for i < j, arms counted from 1 (Urvoy et al. 2013, section 5.2.1).
+    """Make P[i, j] = 1/2 + j / (2K) for i < j, arms counted from 1 (Urvoy et al. 2013, section 5.2.1).
 
     Arm 0 is the Condorcet winner; its margin over the next arm is 1 / K, and the last arm always
     loses.
@@ -268,7 +268,7 @@ def savage_hard(num_arms: int = 10) -> Matrix:
 
 
 def random(num_arms: int = 10, seed: int | np.random.Generator = 0) -> Matrix:
-    """Independent uniform preferences above the diagonal: usually transitive in no sense.
+    """Draw independent uniform preferences above the diagonal: usually transitive in no sense.
 
     Args:
         num_arms: K >= 2.
@@ -300,7 +300,7 @@ MATRICES: Mapping[str, Callable[..., Matrix]] = MappingProxyType(
 
 
 def make_matrix(name: str, **settings: Any) -> Matrix:
-    """A matrix from the name of a generator and its settings, as in a configuration file.
+    """Make a matrix from the name of a generator and its settings, as in a configuration file.
 
     Only `bradley_terry` needs settings, its utilities, and `plackett_luce`, its weights.
 
@@ -329,7 +329,7 @@ def make_matrix(name: str, **settings: Any) -> Matrix:
 
 
 def _advice(given: object, known: Iterable[str], otherwise: str) -> str:
-    """The end of a sentence about an unknown name."""
+    """Write the end of a sentence about an unknown name."""
     near = difflib.get_close_matches(str(given), list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else otherwise
 
@@ -338,26 +338,26 @@ def _advice(given: object, known: Iterable[str], otherwise: str) -> str:
 
 
 def condorcet_winner(matrix: Matrix) -> int | None:
-    """The arm that beats every other with probability above 1/2, or None where there is none."""
+    """Find the arm that beats every other with probability above 1/2, or None where there is none."""
     beats_all = (matrix > 0.5).sum(axis=1) == len(matrix) - 1
     return int(np.argmax(beats_all)) if beats_all.any() else None
 
 
 def copeland_scores(matrix: Matrix) -> NDArray[np.float64]:
-    """Share of the other arms that each arm beats with probability above 1/2, float64 [K]."""
+    """Compute the share of the other arms that each arm beats with probability above 1/2, float64 [K]."""
     scores: NDArray[np.float64] = (matrix > 0.5).sum(axis=1) / (len(matrix) - 1)
     return scores
 
 
 def borda_scores(matrix: Matrix) -> NDArray[np.float64]:
-    """Probability that each arm beats another arm drawn uniformly, float64 [K]."""
+    """Compute the probability that each arm beats another arm drawn uniformly, float64 [K]."""
     others = matrix.sum(axis=1) - np.diagonal(matrix)
     scores: NDArray[np.float64] = others / (len(matrix) - 1)
     return scores
 
 
 def von_neumann_winner(matrix: Matrix) -> NDArray[np.float64]:
-    """A distribution over arms that no arm beats with probability above 1/2.
+    """Find a distribution over arms that no arm beats with probability above 1/2.
 
     The maximin strategy of the symmetric game P - 1/2, found by linear programming: maximise v
     subject to sum_i w_i (P[i, j] - 1/2) >= v for all j (Dudik et al. 2015, arXiv 1502.06362). It
@@ -394,17 +394,17 @@ def von_neumann_winner(matrix: Matrix) -> NDArray[np.float64]:
 
 
 def is_strongly_stochastically_transitive(matrix: Matrix) -> bool:
-    """Whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= max(P[i, j], P[j, k])."""
+    """Tell whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= max(P[i, j], P[j, k])."""
     return _transitive(matrix, np.maximum)
 
 
 def is_moderately_stochastically_transitive(matrix: Matrix) -> bool:
-    """Whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= min(P[i, j], P[j, k])."""
+    """Tell whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= min(P[i, j], P[j, k])."""
     return _transitive(matrix, np.minimum)
 
 
 def is_weakly_stochastically_transitive(matrix: Matrix) -> bool:
-    """Whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= 1/2."""
+    """Tell whether P[i, j] >= 1/2 and P[j, k] >= 1/2 imply P[i, k] >= 1/2."""
     return _transitive(matrix, lambda _first, _second: np.full((1, 1), 0.5))
 
 

@@ -50,7 +50,7 @@ class PairwiseRanker:
         truncate: bool = False,
         link: str = "logistic",
     ) -> None:
-        """Takes a model and a tokenizer of transformers; the model is put into evaluation mode.
+        """Take a model and a tokenizer of transformers; the model is put into evaluation mode.
 
         Args:
             model: A sequence-classification model.
@@ -89,7 +89,7 @@ class PairwiseRanker:
         truncate: bool = False,
         link: str = "logistic",
     ) -> PairwiseRanker:
-        """Loads model and tokenizer with transformers, never running code that comes with them.
+        """Load model and tokenizer with transformers, never running code that comes with them.
 
         Args:
             path: A folder, or a name that transformers knows.
@@ -120,14 +120,14 @@ class PairwiseRanker:
         )
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-        """P(first preferred), float64 [N]."""
+        """Compute P(first preferred), float64 [N]."""
         score = self.scores(prompts, first, second)
         if self._both:
             score = 0.5 * (score - self.scores(prompts, second, first))
         return np.asarray(links.link(self.link)(score), dtype=np.float64)
 
     def scores(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:
-        """The logit of "the first is better" in this order, float64 [N].
+        """Compute the logit of "the first is better" in this order, float64 [N].
 
         Raises:
             UserError: A sequence is longer than the model reads and `truncate` is off, or something is no text.

@@ -38,7 +38,7 @@ class Priced:
     purse: Purse
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """The inner oracle's answers to N duels.
+        """Ask the inner oracle for its answers to N duels.
 
         Raises:
             OutOfMoney: N answers would cost more than there is; nobody is asked then.
@@ -86,11 +86,11 @@ class PricedSource:
         self.inner.ask(requests)
 
     def collect(self) -> Iterable[Answer]:
-        """The answers that are there."""
+        """Collect the answers that are there."""
         return self.inner.collect()
 
     def collect_last(self) -> Iterable[Answer]:
-        """In a last round: all that the inner source owes, where it can wait for that."""
+        """Collect in a last round all that the inner source owes, where it can wait for that."""
         return collected(self.inner, last=True)
 
 
@@ -106,7 +106,7 @@ class PaidOnce:
 
     @contextmanager
     def adding(self, names: Sequence[str]) -> Iterator[int]:
-        """How many of some names are new; they are added if the block succeeds.
+        """Count how many of some names are new; they are added if the block succeeds.
 
         A process that dies after the block has paid, and before they are added, pays again: rather that than never.
         """
@@ -117,7 +117,7 @@ class PaidOnce:
 
 
 def priced(oracle: Oracle | Source, price: object, home: Home | None) -> Oracle | Source:
-    """An oracle that costs something, whether it answers at once or later.
+    """Price an oracle that costs something, whether it answers at once or later.
 
     Args:
         oracle: Who is asked.
@@ -137,7 +137,7 @@ def priced(oracle: Oracle | Source, price: object, home: Home | None) -> Oracle 
 
 
 def price_of(oracle: object) -> float:
-    """The most that an answer costs, as far as the oracle and what it wraps say so; 0 where they say nothing."""
+    """Find the most that an answer costs, as far as the oracle and what it wraps say so; 0 where they say nothing."""
     total = 0.0
     inner: Any = oracle
     while inner is not None:

@@ -29,7 +29,7 @@ class RecordedScores(UtilityOracle):
     """
 
     def __init__(self, scores: Mapping[tuple[str, str], float], *, link: str = "logistic") -> None:
-        """Takes {(prompt, response): score}, scores in units of the link (logits by default).
+        """Take {(prompt, response): score}, scores in units of the link (logits by default).
 
         Raises:
             UserError: there is no score, a score is not finite, or the link is unknown.
@@ -47,7 +47,7 @@ class RecordedScores(UtilityOracle):
 
     @classmethod
     def load(cls, path: str | Path, *, link: str = "logistic") -> RecordedScores:
-        """Reads JSON lines (.jsonl, .jsonl.gz) with the fields prompt, response, score.
+        """Read JSON lines (.jsonl, .jsonl.gz) with the fields prompt, response, score.
 
         Raises:
             UserError: the file or a line is not of this kind, or two lines contradict each other.
@@ -64,7 +64,7 @@ class RecordedScores(UtilityOracle):
         return cls(scores, link=link)
 
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Recorded scores, float64 [N].
+        """Look up recorded scores, float64 [N].
 
         Raises:
             UserError: a response has no recorded score.
@@ -81,7 +81,7 @@ class RecordedScores(UtilityOracle):
         return values
 
     def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Largest recorded score of each prompt, float64 [N]; other responses have no utility.
+        """Find the largest recorded score of each prompt, float64 [N]; other responses have no utility.
 
         Raises:
             UserError: a prompt is not in the record.
@@ -155,14 +155,14 @@ class PairRecord:
         return prompt in self._tallies
 
     def pairs_of(self, prompt: str) -> list[Compared]:
-        """All pairs of a prompt, each once, with the mean of what was recorded; none for an unknown prompt."""
+        """Find all pairs of a prompt, each once, with the mean of what was recorded; none for an unknown prompt."""
         return [
             Compared(prompt, *pair, win / count, tie / count)
             for pair, (win, tie, count) in self._tallies.get(prompt, {}).items()
         ]
 
     def find(self, prompt: str, first: str, second: str) -> tuple[float, float] | None:
-        """Mean probabilities that the first wins and of a tie; None for a pair that was never recorded."""
+        """Find mean probabilities that the first wins and of a tie; None for a pair that was never recorded."""
         pairs = self._tallies.get(prompt, {})
         if (tally := pairs.get((first, second))) is not None:
             return tally[0] / tally[2], tally[1] / tally[2]
@@ -171,7 +171,7 @@ class PairRecord:
         return None
 
     def lacking(self, prompt: str, first: str, second: str) -> UserError:
-        """The error that says what of a pair was never recorded: its prompt, or only the pair."""
+        """Make the error that says what of a pair was never recorded: its prompt, or only the pair."""
         if prompt not in self:
             return UserError(
                 f"prompt {_short(prompt)} is none of the {len(self._tallies)} recorded ones, expected one of them; "
@@ -193,7 +193,7 @@ class RecordedPairs:
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str, str]]) -> None:
-        """Takes (prompt, chosen, rejected) triples; a pair may come several times.
+        """Take (prompt, chosen, rejected) triples; a pair may come several times.
 
         Raises:
             UserError: there is no pair.
@@ -202,7 +202,7 @@ class RecordedPairs:
 
     @classmethod
     def load(cls, path: str | Path) -> RecordedPairs:
-        """Reads JSON lines (.jsonl, .jsonl.gz) with the fields prompt, chosen, rejected.
+        """Read JSON lines (.jsonl, .jsonl.gz) with the fields prompt, chosen, rejected.
 
         Raises:
             UserError: the file or a line is not of this kind.
@@ -213,7 +213,7 @@ class RecordedPairs:
         )
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-        """Share of recorded choices for the first response, float64 [N].
+        """Compute the share of recorded choices for the first response, float64 [N].
 
         Raises:
             UserError: a pair is not in the record.
@@ -240,14 +240,14 @@ def _finite(value: object, what: str) -> float:
 
 
 def _short(text: str) -> str:
-    """A text as it stands in a message: quoted, and cut where it is long."""
+    """Write a text as it stands in a message: quoted, and cut where it is long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def _json_lines(
     path: str | Path, texts: tuple[str, ...], others: tuple[str, ...]
 ) -> Iterator[tuple[str, dict[str, object]]]:
-    """(place, record) of each line, with the named fields present and the text fields strings."""
+    """Yield (place, record) of each line, with the named fields present and the text fields strings."""
     file = Path(path)
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
         raise UserError(f"record file is {str(file)!r}, expected .jsonl or .jsonl.gz; convert the file")

@@ -47,7 +47,7 @@ class RewardModel(UtilityOracle):
         truncate: bool = False,
         link: str = "logistic",
     ) -> None:
-        """Takes a model and a tokenizer of transformers; the model is put into evaluation mode.
+        """Take a model and a tokenizer of transformers; the model is put into evaluation mode.
 
         Args:
             model: a sequence-classification model.
@@ -89,7 +89,7 @@ class RewardModel(UtilityOracle):
         truncate: bool = False,
         link: str = "logistic",
     ) -> RewardModel:
-        """Loads model and tokenizer with transformers, never running code that comes with them.
+        """Load model and tokenizer with transformers, never running code that comes with them.
 
         Args:
             path: a folder, or a name that transformers knows.
@@ -119,7 +119,7 @@ class RewardModel(UtilityOracle):
         )
 
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Logit of each response, float64 [N].
+        """Compute the logit of each response, float64 [N].
 
         Args:
             prompts: N strings, or messages of a dialogue each.
@@ -134,7 +134,7 @@ class RewardModel(UtilityOracle):
         return self._classifier.scores(encoded, responses)
 
     def _encode(self, prompt: str, response: str) -> dict[str, list[int]]:
-        """Token ids (and token types, where the model has them) of one sequence, unpadded."""
+        """Find token ids (and token types, where the model has them) of one sequence, unpadded."""
         if not isinstance(response, str):
             raise UserError(f"response is {response!r}, expected a string; correct it")
         check_whole(prompt, response)

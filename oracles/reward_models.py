@@ -42,7 +42,7 @@ class RewardModels:
         annotator: str = "mean",
         seed: int = 0,
     ) -> None:
-        """Takes the members as they are, each with its own link.
+        """Take the members as they are, each with its own link.
 
         Args:
             members: M utility oracles, at least one.
@@ -77,7 +77,7 @@ class RewardModels:
         annotator: str = "mean",
         seed: int = 0,
     ) -> RewardModels:
-        """Loads the members with transformers.
+        """Load the members with transformers.
 
         Args:
             members: For each its path, or its settings as `RewardModel.from_pretrained` takes them.
@@ -106,7 +106,7 @@ class RewardModels:
         return cls(loaded, weights=weights, annotator=annotator, seed=seed)
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-        """P(first preferred), float64 [N]."""
+        """Compute P(first preferred), float64 [N]."""
         if not self._sampled:
             return np.clip(self.weights @ self.preferences(prompts, first, second), 0.0, 1.0)
         judges = self.judges(prompts, first, second)
@@ -118,17 +118,17 @@ class RewardModels:
         return win
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:
-        """P(first preferred) by each member, float64 [M, N]."""
+        """Compute P(first preferred) by each member, float64 [M, N]."""
         return np.stack([self._of(number, prompts, first, second) for number in range(len(self.members))])
 
     def disagreement(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:
-        """Standard deviation of P(first preferred) over the members, by their weights, float64 [N]; at most 1/2."""
+        """Compute the standard deviation of P(first preferred) over the weighted members, float64 [N]; at most 1/2."""
         each = self.preferences(prompts, first, second)
         mean = self.weights @ each
         return np.sqrt(self.weights @ (each - mean) ** 2)
 
     def judges(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.int64]:
-        """The member that judges each pair under "sampled", int64 [N]."""
+        """Draw the member that judges each pair under "sampled", int64 [N]."""
         uniform = [self._uniform(*three) for three in zip(prompts, first, second, strict=True)]
         bounds = np.cumsum(self.weights)
         bounds[-1] = 1.0

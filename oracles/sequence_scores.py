@@ -51,7 +51,7 @@ class SequenceClassifier:
         max_length: int | None = None,
         truncate: bool = False,
     ) -> None:
-        """Takes a model and a tokenizer of transformers; the model is put into evaluation mode.
+        """Take a model and a tokenizer of transformers; the model is put into evaluation mode.
 
         Args:
             model: A sequence-classification model.
@@ -78,7 +78,7 @@ class SequenceClassifier:
         self._padded = self._scores_padded_as_alone()
 
     def encode(self, *texts: str, shown: str, special: bool = True) -> dict[str, list[int]]:
-        """Token ids (and token types, where the model has them) of one sequence, unpadded.
+        """Find token ids (and token types, where the model has them) of one sequence, unpadded.
 
         Args:
             texts: One text, or two in the tokenizer's own format for pairs.
@@ -107,7 +107,7 @@ class SequenceClassifier:
         return {name: list(encoded[name]) for name in wanted if name in encoded}
 
     def scores(self, encoded: Sequence[dict[str, list[int]]], shown: Sequence[str]) -> NDArray[np.float64]:
-        """Logit of each sequence, float64 [N].
+        """Compute the logit of each sequence, float64 [N].
 
         Args:
             encoded: N sequences.
@@ -132,7 +132,7 @@ class SequenceClassifier:
         return scores
 
     def _scores_padded_as_alone(self) -> bool:
-        """Whether a short sequence keeps its score beside a longer one; where not, sequences run one by one.
+        """Tell whether a short sequence keeps its score beside a longer one; if not, sequences run one by one.
 
         Models that count padding in (convolutions, Fourier transforms) or read the last place whatever is there score
         something else, in silence. Encoder-decoders want equally many ends of sequence in all rows.
@@ -158,7 +158,7 @@ class SequenceClassifier:
 
     @torch.no_grad()
     def _forward(self, batch: list[dict[str, list[int]]]) -> NDArray[np.float64]:
-        """Logits of one batch, float64 [B]."""
+        """Compute the logits of one batch, float64 [B]."""
         device = self.model.device
         filler = self._filler(batch)
         if len(batch) > 1 and (filler is None or not self._padded):  # one by one there is nothing to fill
@@ -186,7 +186,7 @@ class SequenceClassifier:
         return scores - logits[:, second[0]].cpu().numpy() if second else scores
 
     def _filler(self, batch: list[dict[str, list[int]]]) -> int | None:
-        """A token to pad with that no sequence of the batch holds; None where all are held.
+        """Find a token to pad with that no sequence of the batch holds; None where all are held.
 
         Decoders read the last token that is not the padding, by its id: where that is the end of
         sequence, they would read before the end that a text really has.
@@ -202,7 +202,7 @@ class SequenceClassifier:
 
 
 def load(path: str | Path, *, dtype: str, device: str | None) -> tuple[Any, Any]:
-    """Loads model and tokenizer with transformers, never running code that comes with them.
+    """Load model and tokenizer with transformers, never running code that comes with them.
 
     Args:
         path: A folder, or a name that transformers knows.
@@ -247,14 +247,14 @@ def load(path: str | Path, *, dtype: str, device: str | None) -> tuple[Any, Any]
 
 
 def _length_limit(model: Any, tokenizer: Any) -> int:
-    """Most tokens that both take; tokenizers without a limit report 1e30."""
+    """Find the most tokens that both take; tokenizers without a limit report 1e30."""
     positions = context_of(model).length
     limit = min(tokenizer.model_max_length, math.inf if positions is None else positions)
     return int(min(limit, 2**31))
 
 
 def _places_of(label: Label, config: Any) -> list[int]:
-    """Which logit is the utility, or which two make it."""
+    """Find which logit is the utility, or which two make it."""
     names = {int(place): str(name) for place, name in (config.id2label or {}).items()}
     count = int(config.num_labels)
     if label is None:

@@ -114,7 +114,7 @@ def at_once_or_later(oracle: Oracle | Source) -> tuple[Oracle | None, Source | N
 
 
 def is_free(oracle: object) -> bool:
-    """Whether its answers can be computed as often as one likes, by what it says of itself (`free`).
+    """Tell whether its answers can be computed as often as one likes, by what it says of itself (`free`).
 
     Anything that does not say so may be paid for, and is asked only for what counts.
     """

@@ -13,7 +13,7 @@ _HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 def check_template(text: object, fields: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> str:
-    """A template with exactly these fields, or one of the words that stand for another way.
+    """Check a template with exactly these fields, or one of the words that stand for another way.
 
     Raises:
         UserError: It is neither.

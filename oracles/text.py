@@ -47,7 +47,7 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, lower case, in order; empty for an empty text."""
+    """Find the words of a text, lower case, in order; empty for an empty text."""
     return _WORD.findall(text.lower())
 
 
@@ -55,7 +55,7 @@ class WordUtility(UtilityOracle):
     """A utility that looks at the words of one response at a time."""
 
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Utility of each response, in logits, float64 [N]."""
+        """Compute the utility of each response, in logits, float64 [N]."""
         return np.array(
             [self.score(prompt, words_of(response)) for prompt, response in zip(prompts, responses, strict=True)],
             dtype=np.float64,
@@ -63,15 +63,15 @@ class WordUtility(UtilityOracle):
 
     @abstractmethod
     def score(self, prompt: str, words: list[str]) -> float:
-        """Utility of a response with these words, in logits."""
+        """Compute the utility of a response with these words, in logits."""
 
     def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Largest utility over all responses, in logits, float64 [N]."""
+        """Find the largest utility over all responses, in logits, float64 [N]."""
         return np.array([self.best(prompt) for prompt in prompts], dtype=np.float64)
 
     @abstractmethod
     def best(self, prompt: str) -> float:
-        """Largest utility of any response to this prompt, in logits."""
+        """Find the largest utility of any response to this prompt, in logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +99,12 @@ class GoodWords(WordUtility):
                 raise UserError(f"bad contains {word!r}, expected words that are not in good; drop one")
 
     def score(self, prompt: str, words: list[str]) -> float:
-        """Share of good minus share of bad words, scaled."""
+        """Subtract the share of bad words from that of good ones, scaled."""
         balance = sum((word in self.good) - (word in self.bad) for word in words)
         return self.scale * balance / max(len(words), 1)
 
     def best(self, prompt: str) -> float:
-        """Good words only."""
+        """Give the utility of good words only."""
         return self.scale
 
 
@@ -138,12 +138,12 @@ class RareWord(WordUtility):
         object.__setattr__(self, "target", checks.integer("target", self.target, low=1))
 
     def score(self, prompt: str, words: list[str]) -> float:
-        """The rare word's reward and the length's."""
+        """Sum the rare word's reward and the length's."""
         length = self.length_scale * min(len(words) / self.target, 1.0)
         return self.scale * (self.word in words) + length
 
     def best(self, prompt: str) -> float:
-        """`target` words or more, the rare one among them if it is good."""
+        """Give the utility of `target` words or more, the rare one among them if it is good."""
         return max(self.scale, 0.0) + self.length_scale
 
 
@@ -166,11 +166,11 @@ class Length(WordUtility):
         object.__setattr__(self, "target", checks.integer("target", self.target, low=0))
 
     def score(self, prompt: str, words: list[str]) -> float:
-        """Minus the scaled distance from the target."""
+        """Compute minus the scaled distance from the target."""
         return -self.scale * abs(len(words) - self.target)
 
     def best(self, prompt: str) -> float:
-        """Exactly the target."""
+        """Give the utility of exactly the target."""
         return 0.0
 
 
@@ -196,13 +196,13 @@ class Variety(WordUtility):
         object.__setattr__(self, "target", checks.integer("target", self.target, low=1))
 
     def score(self, prompt: str, words: list[str]) -> float:
-        """Distinct words, less the share of repeats."""
+        """Subtract the share of repeats from that of different words, scaled."""
         distinct = len(set(words))
         repeated = (len(words) - distinct) / max(len(words), 1)
         return self.scale * (min(distinct / self.target, 1.0) - repeated)
 
     def best(self, prompt: str) -> float:
-        """`target` or more different words, each once."""
+        """Give the utility of `target` or more different words, each once."""
         return self.scale
 
 
@@ -230,11 +230,11 @@ class OnTopic(WordUtility):
         object.__setattr__(self, "mentions", checks.integer("mentions", self.mentions, low=1))
 
     def topic(self, prompt: str) -> tuple[str, ...]:
-        """The different topic words of a prompt, in order."""
+        """Find the different topic words of a prompt, in order."""
         return _topic(prompt, self.ignored)
 
     def score(self, prompt: str, words: list[str]) -> float:
-        """Share of the wanted mentions, scaled."""
+        """Scale the share of the wanted mentions."""
         topic = self.topic(prompt)
         if not topic:
             return 0.0
@@ -242,7 +242,7 @@ class OnTopic(WordUtility):
         return self.scale * sum(min(counts[w] / self.mentions, 1.0) for w in topic) / len(topic)
 
     def best(self, prompt: str) -> float:
-        """Everything mentioned, if there is anything to mention."""
+        """Give the utility of everything mentioned, if there is anything to mention."""
         return self.scale if self.topic(prompt) else 0.0
 
 
@@ -264,11 +264,11 @@ class Opening(WordUtility):
         _settle(self, words=("words",), scale_low=0.0)
 
     def score(self, prompt: str, words: list[str]) -> float:
-        """The reward if the opening is right."""
+        """Give the reward if the opening is right."""
         return self.scale if words and words[0] in self.words else 0.0
 
     def best(self, prompt: str) -> float:
-        """A right opening."""
+        """Give the reward of a right opening."""
         return self.scale
 
 
@@ -278,7 +278,7 @@ def _topic(prompt: str, ignored: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _settle(oracle: Any, *, words: tuple[str, ...] = (), scale_low: float = -np.inf) -> None:
-    """Checks what the settings above have in common and stores it in its final form."""
+    """Check what the settings above have in common and store it in its final form."""
     links.link(oracle.link)
     # Frozen dataclasses are filled in this way, before anyone else sees them.
     object.__setattr__(oracle, "scale", checks.number("scale", oracle.scale, low=scale_low))

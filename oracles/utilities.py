@@ -39,7 +39,7 @@ class FeatureUtility(Protocol):
     dim: int
 
     def __call__(self, features: NDArray[np.floating[Any]], /) -> NDArray[np.floating[Any]]:
-        """Features [R, B, K, d] to utilities [R, B, K]."""
+        """Map features [R, B, K, d] to utilities [R, B, K]."""
         ...
 
 
@@ -53,7 +53,7 @@ class LinearUtility:
     """
 
     def __init__(self, generators: Sequence[np.random.Generator], dim: int, scale: float) -> None:
-        """Draws one theta from each generator: N(0, I), scaled to norm `scale`."""
+        """Draw one theta from each generator: N(0, I), scaled to norm `scale`."""
         self.theta: NDArray[np.float64] = np.stack(
             [self._draw_theta(generator, dim, scale) for generator in generators]
         )
@@ -65,7 +65,7 @@ class LinearUtility:
         self._column64 = self.theta[:, :, None]
 
     def moved_to(self, theta: NDArray[np.float64]) -> LinearUtility:
-        """The same utility with other parameters, float64 [R, d]."""
+        """Move the same utility to other parameters, float64 [R, d]."""
         moved = copy.copy(self)
         moved.theta = theta
         moved._set_columns()
@@ -77,7 +77,7 @@ class LinearUtility:
         return normalised
 
     def __call__(self, features: NDArray[np.floating[Any]], /) -> NDArray[np.floating[Any]]:
-        """Features [R, B, K, d] to utilities [R, B, K], in the precision of the features."""
+        """Map features [R, B, K, d] to utilities [R, B, K], in the precision of the features."""
         _check_features(features, self.replicates, self.dim)
         replicates, batch, candidates, dim = features.shape
         column = self._column32 if features.dtype == np.float32 else self._column64
@@ -118,7 +118,7 @@ class MLPUtility:
     """
 
     def __init__(self, generators: Sequence[np.random.Generator], dim: int, scale: float) -> None:
-        """Draws each replicate's weights, then its standardising features, from its generator."""
+        """Draw each replicate's weights, then its standardising features, from its generator."""
         draws = [_draw_network(generator, dim, scale) for generator in generators]
         self.replicates, self.dim = len(draws), dim
         # Layer l: weights (R, fan_in, fan_out) and biases (R, 1, fan_out), float32.
@@ -131,7 +131,7 @@ class MLPUtility:
         ]
 
     def __call__(self, features: NDArray[np.floating[Any]], /) -> NDArray[np.floating[Any]]:
-        """Features [R, B, K, d] to utilities float32 [R, B, K]."""
+        """Map features [R, B, K, d] to utilities float32 [R, B, K]."""
         _check_features(features, self.replicates, self.dim)
         replicates, batch, candidates, dim = features.shape
         hidden = features.reshape(replicates, batch * candidates, dim).astype(np.float32, copy=False)
@@ -154,7 +154,7 @@ class GaussianProcessUtility:
     """
 
     def __init__(self, generators: Sequence[np.random.Generator], dim: int, scale: float) -> None:
-        """Draws each replicate's frequencies, phases and amplitudes from its generator."""
+        """Draw each replicate's frequencies, phases and amplitudes from its generator."""
         count = FOURIER_FEATURES
         frequencies, phases, amplitudes = [], [], []
         for generator in generators:
@@ -167,7 +167,7 @@ class GaussianProcessUtility:
         self._amplitudes = np.stack(amplitudes).astype(np.float32)[:, :, None]  # (R, M, 1)
 
     def __call__(self, features: NDArray[np.floating[Any]], /) -> NDArray[np.floating[Any]]:
-        """Features [R, B, K, d] to utilities float32 [R, B, K]."""
+        """Map features [R, B, K, d] to utilities float32 [R, B, K]."""
         _check_features(features, self.replicates, self.dim)
         replicates, batch, candidates, dim = features.shape
         flat = features.reshape(replicates, batch * candidates, dim).astype(np.float32, copy=False)
@@ -189,13 +189,13 @@ class AckleyUtility:
     """
 
     def __init__(self, generators: Sequence[np.random.Generator], dim: int, scale: float) -> None:
-        """Draws each replicate's centre from its generator."""
+        """Draw each replicate's centre from its generator."""
         self.centre: NDArray[np.float64] = np.stack([generator.uniform(-1.0, 1.0, dim) for generator in generators])
         self.replicates, self.dim = self.centre.shape
         self._scale = scale
 
     def __call__(self, features: NDArray[np.floating[Any]], /) -> NDArray[np.floating[Any]]:
-        """Features [R, B, K, d] to utilities float64 [R, B, K]."""
+        """Map features [R, B, K, d] to utilities float64 [R, B, K]."""
         _check_features(features, self.replicates, self.dim)
         y = features - self.centre[:, None, None, :]
         wide = 20.0 * np.expm1(-0.2 * np.sqrt((y * y).mean(axis=-1)))
@@ -211,12 +211,12 @@ class CosineUtility(LinearUtility):
     """
 
     def __init__(self, generators: Sequence[np.random.Generator], dim: int, scale: float) -> None:
-        """Draws one theta from each generator."""
+        """Draw one theta from each generator."""
         super().__init__(generators, dim, 1.0)
         self._scale = scale
 
     def __call__(self, features: NDArray[np.floating[Any]], /) -> NDArray[np.floating[Any]]:
-        """Features [R, B, K, d] to utilities [R, B, K], in the precision of the features."""
+        """Map features [R, B, K, d] to utilities [R, B, K], in the precision of the features."""
         utilities: NDArray[np.floating[Any]] = self._scale * np.cos(3.0 * super().__call__(features))
         return utilities
 
@@ -236,7 +236,7 @@ UTILITIES: Mapping[str, Callable[[Sequence[np.random.Generator], int, float], Fe
 
 
 def make_utility(name: str, generators: Sequence[np.random.Generator], dim: int, scale: float = 1.0) -> FeatureUtility:
-    """Draws one hidden utility per generator.
+    """Draw one hidden utility per generator.
 
     Replicate r depends on `generators[r]` alone, so more replicates never change the earlier ones.
 
@@ -272,7 +272,7 @@ def _check_features(features: NDArray[np.floating[Any]], replicates: int, dim: i
 def _draw_network(
     generator: np.random.Generator, dim: int, scale: float
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Three (weights [fan_in, fan_out], bias [fan_out]) of one standardised network."""
+    """Draw three (weights [fan_in, fan_out], bias [fan_out]) of one standardised network."""
     sizes = (dim, HIDDEN_UNITS, HIDDEN_UNITS)
     layers = [
         (

@@ -33,7 +33,7 @@ class Wrapper(ABC):
     inner: Oracle
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """The changed preferences of N duels."""
+        """Change the inner oracle's preferences of N duels."""
         try:
             return self.change(ask(self.inner, prompts, first, second))
         except Unanswered as error:
@@ -41,7 +41,7 @@ class Wrapper(ABC):
 
     @abstractmethod
     def change(self, preferences: Preferences) -> Preferences:
-        """Maps the inner oracle's answer to this one's."""
+        """Map the inner oracle's answer to this one's."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Noise(Wrapper):
         object.__setattr__(self, "flip", checks.number("noise", self.flip, low=0.0, high=1.0))
 
     def change(self, preferences: Preferences) -> Preferences:
-        """Mixes win and loss."""
+        """Mix win and loss."""
         win = (1.0 - self.flip) * preferences.win + self.flip * preferences.lose
         return Preferences(win, preferences.tie)
 
@@ -83,7 +83,7 @@ class Temperature(Wrapper):
         object.__setattr__(self, "temperature", value)
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """The changed preferences of N duels."""
+        """Change the inner oracle's preferences of N duels."""
         if not isinstance(self.inner, UtilityOracle):
             return super().__call__(prompts, first, second)
         # From the utilities: a probability that has rounded to 1 has lost its log-odds.
@@ -96,7 +96,7 @@ class Temperature(Wrapper):
         )
 
     def change(self, preferences: Preferences) -> Preferences:
-        """Divides the log-odds."""
+        """Divide the log-odds."""
         return _decided(preferences, lambda log_odds: log_odds / self.temperature)
 
 
@@ -114,7 +114,7 @@ class TieBand(Wrapper):
         object.__setattr__(self, "width", checks.number("tie_band", self.width, low=0.0, high=0.5))
 
     def change(self, preferences: Preferences) -> Preferences:
-        """Turns close answers into ties; NaN is not close to anything."""
+        """Turn close answers into ties; NaN is not close to anything."""
         # Computed from the margin, which changes only its sign when the order is swapped.
         close = 0.5 * np.abs(preferences.win - preferences.lose) < self.width
         return Preferences(np.where(close, 0.0, preferences.win), np.where(close, 1.0, preferences.tie))
@@ -135,7 +135,7 @@ class PositionBias(Wrapper):
         object.__setattr__(self, "bias", checks.number("position_bias", self.bias))
 
     def change(self, preferences: Preferences) -> Preferences:
-        """Shifts the log-odds."""
+        """Shift the log-odds."""
         return _decided(preferences, lambda log_odds: log_odds + self.bias)
 
 
@@ -175,7 +175,7 @@ class DisturbedSource:
         yield from self._changed(self.inner.collect())
 
     def collect_last(self) -> Iterator[Answer]:
-        """The same of all that is open, where the source can wait for that."""
+        """Collect all that is open, where the source can wait for that."""
         yield from self._changed(collected(self.inner, last=True))
 
     def _changed(self, answers: Iterable[Answer]) -> Iterator[Answer]:
@@ -190,7 +190,7 @@ class DisturbedSource:
 
 
 def wrapped(oracle: Oracle | Source, name: str, value: float) -> Oracle | Source:
-    """An oracle in the wrapper of a name, whether it answers at once or later.
+    """Put an oracle in the wrapper of a name, whether it answers at once or later.
 
     Raises:
         UserError: the value is refused.
@@ -204,7 +204,7 @@ def wrapped(oracle: Oracle | Source, name: str, value: float) -> Oracle | Source
 
 
 def _nobody(prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:
-    """Declines: the oracle of a wrapper that only changes what others answer."""
+    """Decline: the oracle of a wrapper that only changes what others answer."""
     return np.full(len(prompts), np.nan)
 
 
@@ -212,7 +212,7 @@ def _decided(
     preferences: Preferences,
     transform: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> Preferences:
-    """Applies `transform` to the log-odds of win against loss, given that there is no tie."""
+    """Apply `transform` to the log-odds of win against loss, given that there is no tie."""
     decided = preferences.win + preferences.lose
     with np.errstate(divide="ignore", invalid="ignore"):
         log_odds = np.log(preferences.win) - np.log(preferences.lose)

@@ -25,7 +25,7 @@ from duelenv.core import Observation, Pairs
 
 
 def thompson(resources: AskResources, settings: SettingsReader) -> Select:
-    """The favourites of two draws (SEA's explore and exploit)."""
+    """Ask for the favourites of two draws (SEA's explore and exploit)."""
     count = resources.num_samples(settings, 2 if resources.view.policy is None else DRAWS)
     belief, streams = resources.belief, resources.streams
 
@@ -36,7 +36,7 @@ def thompson(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def best_arm(resources: AskResources, settings: SettingsReader) -> Select:
-    """A draw's favourite and its least certain rival (SEA's best arm); worth the variance of its outcome."""
+    """Ask for a draw's favourite and its least certain rival (SEA's best arm); worth the variance of its outcome."""
     count = resources.num_samples(settings, DRAWS)
     belief, streams = resources.belief, resources.streams
     resources.ranks = True
@@ -50,7 +50,7 @@ def best_arm(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def best_worst(resources: AskResources, settings: SettingsReader) -> Select:
-    """The best against the worst of one draw; worth the draw's gap."""
+    """Ask for the best against the worst of one draw; worth the draw's gap."""
     belief = resources.belief
     resources.ranks = True
 
@@ -62,7 +62,7 @@ def best_worst(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def reversed_thompson(resources: AskResources, settings: SettingsReader) -> Select:
-    """One draw's best against another's worst (DRTS); worth the gap, each by its own draw."""
+    """Ask for one draw's best against another's worst (DRTS); worth the gap, each by its own draw."""
     belief = resources.belief
     resources.ranks = True
 
@@ -74,17 +74,17 @@ def reversed_thompson(resources: AskResources, settings: SettingsReader) -> Sele
 
 
 def extreme(resources: AskResources, settings: SettingsReader) -> Select:
-    """The best against the worst under the mean; worth the gap."""
+    """Ask for the best against the worst under the mean; worth the gap."""
     return _on_mean(resources, extreme_pair)
 
 
 def best_of_n(resources: AskResources, settings: SettingsReader) -> Select:
-    """The best under the mean against any other; worth the gap."""
+    """Ask for the best under the mean against any other; worth the gap."""
     return _on_mean(resources, best_of_n_pair)
 
 
 def _on_mean(resources: AskResources, rule: Callable[..., Pairs]) -> Select:
-    """A rule over the mean utility."""
+    """Make a rule over the mean utility."""
     belief, streams = resources.belief, resources.streams
     resources.ranks = True
 

@@ -25,17 +25,17 @@ from duelenv.core import Observation
 
 
 def infomax(resources: AskResources, settings: SettingsReader) -> Select:
-    """The duel whose outcome the draws agree on least; worth the variance of its probability."""
+    """Ask for the duel whose outcome the draws agree on least; worth the variance of its probability."""
     return _on_gaps(resources, settings, outcome_variance, DRAWS)
 
 
 def information(resources: AskResources, settings: SettingsReader) -> Select:
-    """The duel whose label tells most of the utility; worth the mutual information (BALD)."""
+    """Ask for the duel whose label tells most of the utility; worth the mutual information (BALD)."""
     return _on_gaps(resources, settings, outcome_information, MANY_DRAWS)
 
 
 def deviation(resources: AskResources, settings: SettingsReader) -> Select:
-    """The duel whose gap is least known, however sure its outcome; worth the gap's posterior deviation.
+    """Ask for the duel whose gap is least known, however sure its outcome; worth the gap's posterior deviation.
 
     In a linear belief it is the pair that shrinks the posterior's volume most (D-optimal design).
     """
@@ -53,14 +53,14 @@ def deviation(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def ids(resources: AskResources, settings: SettingsReader) -> Select:
-    """The least squared regret per information about the utility."""
+    """Ask for the least squared regret per information about the utility."""
     beta = np.float32(settings.take(OptimismSettings).beta)
     streams = resources.streams
     return on_geometry(resources, settings, lambda seen: ids_pair(seen, streams.uniform(), beta=beta))
 
 
 def vids(resources: AskResources, settings: SettingsReader) -> Select:
-    """The least squared regret per information about who is best."""
+    """Ask for the least squared regret per information about who is best."""
 
     def choose(draws: NDArray[np.floating], ties: Float64, groups: NDArray[np.int64] | None) -> Ranked:
         seen, base = deciding_geometry(draws, ties)
@@ -72,7 +72,7 @@ def vids(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def decisive(resources: AskResources, settings: SettingsReader) -> Select:
-    """The duel that tells most of who is best, whatever it costs; worth the variance that knowing the best explains."""
+    """Ask for the duel that tells most of who is best at any cost; worth the variance that knowing this explains."""
     first, second = np.triu_indices(resources.view.num_candidates, k=1)
 
     def choose(draws: NDArray[np.floating], ties: Float64, groups: NDArray[np.int64] | None) -> Ranked:
@@ -85,7 +85,7 @@ def decisive(resources: AskResources, settings: SettingsReader) -> Select:
 def _on_gaps(
     resources: AskResources, settings: SettingsReader, measure: Callable[[Float64], Float64], default: int
 ) -> Select:
-    """A rule that takes the pair of the largest measure of its gap's draws."""
+    """Make a rule that takes the pair of the largest measure of its gap's draws."""
     count = resources.num_samples(settings, default)
     belief, streams = resources.belief, resources.streams
     resources.ranks = True
@@ -102,7 +102,7 @@ def _on_many_draws(
     settings: SettingsReader,
     choose: Callable[[NDArray[np.floating], Float64, NDArray[np.int64] | None], Ranked],
 ) -> Select:
-    """A rule over draws [S, N, K], ties [N, K] and groups."""
+    """Make a rule over draws [S, N, K], ties [N, K] and groups."""
     count = resources.num_samples(settings, MANY_DRAWS)
     belief, streams = resources.belief, resources.streams
     resources.ranks = True

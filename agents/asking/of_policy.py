@@ -72,7 +72,7 @@ def needs_sources(view: AgentView, rule: str, needed: Mapping[str, int]) -> dict
 
 
 def implicit_gap_pair(log_ratio: Array, streams: RowStreams, groups: Groups | None) -> tuple[Pairs, Array]:
-    """The largest gap of the implicit reward beta log pi / ref: active preference learning (APL, arXiv 2402.08114).
+    """Choose the largest gap of the implicit reward beta log pi / ref (active preference learning, arXiv 2402.08114).
 
     Of a policy that is its reference all gaps are 0, and any pair is as good.
 
@@ -90,7 +90,7 @@ def implicit_gap_pair(log_ratio: Array, streams: RowStreams, groups: Groups | No
 
 
 def implicit_gap(resources: AskResources, settings: SettingsReader) -> Select:
-    """The two whose implicit rewards differ most (APL).
+    """Ask for the two whose implicit rewards differ most (APL).
 
     Raises:
         UserError: The world has no policy.
@@ -107,7 +107,7 @@ def implicit_gap(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def predictive_entropy(log_prob: NDArray[np.floating[Any]]) -> Array:
-    """The policy's entropy given each prompt, -(1/n) sum log pi(y_n | x) over its own draws, nats [N] (APL).
+    """Estimate the policy's entropy given each prompt, -(1/n) sum log pi(y_n | x) over its own draws, nats [N] (APL).
 
     APL asks about the prompts of the HIGHEST entropy.
 
@@ -198,7 +198,7 @@ class GradientDistance:
 
 
 def furthest_pair(points: Array, streams: RowStreams, groups: Groups | None) -> tuple[Pairs, Array]:
-    """The two points that are furthest apart.
+    """Choose the two points that are furthest apart.
 
     Args:
         points: [N, K, D].
@@ -215,7 +215,7 @@ def furthest_pair(points: Array, streams: RowStreams, groups: Groups | None) -> 
 
 
 def gradient_distance(resources: AskResources, settings: SettingsReader) -> Select:
-    """The two whose gradients are furthest apart in directions that no label has told of yet (ActiveDPO).
+    """Ask for the two whose gradients are furthest apart in directions that no label has told of yet (ActiveDPO).
 
     Raises:
         UserError: The world has no policy, or one whose output head cannot be run apart.
@@ -245,7 +245,7 @@ def _of_kinds(streams: RowStreams, kinds: Callable[[NDArray[np.int8]], NDArray[n
 
 
 def pilaf(resources: AskResources, settings: SettingsReader) -> Select:
-    """Of half the rows two of the policy's, of the others one of each of PILAF's mixtures (arXiv 2502.04270).
+    """Ask for two of the policy's in half the rows, one of each of PILAF's mixtures in others (arXiv 2502.04270).
 
     Which half a row is in is a coin of its own. Where a row's two sources say one text only, another pair stands in.
 
@@ -268,7 +268,7 @@ def pilaf(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def offline(resources: AskResources, settings: SettingsReader) -> Select:
-    """Any two of the model that training started from: of the source "start", or of a reference where there is none.
+    """Ask for any two of the start model's: of the source "start", or of a reference where there is none.
 
     Raises:
         UserError: Fewer than two candidates come from either.

@@ -80,7 +80,7 @@ def _by_widths(
 
 
 def deltaucb(resources: AskResources, settings: SettingsReader) -> Select:
-    """The duel whose gap may be largest; worth that gap, so that rows are compared as pairs are."""
+    """Ask for the duel whose gap may be largest; worth that gap, so that rows are compared as pairs are."""
     beta = np.float32(settings.take(OptimismSettings).beta)
 
     def worth(seen: Geometry, first: Arms, second: Arms) -> Float32:
@@ -92,15 +92,15 @@ def deltaucb(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def maxminlcb(resources: AskResources, settings: SettingsReader) -> Select:
-    """A leader that no follower can beat for certain, and the follower that comes nearest."""
+    """Ask for a leader that no follower can beat for certain, and the follower that comes nearest."""
     return _by_widths(resources, settings, maxminlcb_pair)
 
 
 def maxinp(resources: AskResources, settings: SettingsReader) -> Select:
-    """The largest deviation among those that may be best."""
+    """Ask for the largest deviation among those that may be best."""
     return _by_widths(resources, settings, maxinp_pair)
 
 
 def optimistic(resources: AskResources, settings: SettingsReader) -> Select:
-    """The largest sum of two utilities and their gap's deviation (MaxPairUCB)."""
+    """Ask for the largest sum of two utilities and their gap's deviation (MaxPairUCB)."""
     return _by_widths(resources, settings, maxpairucb_pair)

@@ -39,7 +39,7 @@ class PhaseSettings:
 
 
 def two_phases(resources: AskResources, settings: SettingsReader) -> Select:
-    """One rule for the first labels of a replicate, another after them."""
+    """Follow one rule for the first labels of a replicate, another after them."""
     chosen = settings.take(PhaseSettings)
     rules, ranks, draws = [], [], []
     for name in (chosen.find, chosen.exploit):

@@ -40,7 +40,7 @@ class DissimilaritySettings:
 
 
 def at_random(resources: AskResources, settings: SettingsReader) -> Select:
-    """Any two."""
+    """Ask for any two."""
     count, streams = resources.view.num_candidates, resources.streams
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
@@ -50,7 +50,7 @@ def at_random(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def dissimilar(resources: AskResources, settings: SettingsReader) -> Select:
-    """The two that are least alike: by the embedding of the response alone, or by features where no policy is there."""
+    """Ask for the two least alike: by the embedding of the response alone, or by features where no policy is there."""
     rule = settings.take(DissimilaritySettings).rule
     policy, streams = resources.view.policy, resources.streams
 
@@ -66,7 +66,7 @@ def dissimilar(resources: AskResources, settings: SettingsReader) -> Select:
 
 
 def against_reference(resources: AskResources, settings: SettingsReader) -> Select:
-    """A response of the policy against one of its reference, any of either.
+    """Ask for a response of the policy against one of its reference, any of either.
 
     Raises:
         UserError: The candidates do not come from both.

@@ -74,13 +74,13 @@ PROMPTS: Registry[PromptRule] = Registry("prompt rule")
 
 @PROMPTS.register(AT_RANDOM)
 def at_random(resources: AskResources, settings: SettingsReader) -> Worth | None:
-    """Any rows."""
+    """Take any rows."""
     return None
 
 
 @PROMPTS.register("own")
 def own(resources: AskResources, settings: SettingsReader) -> Worth:
-    """What the ask rule itself makes of its pairs.
+    """Take what the ask rule itself makes of its pairs.
 
     Raises:
         UserError: The rule does not compare rows.
@@ -101,31 +101,31 @@ def own(resources: AskResources, settings: SettingsReader) -> Worth:
 
 @PROMPTS.register("deviation")
 def deviation(resources: AskResources, settings: SettingsReader) -> Worth:
-    """The posterior deviation of the pair's gap."""
+    """Take the posterior deviation of the pair's gap."""
     return _by_gaps(resources, settings, lambda gaps: gaps.std(axis=0))
 
 
 @PROMPTS.register("infomax")
 def infomax(resources: AskResources, settings: SettingsReader) -> Worth:
-    """The variance of the pair's outcome."""
+    """Take the variance of the pair's outcome."""
     return _by_gaps(resources, settings, outcome_variance)
 
 
 @PROMPTS.register("information")
 def information(resources: AskResources, settings: SettingsReader) -> Worth:
-    """The mutual information of the pair's label and the utility."""
+    """Take the mutual information of the pair's label and the utility."""
     return _by_gaps(resources, settings, outcome_information)
 
 
 @PROMPTS.register("gap")
 def gap(resources: AskResources, settings: SettingsReader) -> Worth:
-    """How far apart the pair is believed to be."""
+    """Take how far apart the pair is believed to be."""
     return _by_gaps(resources, settings, lambda gaps: np.abs(gaps.mean(axis=0)))
 
 
 @PROMPTS.register("entropy")
 def entropy(resources: AskResources, settings: SettingsReader) -> Worth:
-    """The policy's predictive entropy given the prompt, the highest first (APL, arXiv 2402.08114).
+    """Take the policy's predictive entropy given the prompt, the highest first (APL, arXiv 2402.08114).
 
     Raises:
         UserError: No candidates come from the policy, or at another temperature than 1.
@@ -146,7 +146,7 @@ def entropy(resources: AskResources, settings: SettingsReader) -> Worth:
 
 
 def _by_gaps(resources: AskResources, settings: SettingsReader, measure: Callable[[Float64], Float64]) -> Worth:
-    """A measure of the draws of each row's gap."""
+    """Apply a measure to the draws of each row's gap."""
     belief, count = resources.belief, resources.num_samples(settings, MANY_DRAWS)
 
     def worth(observation: Observation, chosen: Ranked, groups: NDArray[np.int64] | None) -> Float64:

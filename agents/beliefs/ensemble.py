@@ -233,7 +233,7 @@ class DeepEnsemble:
         return torch.tensor(features, dtype=torch.float32, device=self.device)
 
     def _random_layers(self, generator: np.random.Generator) -> Layers:
-        """He-scaled weights, so that outputs have deviation of about 1 at any depth; zero biases."""
+        """Draw He-scaled weights, so that outputs have deviation of about 1 at any depth; zero biases."""
         layers: Layers = []
         for depth, (fan_in, fan_out, variance) in enumerate(self._sizes()):
             networks = self._trunks if depth == 0 else self.settings.heads
@@ -243,7 +243,7 @@ class DeepEnsemble:
         return layers
 
     def _sizes(self) -> list[tuple[int, int, float]]:
-        """(inputs, outputs, initial variance) of each layer; a ReLU halves the second moment of what it is given."""
+        """List (inputs, outputs, initial variance) by layer; a ReLU halves the second moment of what it is given."""
         widths = [self.dim, *self.settings.hidden, 1]
         return [
             (fan_in, fan_out, (1.0 if depth == 0 else 2.0) / fan_in)
@@ -270,14 +270,14 @@ class DeepEnsemble:
 
     @torch.no_grad()
     def _prior_gap(self, pairs: Tensor) -> Tensor:
-        """Difference of the scaled prior utilities of pairs [B, 2, d]: [B, E]. Kept, as it never changes again."""
+        """Subtract the scaled prior utilities of pairs [B, 2, d]: [B, E]. Kept, as it never changes again."""
         output = forward(self._prior, self._standardised(pairs), self._memory)  # (E, 2 B)
         output = output.reshape(self.settings.heads, -1, 2)
         return self.settings.prior_scale * (output[..., 0] - output[..., 1]).T
 
     @torch.no_grad()
     def _utilities(self, features: Tensor, heads: NDArray[np.int64] | None = None) -> Tensor:
-        """These heads, or all where trunks are shared, on features [N, K, d]: [E, N, K]."""
+        """Apply these heads, or all where trunks are shared, to features [N, K, d]: [E, N, K]."""
         x = self._standardised(features)
         layers, prior = self._layers, self._prior
         if heads is not None and len(heads) < self.settings.heads:
@@ -328,7 +328,7 @@ class DeepEnsemble:
         return log_loss.detach(), weights
 
     def _steps(self) -> int:
-        """How many were taken, as the optimiser counts."""
+        """Count those that were taken, as the optimiser does."""
         state = self._optimizer.state.get(self._layers[0])
         return int(state["step"]) if state else 0
 
@@ -341,7 +341,7 @@ class DeepEnsemble:
         *,
         memory: Memory | None = None,
     ) -> Tensor:
-        """Weighted Bradley-Terry loss per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B].
+        """Find weighted Bradley-Terry losses per head [E] of pairs [B, 2, d], labels [B], weights and prior_gap [E, B].
 
         With `memory`, `backward` adds the gradients of the layers to those there, and the next call overwrites what it
         needs for that.
@@ -354,7 +354,7 @@ class DeepEnsemble:
         return losses.mean(1)
 
     def _distance_to_anchor(self) -> Tensor:
-        """Penalty per head [E]: prior_precision / 2 times the squared distance in prior deviations, summed."""
+        """Compute the penalty per head [E]: prior_precision / 2 times squared distance in prior deviations, summed."""
         distance = torch.zeros(self.settings.heads, device=self.device)
         for layer, anchor, precision in zip(self._layers, self._anchor, self._precisions(), strict=True):
             squared = ((layer - anchor) ** 2).sum((1, 2))
@@ -374,7 +374,7 @@ class DeepEnsemble:
             torch.sub(layer, anchor, out=gradient).mul_(charged * precision / self._replay.size)
 
     def _precisions(self) -> list[float]:
-        """Strength of the pull to the anchor, one for each of the layers; that of a bias is its weight's."""
+        """Compute the strength of the pull to the anchor, one for each of the layers; a bias's is its weight's."""
         return [self.settings.prior_precision / variance for *_, variance in self._sizes() for _ in range(2)]
 
 

@@ -210,7 +210,7 @@ class LastLayerLaplace:
             self._fit()
 
     def _layer(self, features: Floats) -> Float64:
-        """psi of features [..., d], [..., D]."""
+        """Compute psi of features [..., d], [..., D]."""
         if features.shape[-1] != self.dim:
             raise UserError(f"features have shape {features.shape}; the last axis must be {self.dim}")
         x = self._standardiser(np.asarray(features, np.float64)) / np.sqrt(self.dim)
@@ -238,7 +238,7 @@ class LastLayerLaplace:
         return float(_loss(gaps, self._labels, 0.0, weights) / len(gaps))
 
     def _fitted_precision(self, weights: Float64, root: Float64, precision: float) -> float:
-        """The next of the fixed-point steps to the evidence's largest value (MacKay 1992), under the Gamma prior."""
+        """Take the next fixed-point step to the evidence's largest value (MacKay 1992), under the Gamma prior."""
         strength = self.settings.prior_strength
         if strength is None:
             return precision
@@ -249,7 +249,7 @@ class LastLayerLaplace:
 
 
 def _loss(gaps: Float64, labels: Float64, precision: float, weights: Float64) -> float:
-    """Minus the log posterior up to a constant: sum of log-losses and the prior's penalty."""
+    """Compute minus the log posterior up to a constant: sum of log-losses and the prior's penalty."""
     margins = gaps @ weights
     return float((np.logaddexp(0.0, margins) - labels * margins).sum() + precision / 2 * weights @ weights)
 
@@ -260,7 +260,7 @@ def _hessian(gaps: Float64, precision: float, weights: Float64) -> Float64:
 
 
 def _mode(gaps: Float64, labels: Float64, precision: float, weights: Float64) -> Float64:
-    """The minimiser of `_loss` by Newton's method, its step halved until the loss falls."""
+    """Find the minimiser of `_loss` by Newton's method, its step halved until the loss falls."""
     value = _loss(gaps, labels, precision, weights)
     for _ in range(_NEWTON_STEPS):
         gradient = gaps.T @ (expit(gaps @ weights) - labels) + precision * weights

@@ -221,7 +221,7 @@ class LinearLogistic:
             )
 
     def _step(self, z: Float64, y: Float64, w: Float64) -> None:
-        """One implicit Newton step per replicate for z [R, d], y [R], w [R]; w = 0 changes nothing."""
+        """Take one implicit Newton step per replicate for z [R, d], y [R], w [R]; w = 0 changes nothing."""
         f = np.vecmat(z, self.root_covariance)  # C' z, (R, d)
         gain = np.matvec(self.root_covariance, f)  # H^-1 z, (R, d)
         variance = np.vecdot(f, f)  # z' H^-1 z, (R,)
@@ -236,7 +236,7 @@ class LinearLogistic:
         self.root_covariance -= (g[:, None] * gain)[:, :, None] * f[:, None, :]
 
     def _refit(self, z: Float64, y: Float64, w: Float64) -> None:
-        """Regularised maximum likelihood from the current estimate, for z [R, T, d], y and w [R, T]."""
+        """Maximise the regularised likelihood from the current estimate, for z [R, T, d], y and w [R, T]."""
         precision = self.settings.prior_precision
         transposed = z.swapaxes(1, 2)
         theta = self.theta
@@ -329,6 +329,6 @@ def _sigmoid(x: Float64) -> Float64:
 
 
 def _loss(margin: Float64, y: Float64) -> Float64:
-    """Bradley-Terry negative log-likelihood y log(1 + e^-m) + (1 - y) log(1 + e^m), in nats."""
+    """Compute the Bradley-Terry negative log-likelihood y log(1 + e^-m) + (1 - y) log(1 + e^m), in nats."""
     softplus: Float64 = np.logaddexp(0.0, -margin)
     return softplus + (1 - y) * margin

@@ -27,7 +27,7 @@ class Memory:
         self._scratch: dict[str, Tensor] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Memory:
-        """Nothing in it is worth a copy."""
+        """Return itself: nothing in it is worth a copy."""
         return Memory(self.gradients)
 
     def room(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -27,7 +27,7 @@ class Bonus(ABC):
 
     @abstractmethod
     def __call__(self, log_prob: Tensor, reference_log_prob: Tensor | None, novelty: Tensor | None = None) -> Tensor:
-        """The bonus term, a scalar.
+        """Compute the bonus term, a scalar.
 
         Args:
             log_prob: log pi(y | x) in nats with gradient, any shape; y from the policy pushed against, drawn at
@@ -76,7 +76,7 @@ def make_bonus(name: str, **settings: Any) -> Bonus:
 
 
 def gradient_ratio(of_loss: float, of_bonus: float) -> float:
-    """How strongly the bonus pulls on log-probs, relative to the preference loss.
+    """Measure how strongly the bonus pulls on log-probs, relative to the preference loss.
 
     The total pull of the bonus, sum |d bonus / d log pi(y)|, over the pull of the loss on one side of its pairs,
     sum |d loss / d log pi| / 2. Where pi = ref, DPO's pull is beta / 2, hence the ratio is 2 alpha for SELM,

@@ -34,7 +34,7 @@ class OneForEach(Agent):
         return range(1, self.view.replicates)
 
     def _parts(self, observation: Observation) -> list[Observation]:
-        """What each agent sees."""
+        """Find what each agent sees."""
         features, batch = np.asarray(observation["features"]), self.view.batch
         return [{"features": features[start : start + batch]} for start in range(0, len(features), batch)]
 

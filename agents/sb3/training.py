@@ -70,7 +70,7 @@ def train_privileged(
     notion: str = "average",
     **settings: Any,
 ) -> OnPolicyAlgorithm:
-    """PRIVILEGED: train a policy of pairs on minus the regret, which no agent that learns from labels can see.
+    """Train a policy of pairs on minus the regret. PRIVILEGED: no agent that learns from labels can see it.
 
     Args:
         env: A vector world of one replicate with features, whose regret is known.

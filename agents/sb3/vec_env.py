@@ -107,11 +107,11 @@ class _DuelVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Scalar wrappers do not fit around a vector world, so False for each row."""
+        """Say False for each row: scalar wrappers do not fit around a vector world."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[NDArray[Any] | None]:
-        """There is nothing to be seen."""
+        """Show nothing: there is nothing to be seen."""
         return [None] * self.num_envs
 
     def _show(self, observation: Observation) -> NDArray[np.float32]:

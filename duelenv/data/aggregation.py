@@ -109,7 +109,7 @@ class _Said(NamedTuple):
 
 
 def _kind(table: Table, row: int, label: Any) -> str | None:
-    """What a label says; None where they skipped."""
+    """Tell what a label says; None where they skipped."""
     if label is None or label == "":
         return None
     try:
@@ -124,7 +124,7 @@ def _kind(table: Table, row: int, label: Any) -> str | None:
 
 
 def _chances(method: str, said: Sequence[_Said], count: int) -> NDArray[np.float64]:
-    """Probability of each kind as the true one, float64 [pairs, 3]."""
+    """Compute the probability of each kind as the true one, float64 [pairs, 3]."""
     try:
         import pandas as pd
         from crowdkit import aggregation

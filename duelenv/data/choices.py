@@ -126,7 +126,7 @@ def _twins(
 
 
 def _is_turned(pair: tuple[str, str]) -> bool:
-    """Whether the second of two columns is the one that its name says comes first."""
+    """Tell whether the second of two columns is the one that its name says comes first."""
     one, two = (plain(name).replace("_", "") for name in pair)
     return any(
         (one.endswith(second) and two == one.removesuffix(second) + first)
@@ -328,7 +328,7 @@ def _by_side(values: Sequence[float], wins: float) -> tuple[dict[float, float], 
 
 
 def _sided(values: Iterable[float], middle: float, wins: float) -> dict[float, float]:
-    """Shares by the side on which numbers lie: 1 on that of `wins`, 0 on the other, 0.5 in the middle."""
+    """Map numbers to shares by the side on which they lie: 1 on that of `wins`, 0 on the other, 0.5 in the middle."""
     sign = math.copysign(1.0, wins - middle)
     return {value: _sign_share((value - middle) * sign) for value in values}
 
@@ -386,7 +386,7 @@ def _by_number(
 
 
 def _is_about_another(name: str, pair: tuple[str, str]) -> bool:
-    """Whether a column's name tells that it says something of the second response, or of ties: `b_preferred`."""
+    """Tell whether a column's name tells that it says something of the second response, or of ties: `b_preferred`."""
     words = set(plain(name).split("_"))
     first, second = ({plain(column).split("_")[-1]} for column in pair)
     if words & _SAYS:
@@ -400,7 +400,7 @@ def _is_about_another(name: str, pair: tuple[str, str]) -> bool:
 def _by_word(
     table: Table, pairs: Sequence[tuple[str, str]], name: str, row: int, value: float | str | None
 ) -> float | None:
-    """A row's choice in words; `pairs` are the columns whose names or values, what is said may be."""
+    """Read a row's choice in words; `pairs` are the columns whose names or values, what is said may be."""
     if value is None:
         return None
     word = value.strip() if isinstance(value, str) else _shown(value)
@@ -429,7 +429,7 @@ def _by_word(
 
 
 def _squeezed(word: str) -> str:
-    """A word as the sets above write it: "Response A is better than Response B", "[[A]]" and "model_a" are "a"."""
+    """Write a word as the sets above do: "Response A is better than Response B", "[[A]]" and "model_a" are "a"."""
     squeezed = re.sub(r"(?![a-z0-9<>=])[\x00-\x7f]", "", word.lower().partition(" than ")[0])
     squeezed = _BETTER.sub("", squeezed)
     return _SUBJECT.sub("", squeezed) or squeezed

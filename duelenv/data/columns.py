@@ -105,7 +105,7 @@ def require_column(table: Table, meaning: str, name: str | None, usual: Sequence
 
 
 def is_blank(value: object) -> bool:
-    """Whether a cell holds nothing: null, NaN, or text, a list or a mapping without content."""
+    """Tell whether a cell holds nothing: null, NaN, or text, a list or a mapping without content."""
     return value is None or value != value or (isinstance(value, str) and not value.strip()) or value in ([], {}, ())
 
 

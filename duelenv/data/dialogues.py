@@ -236,7 +236,7 @@ def last_shared_turn(chosen: str, rejected: str) -> int:
 
 
 def has_turns(text: str) -> bool:
-    """Whether a text is a dialogue: whether it says where an assistant's turn begins."""
+    """Tell whether a text is a dialogue: whether it says where an assistant's turn begins."""
     return _TURN_MARKS.search(text) is not None
 
 
@@ -305,7 +305,7 @@ def _is_boundary(text: str, position: int) -> bool:
 
 
 def is_bare_word(prompt: str) -> bool:
-    """Whether a prompt is a single word, with which answers may begin by themselves."""
+    """Tell whether a prompt is a single word, with which answers may begin by themselves."""
     return len(prompt.split()) == 1 and prompt.strip().replace("_", "a").isalnum()
 
 

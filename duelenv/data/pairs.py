@@ -169,7 +169,7 @@ _TWO = ("first", "second", "label", "first_wins", "first_score", "second_score")
 
 
 def _is_chosen(table: Table) -> bool:
-    """Whether a table has a chosen and a rejected response a row, rather than two others and the name of the chosen."""
+    """Tell whether a row has a chosen and a rejected response, rather than two others and the name of the chosen."""
     named = [columns.find_column(table, "", None, usual) for usual in (columns.CHOSEN_NAMES, columns.REJECTED_NAMES)]
     if named[0] is None or named[1] is None:
         return False
@@ -181,12 +181,12 @@ def _is_chosen(table: Table) -> bool:
 
 
 def holds_pairs(table: Table) -> bool:
-    """Whether a table holds pairs, rather than single responses, as its columns' names tell."""
+    """Tell whether a table holds pairs, rather than single responses, as its columns' names tell."""
     return _is_chosen(table) or find_pair(table) is not None or _two_at(table) is not None
 
 
 def _two_at(table: Table) -> str | None:
-    """The column of lists of two responses whose preferred one a column names; lists with scores are rankings."""
+    """Find the column of two responses whose preferred one a column names; lists with scores are rankings."""
     column = nested_column(table)
     if column is None or _most(table[column]) != 2 or not any(columns.plain(name) in _CHOICES for name in table):
         return None
@@ -201,7 +201,7 @@ def _most(cells: Sequence[Any]) -> int:
 
 
 def _two_columns(table: Table, nested: str) -> Table:
-    """A table with a list of two responses a row, as one with a column for each."""
+    """Turn a table with a list of two responses a row into one with a column for each."""
     for row, cell in enumerate(table[nested]):
         if not isinstance(cell, list) or len(cell) != 2:
             raise UserError(f"{table.place(row)} has {cell!r:.40} in {nested!r}, expected two responses; remove it")
@@ -211,7 +211,7 @@ def _two_columns(table: Table, nested: str) -> Table:
 
 
 def _listed_prompts(table: Table, prompt: str | None, besides: Sequence[str]) -> list[str]:
-    """Columns of prompts that may hold messages written as text."""
+    """Find columns of prompts that may hold messages written as text."""
     if prompt is not None:
         return [name for name in str(prompt).split("+") if name in table]
     return [name for name in table if columns.plain(name) in columns.PROMPT_NAMES and name not in besides]
@@ -341,7 +341,7 @@ def _texts(
 
 
 def _share_words(chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:
-    """Whether all rows are texts that begin with the same words and are no dialogues."""
+    """Tell whether all rows are texts that begin with the same words and are no dialogues."""
     return all(
         isinstance(one, str)
         and isinstance(other, str)
@@ -352,7 +352,7 @@ def _share_words(chosen: Sequence[Any], rejected: Sequence[Any]) -> bool:
 
 
 def _always_repeated(prompts: Prompts, found: _Preferences) -> bool:
-    """Whether all texts of a table begin with their prompts: then so do those to a prompt of one word."""
+    """Tell whether all texts of a table begin with their prompts: then so do those to a prompt of one word."""
     if len(prompts.columns) != 1:
         return False
     cells = zip(found.chosen, found.rejected, strict=True)
@@ -408,7 +408,7 @@ def _split(
 
 
 def _is_whole(prompt: str, response: str) -> bool:
-    """Whether a response is a dialogue in text that says the prompt before its last "Assistant:" turn."""
+    """Tell whether a response is a dialogue in text that says the prompt before its last "Assistant:" turn."""
     before, mark, _ = response.strip().rpartition(ASSISTANT)
     said = to_messages(before + mark) if mark else []
     return bool(said) and all(Message(role, text.strip()) in said for role, text in to_messages(prompt))

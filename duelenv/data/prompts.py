@@ -117,7 +117,7 @@ class Prompts:
         return together
 
     def _system(self, besides: Sequence[str]) -> str | None:
-        """The column of system messages.
+        """Find the column of system messages.
 
         Raises:
             UserError: There are two that differ.
@@ -133,7 +133,7 @@ class Prompts:
         return found[0] if found else None
 
     def _parts(self, name: str) -> list[str]:
-        """A column, or where it holds mappings those of their texts that make a prompt."""
+        """Name a column, or where it holds mappings those of their texts that make a prompt."""
         values = [value for value in self._table[name] if not is_blank(value)]
         if not all(isinstance(value, Mapping) and "role" not in value and "from" not in value for value in values):
             return [name]
@@ -147,7 +147,7 @@ class Prompts:
         return [f"{name}.{part}" for part in known]
 
     def _without_repeats(self, found: list[str]) -> list[str]:
-        """The columns that make the prompt together, in order.
+        """Keep the columns that make the prompt together, in order.
 
         Raises:
             UserError: No rule says so.
@@ -207,7 +207,7 @@ class Prompts:
         return [Message(role, content.strip()) for role, content in given]
 
     def cell(self, name: str, row: int) -> Any:
-        """What a row holds in a column, or in a part of it."""
+        """Read what a row holds in a column, or in a part of it."""
         if name in self._table:
             return self._table[name][row]
         head, _, inner = name.partition(".")
@@ -216,7 +216,7 @@ class Prompts:
 
 
 def _holds_prompts(cells: Sequence[Any]) -> bool:
-    """Whether a column can be one of prompts, as far as its first value tells: text, messages, exchanges, mappings."""
+    """Tell whether a column can be one of prompts, as its first value tells: text, messages, exchanges, mappings."""
     first = next(cell for cell in cells if not is_blank(cell))
     if isinstance(first, list):
         return is_messages(first) or _is_exchanges(first) or all(isinstance(turn, str) for turn in first)
@@ -230,7 +230,7 @@ def _is_exchanges(value: Sequence[Any]) -> bool:
 
 
 def _history(cell: list[Any], name: str, place: Place) -> list[Message]:
-    """Messages, or exchanges [user, assistant]."""
+    """Read messages, or exchanges [user, assistant]."""
     if cell and _is_exchanges(cell):
         return [
             Message(role, text.strip()) for turn in cell for role, text in zip(("user", "assistant"), turn, strict=True)
@@ -241,7 +241,7 @@ def _history(cell: list[Any], name: str, place: Place) -> list[Message]:
 
 
 def _contains(cells: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether in every row the one says what the other says."""
+    """Tell whether in every row the one says what the other says."""
     return all(
         is_blank(other) or cell == other or (_said(other) and _said(other) in _said(cell))
         for cell, other in zip(cells, others, strict=True)

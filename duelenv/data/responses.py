@@ -157,7 +157,7 @@ def load_responses(
 
 
 def _verdict(table: Table, notes: list[str]) -> str | None:
-    """The column of true and false labels that single responses have for KTO, which can stand as a score."""
+    """Find the column of true and false labels that single responses have for KTO, which can stand as a score."""
     name = columns.find_column(table, "score", None, ("label", "labels"))
     if name is None or not all(scores.is_flag(value) or columns.is_blank(value) for value in table[name]):
         return None

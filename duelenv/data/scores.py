@@ -72,7 +72,7 @@ def numbers(table: Table, name: str) -> NDArray[np.float64]:
 
 
 def is_flag(value: object) -> bool:
-    """Whether a cell says true or false."""
+    """Tell whether a cell says true or false."""
     return str(value).strip().lower() in ("true", "false")
 
 

@@ -8,7 +8,7 @@ __all__ = ["is_loopback"]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address, in square brackets or not, is this machine's own.
+    """Tell whether a name or address, in square brackets or not, is this machine's own.
 
     Example:
         >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "[::1]", "0.0.0.0", "localhost.example.org")]

@@ -107,7 +107,7 @@ _ADVICE: Final = {
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, on one line."""
+    """Put what an error says on one line."""
     for words, said in _ADVICE.items():
         if words in str(error):
             return said

@@ -27,7 +27,7 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> float:
-    """A finite number within bounds.
+    """Check a finite number within bounds.
 
     Args:
         name: What the user knows it by.
@@ -57,7 +57,7 @@ def number(
 
 
 def integer(name: str, value: object, *, low: int, high: int | None = None) -> int:
-    """An integer not below `low`, nor above `high` where that is given.
+    """Check an integer not below `low`, nor above `high` where that is given.
 
     Raises:
         UserError: `value` is not an integer or is out of range.
@@ -70,7 +70,7 @@ def integer(name: str, value: object, *, low: int, high: int | None = None) -> i
 
 
 def flag(name: str, value: object) -> bool:
-    """True or false; no other value stands for either.
+    """Check that a value is true or false; no other value stands for either.
 
     Raises:
         UserError: `value` is anything else.
@@ -81,7 +81,7 @@ def flag(name: str, value: object) -> bool:
 
 
 def one_of(name: str, value: object, known: Iterable[str]) -> str:
-    """One of the known words.
+    """Check one of the known words.
 
     Raises:
         UserError: `value` is none of them.
@@ -95,7 +95,7 @@ def one_of(name: str, value: object, known: Iterable[str]) -> str:
 
 
 def text(name: str, value: object) -> str:
-    """Text that is not empty.
+    """Check text that is not empty.
 
     Raises:
         UserError: `value` is no text, or blank.
@@ -106,7 +106,7 @@ def text(name: str, value: object) -> str:
 
 
 def words(name: str, value: object) -> tuple[str, ...]:
-    """A non-empty list of single words, lower case, as a tuple.
+    """Read a non-empty list of single words, lower case, as a tuple.
 
     Raises:
         UserError: `value` is no list, is empty, or holds something that is not one word.
@@ -124,7 +124,7 @@ def words(name: str, value: object) -> tuple[str, ...]:
 
 
 def mapping(name: str, value: object) -> dict[str, Any]:
-    """A mapping with string keys, as a new dict; None is the empty mapping.
+    """Read a mapping with string keys, as a new dict; None is the empty mapping.
 
     Raises:
         UserError: `value` is no mapping, or a key is not text.
@@ -140,7 +140,7 @@ def mapping(name: str, value: object) -> dict[str, Any]:
 
 
 def choices(value: object, known: Iterable[object]) -> str:
-    """The tail of an error sentence: the nearest known name, or all of them.
+    """Write the tail of an error sentence: the nearest known name, or all of them.
 
     Args:
         value: What the user wrote.
@@ -153,7 +153,7 @@ def choices(value: object, known: Iterable[object]) -> str:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[object], *, extensible: bool = False) -> UserError:
-    """The error about a name that is none of those known: one shape for whatever a config names.
+    """Make the error about a name that is none of those known: one shape for whatever a config names.
 
     Args:
         kind: What it should be the name of, such as "oracle".
@@ -166,7 +166,7 @@ def unknown_name(kind: str, name: object, known: Iterable[object], *, extensible
 
 
 def refuse_unknown(section: str, given: Iterable[object], known: Iterable[object]) -> None:
-    """Refuses the first key that is not known.
+    """Refuse the first key that is not known.
 
     Args:
         section: Where the keys stand, for the sentence; empty at the top level.
@@ -187,7 +187,7 @@ def refuse_unknown(section: str, given: Iterable[object], known: Iterable[object
 
 
 def real_array(values: object, complain: Callable[[str], UserError]) -> NDArray[np.float64]:
-    """Real numbers that somebody's function returned, as float64 of the same shape.
+    """Check real numbers that somebody's function returned, as float64 of the same shape.
 
     Sequences, arrays and tensors (on any device, in any precision, with or without a gradient) are taken. What NumPy
     would turn into numbers on the quiet is not: text, dates, complex numbers, None, and masked entries, whose masked
@@ -228,7 +228,7 @@ def _plain(values: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    """A value as it stands in a sentence."""
+    """Write a value as it stands in a sentence."""
     if isinstance(value, Integral) and abs(int(value)) > 10**30:
         return f"an integer of {int(value).bit_length()} bits"
     return repr(value)

@@ -27,12 +27,12 @@ class Context:
 
 
 def context_of(base: Any) -> Context:
-    """The context of a transformers model, without a PEFT wrapper."""
+    """Find the context of a transformers model, without a PEFT wrapper."""
     return min(_limits(base), key=lambda limit: limit.length or 0, default=Context(None))
 
 
 def first_positions(base: Any) -> list[int]:
-    """Which position ids the first token of a sequence may have: 0, or behind the padding's own position (RoBERTa)."""
+    """List the position ids that a sequence's first token may have: 0, or behind the padding's own (RoBERTa)."""
     return list(dict.fromkeys([0, *(_reserved(table) for table in _position_tables(base) if not _shifts(table))]))
 
 
@@ -52,13 +52,13 @@ def _limits(base: Any) -> Iterator[Context]:
 
 
 def _switches(scaling: Mapping[str, Any]) -> bool:
-    """Whether the rotary frequencies depend on the length of the sequence."""
+    """Tell whether the rotary frequencies depend on the length of the sequence."""
     kind = scaling.get("rope_type")
     return kind == "dynamic" or (kind == "longrope" and scaling.get("short_factor") != scaling.get("long_factor"))
 
 
 def _position_tables(base: Any) -> list[torch.nn.Embedding]:
-    """Learned embeddings of absolute positions."""
+    """Find learned embeddings of absolute positions."""
     found = []
     for path, module in base.named_modules():
         name = path.rpartition(".")[2]
@@ -69,12 +69,12 @@ def _position_tables(base: Any) -> list[torch.nn.Embedding]:
 
 
 def _shifts(table: torch.nn.Embedding) -> bool:
-    """Whether the table itself moves the positions that it is given behind its reserved rows (OPT, BART)."""
+    """Tell whether the table itself moves the positions that it is given behind its reserved rows (OPT, BART)."""
     return isinstance(getattr(table, "offset", None), int)
 
 
 def _reserved(table: torch.nn.Embedding) -> int:
-    """Rows of a table in front of the first position."""
+    """Count the rows of a table in front of the first position."""
     if _shifts(table):
         return int(table.offset)  # type: ignore[arg-type]
     return 0 if table.padding_idx is None else table.padding_idx + 1

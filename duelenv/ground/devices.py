@@ -8,7 +8,7 @@ from duelenv.ground.errors import UserError
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """A device that is there.
+    """Check that a device is there.
 
     Raises:
         UserError: It is not, or no device has that name.

@@ -53,7 +53,7 @@ class Message(NamedTuple):
 
 
 def is_messages(value: Any) -> bool:
-    """Whether a value is a list of messages, as far as its first one tells."""
+    """Tell whether a value is a list of messages, as far as its first one tells."""
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)

@@ -115,7 +115,7 @@ class Registry(Generic[Part]):
 
 
 def _from_one_file(known: Any, part: Any) -> bool:
-    """Whether two parts are versions of one: defined in the same file under the same name."""
+    """Tell whether two parts are versions of one: defined in the same file under the same name."""
     places = [(_file_of(one), getattr(one, "__qualname__", "<lambda>")) for one in (known, part)]
     return places[0] == places[1] and places[0][0] is not None and not places[0][1].endswith("<lambda>")
 

@@ -15,7 +15,7 @@ _NO_LIMIT = 2**60
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes that may still be taken on a device, as of now; None where nobody says.
+    """Count the bytes that may still be taken on a device, as of now; None where nobody says.
 
     On a GPU that is what the driver has left and what torch holds without using it. In main memory it is what the
     kernel could give, and no more than the control groups of this process leave.
@@ -31,7 +31,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def host_free_bytes(root: Path = Path("/")) -> int | None:
-    """Bytes of main memory that this process may still take; None where nobody says.
+    """Count the bytes of main memory that this process may still take; None where nobody says.
 
     Args:
         root: Of the file system in which /proc and /sys stand.
@@ -46,7 +46,7 @@ def host_free_bytes(root: Path = Path("/")) -> int | None:
 
 
 def bytes_text(count: float) -> str:
-    """A number of bytes as people write it."""
+    """Write a number of bytes as people do."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -62,7 +62,7 @@ def _of_the_kernel(root: Path) -> Iterator[int]:
 
 
 def _of_control_groups(root: Path) -> Iterator[int]:
-    """What each limit leaves, of version 1 and 2; pages of files that can be dropped do not count as taken."""
+    """Yield what each limit leaves, of version 1 and 2; pages of files that can be dropped do not count as taken."""
     top = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
@@ -88,7 +88,7 @@ def _statistic(path: Path, name: str) -> int:
 
 
 def _number(path: Path) -> int | None:
-    """The number that a file holds; None where it holds a word, or is not there."""
+    """Read the number that a file holds; None where it holds a word, or is not there."""
     text = "".join(_lines(path)).strip()
     return int(text) if text.isdecimal() else None
 

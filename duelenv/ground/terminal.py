@@ -15,7 +15,7 @@ _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff
 
 
 def printable(text: str, *, newlines: bool = False) -> str:
-    r"""A text with everything that a terminal would obey made visible, as `\x1b` or `\u202e`.
+    r"""Make everything in a text visible that a terminal would obey, as `\x1b` or `\u202e`.
 
     Args:
         text: Anything.

@@ -414,7 +414,7 @@ class LabelPath:
 
 
 def _answers(requests: Sequence[Request], preferences: Preferences) -> list[Answer]:
-    """What an oracle said of each request."""
+    """Collect what an oracle said of each request."""
     return [
         Answer(request.id, win, tie)
         for request, win, tie in zip(requests, preferences.win.tolist(), preferences.tie.tolist(), strict=True)

@@ -30,7 +30,7 @@ class PassSize(NamedTuple):
     length: int
 
     def tokens(self, sharing: bool) -> int:
-        """Tokens that go through the model, a prompt's once where its responses share it."""
+        """Count the tokens that go through the model, a prompt's once where its responses share it."""
         if sharing:
             return self.rows * (self.prompt + self.responses * self.length)
         return self.rows * self.responses * (self.prompt + self.length)
@@ -129,7 +129,7 @@ class Activations:
         )
 
     def bytes(self, size: PassSize) -> int:
-        """Bytes that a pass with gradients takes at its peak, gradients of weights not counted."""
+        """Count the bytes that a pass with gradients takes at its peak, gradients of weights not counted."""
         tokens, answers, pairs = self._counts(size)
         # The way back through a layer frees about what it makes: what is alive beside all that is kept is little.
         back: float = tokens * ((4 if self.written_out else self.number) * self.hidden + self.number * self.inner)
@@ -144,7 +144,7 @@ class Activations:
         return int(self.kept(size) + max(back, head))
 
     def kept(self, size: PassSize) -> int:
-        """Bytes of what the forward pass leaves for the way back, without logits."""
+        """Count the bytes of what the forward pass leaves for the way back, without logits."""
         tokens, answers, _ = self._counts(size)
         layer = self.stream * tokens * self.hidden if self.again else self._layer(size)
         ends = self.stream * (2 * tokens + 3 * answers) * self.hidden
@@ -154,7 +154,7 @@ class Activations:
         return self.sharing and size.responses > 1 and size.prompt > 0
 
     def _counts(self, size: PassSize) -> tuple[int, int, int]:
-        """Tokens of a pass, those of responses, and pairs of tokens that attention weighs."""
+        """Count the tokens of a pass, those of responses, and pairs of tokens that attention weighs."""
         rows, prompt, responses, length = size
         if self._shared(size):
             pairs = rows * (prompt**2 + responses * length * (prompt + length))
@@ -163,7 +163,7 @@ class Activations:
         return size.tokens(self._shared(size)), rows * responses * length, pairs
 
     def _layer(self, size: PassSize) -> float:
-        """Bytes that a layer keeps."""
+        """Count the bytes that a layer keeps."""
         tokens, answers, pairs = self._counts(size)
         layer = tokens * self._layer_token + pairs * self.weight
         if self._shared(size):  # every response has a copy of the prompt's keys and values
@@ -182,7 +182,7 @@ class Activations:
 
 
 def _kept_of_weights(heads: int, groups: int, width: int, kind: torch.dtype, device: torch.device) -> float:
-    """Bytes that attention keeps of each pair of tokens: the mask in another type, and weights where it keeps them."""
+    """Count bytes that attention keeps of a pair of tokens: the mask in another type, and weights if it keeps them."""
     asking, seen = 8, 24
     query = torch.zeros((1, heads, asking, width), dtype=kind, device=device, requires_grad=True)
     key, value = (

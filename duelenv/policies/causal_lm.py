@@ -130,7 +130,7 @@ class CausalLMPolicy:
         lora: Mapping[str, Any] | None = None,
         sampler: Sampler | Mapping[str, Any] | str | None = None,
     ) -> CausalLMPolicy:
-        """Loads a model and its tokenizer from a folder or a hub name; code from the hub is never run.
+        """Load a model and its tokenizer from a folder or a hub name; code from the hub is never run.
 
         Args:
             path: of a model, or of an adapter, which then goes on being trained on its base model.
@@ -243,7 +243,7 @@ class CausalLMPolicy:
         self._codec.check(prompts, self.max_new_tokens)
 
     def tokens_of(self, responses: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Tokens and mask [..., L] of responses that somebody else wrote, L = `max_new_tokens`.
+        """Find tokens and mask [..., L] of responses that somebody else wrote, L = `max_new_tokens`.
 
         What the policy itself has said is trained on in the tokens that it drew, never in these.
 
@@ -258,7 +258,7 @@ class CausalLMPolicy:
         return tokens.reshape(shape), mask.reshape(shape)
 
     def prompt_lengths(self, prompts: Sequence[str]) -> NDArray[np.int64]:
-        """Tokens of each prompt, int64 [B].
+        """Count the tokens of each prompt, int64 [B].
 
         Raises:
             UserError: As `check_prompts`, but for the room that a response needs.
@@ -266,22 +266,22 @@ class CausalLMPolicy:
         return np.array([len(ids) for ids in self._codec.check(prompts, 0)], np.int64)
 
     def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
-        """Texts of tokens [..., L] under their mask, without special tokens: object [...]."""
+        """Write tokens [..., L] under their mask as texts without special tokens: object [...]."""
         return self._codec.decode(tokens, mask)
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """The trainable parameters, for an optimizer."""
+        """List the trainable parameters, for an optimizer."""
         sharding.gathered_apart(self.model)
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def is_start(self, source: Source) -> bool:
-        """Whether a source draws from the weights of the start: until the first update, or move of the reference."""
+        """Tell whether a source draws from the start's weights: until the first update, or move of the reference."""
         if source == "reference":  # files of version 0.1 do not say when it moved
             return self.reference_version == 0 and not self._roles.moved
         return source == "start" or (source == "policy" and self.version == 0)
 
     def updated(self) -> None:
-        """Counts one change of the weights; a learner calls it after each optimizer step.
+        """Count one change of the weights; a learner calls it after each optimizer step.
 
         Until then what the policy draws counts as drawn by the version before, at 0 by the start.
         """
@@ -302,7 +302,7 @@ class CausalLMPolicy:
         hidden: bool = False,
         sampler: Sampler | None = None,
     ) -> Samples:
-        """Draws K responses to each of B prompts.
+        """Draw K responses to each of B prompts.
 
         One uniform number decides one token, so the same numbers give the same tokens whatever else is in the batch
         (up to the rounding of the model's matrix products), and however `max_sequences` divides it.
@@ -375,7 +375,7 @@ class CausalLMPolicy:
     # Scoring
 
     def log_prob(self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False) -> torch.Tensor:
-        """Log-probs of given responses under the policy, at temperature 1 over the full vocabulary.
+        """Compute log-probs of given responses under the policy, at temperature 1 over the full vocabulary.
 
         Gradients flow where they are enabled; under `torch.no_grad()` the pass runs in pieces of bounded memory and
         in evaluation mode.
@@ -397,21 +397,21 @@ class CausalLMPolicy:
     def reference_log_prob(
         self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False
     ) -> torch.Tensor:
-        """As `log_prob`, under the reference and without gradients."""
+        """Compute `log_prob` under the reference and without gradients."""
         with torch.no_grad():
             return self._log_prob("reference", prompts, tokens, mask, per_token)
 
     def start_log_prob(
         self, prompts: Sequence[str], tokens: Array, mask: Array, *, per_token: bool = False
     ) -> torch.Tensor:
-        """As `log_prob`, under the frozen start model and without gradients."""
+        """Compute `log_prob` under the frozen start model and without gradients."""
         with torch.no_grad():
             return self._log_prob("start", prompts, tokens, mask, per_token)
 
     def score(
         self, prompts: Sequence[str], tokens: Array, mask: Array, *, source: Role = "policy"
     ) -> NDArray[np.float32]:
-        """Log-probs as an array, without gradients: what an observation holds.
+        """Compute log-probs as an array, without gradients: what an observation holds.
 
         Args:
             prompts: B strings.
@@ -440,7 +440,7 @@ class CausalLMPolicy:
         return values if per_token else values.sum(-1)
 
     def embed(self, prompts: Sequence[str] | None, tokens: Array, mask: Array) -> NDArray[np.float32]:
-        """Mean over response tokens of the start model's last hidden layer.
+        """Average the start model's last hidden layer over response tokens.
 
         The start model is frozen, so the features of old data stay what they were. REAL (arXiv 2409.17169) embeds
         the response text alone: `prompts=None`.
@@ -467,7 +467,7 @@ class CausalLMPolicy:
     def head_gradients(
         self, prompts: Sequence[str], tokens: Array, mask: Array, projection: scoring.Projection
     ) -> NDArray[np.float32]:
-        """Projected gradients of log pi(y | x) by the weights of the policy's output head, see `scoring`.
+        """Project gradients of log pi(y | x) by the weights of the policy's output head, see `scoring`.
 
         Args:
             prompts: B strings.
@@ -490,13 +490,13 @@ class CausalLMPolicy:
         return found.cpu().numpy()
 
     def head_projection(self, k: int, seed: int) -> scoring.Projection:
-        """Random directions, k by k, for `head_gradients`; `load` and `clone` change nothing about them."""
+        """Draw random directions, k by k, for `head_gradients`; `load` and `clone` change nothing about them."""
         return scoring.Projection.draw(self.vocabulary_size, self.hidden_size, k, seed, self.device)
 
     # The reference, copies and files
 
     def move_reference(self) -> None:
-        """Makes the reference a frozen copy of the current policy (SELM's iterations); the start stays."""
+        """Make the reference a frozen copy of the current policy (SELM's iterations); the start stays."""
         self._roles.move_reference()
         self.reference_version = self.version
 
@@ -506,7 +506,7 @@ class CausalLMPolicy:
         return sharding.is_sharded(self.model)
 
     def shard(self, device: str | torch.device | None = None, *, by: sharding.Sharder | None = None) -> None:
-        """Shares its weights out over the processes of torch's default group, each of which calls this (FSDP2).
+        """Share its weights out over the processes of torch's default group, each of which calls this (FSDP2).
 
         From then on every process has to do the same with the policy at the same time: sample, score, train, save.
         Make the agent afterwards, with processes="all". Files are written by the first process. A sharded policy
@@ -532,19 +532,19 @@ class CausalLMPolicy:
         self.shortcuts = replace(self.shortcuts, sharing=False, head=False)
 
     def clone(self) -> CausalLMPolicy:
-        """An independent policy with the same weights, reference and version; frozen models and sampler are shared."""
+        """Copy weights, reference and version into an independent policy; frozen models and sampler are shared."""
         twin = copy.copy(self)
         twin._roles = self._roles.clone()
         twin.history = object()
         return twin
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, reference and version as CPU tensors; the start model goes in as a fingerprint only."""
+        """Copy weights, reference and version to CPU tensors; the start model goes in as a fingerprint only."""
         versions = {"version": self.version, "reference_version": self.reference_version}
         return {**versions, "start": self._roles.fingerprint(), **self._roles.weights()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts back what `state_dict` gave, into a policy built on the same start model.
+        """Put back what `state_dict` gave, into a policy built on the same start model.
 
         Raises:
             UserError: the state belongs to another start model.
@@ -560,7 +560,7 @@ class CausalLMPolicy:
         self.history = object()
 
     def export(self, path: str | Path, *, facts: Mapping[str, Any] | None = None, merge: bool = False) -> None:
-        """Writes the policy's model for others: plain `AutoModelForCausalLM.from_pretrained(path)` loads the folder.
+        """Write the policy's model for others: plain `AutoModelForCausalLM.from_pretrained(path)` loads the folder.
 
         It holds the weights (safetensors), the tokenizer, a generation config and a model card. Under PEFT it is the
         adapter, which names its base model, or merged the whole model.
@@ -583,7 +583,7 @@ class CausalLMPolicy:
         sharding.finished(self.model)
 
     def save(self, path: str | Path, *, facts: Mapping[str, Any] | None = None) -> None:
-        """Writes what `export` writes, and beside it what `load` needs to go on: start, moved reference and settings.
+        """Write what `export` writes, and beside it what `load` needs to go on: start, moved reference and settings.
 
         Args:
             path: the folder; made if absent.
@@ -607,7 +607,7 @@ class CausalLMPolicy:
         base_model: PreTrainedModel | None = None,
         device: str | torch.device | None = None,
     ) -> CausalLMPolicy:
-        """Reads what `save` wrote.
+        """Read what `save` wrote.
 
         Args:
             path: the folder.
@@ -657,7 +657,7 @@ def _places(folder: Path, record: Mapping[str, Any]) -> _Places:
 
 
 def _mixture(source: str, beta: float) -> list[tuple[Role, float]]:
-    """A source as token logits sum_m coefficient_m * logits_m; a term of weight 0 is not run."""
+    """Write a source as token logits sum_m coefficient_m * logits_m; a term of weight 0 is not run."""
     if source not in get_args(Source):
         raise UserError(f"source is {source!r}; expected one of {', '.join(get_args(Source))}")
     terms: dict[str, list[tuple[Role, float]]] = {

@@ -36,18 +36,18 @@ class Prompts:
         return len(self.ids)
 
     def chosen(self, rows: torch.Tensor) -> Prompts:
-        """Some of them, int64 [b], padded no wider than they need."""
+        """Take some of them, int64 [b], padded no wider than they need."""
         ids, attention = self.ids[rows], self.attention[rows]
         spare = ids.shape[1] - int(attention.sum(-1).max())
         return Prompts(ids[:, spare:], attention[:, spare:])
 
     def to(self, device: torch.device) -> Prompts:
-        """The same on a device."""
+        """Move them to a device."""
         return Prompts(self.ids.to(device), self.attention.to(device))
 
     @classmethod
     def none(cls, count: int) -> Prompts:
-        """What stands before responses that are read without their prompts: no tokens, [count, 0]."""
+        """Make what stands before responses that are read without their prompts: no tokens, [count, 0]."""
         nothing = torch.zeros((count, 0), dtype=torch.long)
         return cls(nothing, nothing)
 
@@ -110,7 +110,7 @@ class Codec:
         self._reason = context.reason
 
     def encode(self, prompts: Sequence[Any], new_tokens: int) -> Prompts:
-        """Tokenizes prompts that `new_tokens` more tokens will follow.
+        """Tokenize prompts that `new_tokens` more tokens will follow.
 
         Args:
             prompts: strings, or messages of a dialogue each.
@@ -177,7 +177,7 @@ class Codec:
             )
 
     def _ids_of(self, texts: list[str]) -> dict[str, list[int]]:
-        """Token ids by prompt; a round meets its prompts many times, and training the same ones again and again."""
+        """Map each prompt to token ids; a round meets its prompts many times, and training the same ones again."""
         new = [text for text in dict.fromkeys(texts) if text not in self._remembered]
         if new:
             if len(self._remembered) + len(new) > _REMEMBERED:
@@ -194,7 +194,7 @@ class Codec:
         return self._remembered
 
     def _in_template(self, text: str) -> str:
-        """A dialogue, or a user's message, in the tokenizer's chat template, up to where the assistant speaks."""
+        """Put a dialogue, or a user's message, in the tokenizer's chat template, up to where the assistant speaks."""
         messages = [message._asdict() for message in to_messages(text)]
         try:
             return str(
@@ -211,7 +211,7 @@ class Codec:
             ) from error
 
     def _first_token(self, index: int) -> int:
-        """What stands for a prompt without tokens, since a model needs something to continue."""
+        """Find what stands for a prompt without tokens, since a model needs something to continue."""
         begin = getattr(self.tokenizer, "bos_token_id", None)
         if begin is not None:
             return int(begin)
@@ -223,7 +223,7 @@ class Codec:
         )
 
     def encode_responses(self, responses: Sequence[str], length: int) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """Tokenizes responses that somebody else wrote, each with its end where there is room: int64, int8 [N, L].
+        """Tokenize responses that somebody else wrote, each with its end where there is room: int64, int8 [N, L].
 
         Args:
             responses: N texts.
@@ -252,7 +252,7 @@ class Codec:
         return tokens, mask
 
     def decode(self, tokens: NDArray[np.int64], mask: NDArray[np.int8]) -> NDArray[np.object_]:
-        """Tokens [..., L] under their mask as strings without special tokens, object [...]."""
+        """Write tokens [..., L] under their mask as strings without special tokens, object [...]."""
         lengths = mask.sum(-1).reshape(-1).tolist()
         rows = tokens.reshape(-1, tokens.shape[-1]).tolist()
         texts = self.tokenizer.batch_decode(
@@ -266,7 +266,7 @@ class Codec:
 
 
 def _added_tokens(tokenizer: Any) -> tuple[int, int]:
-    """How many tokens a tokenizer puts before a text, and how many behind it: its end, which nothing is to follow.
+    """Count the tokens that a tokenizer puts before a text, and behind it: its end, which nothing is to follow.
 
     Asked of a text whose own tokens can be told from those; not every tokenizer knows the first that comes to mind.
     """
@@ -284,7 +284,7 @@ def _added_tokens(tokenizer: Any) -> tuple[int, int]:
 
 
 def _unreadable(texts: Sequence[str], error: Exception) -> UserError:
-    """What is wrong with texts that a tokenizer cannot read."""
+    """Say what is wrong with texts that a tokenizer cannot read."""
     broken = next((text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text)), None)
     if broken is None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]

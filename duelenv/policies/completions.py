@@ -155,7 +155,7 @@ class CompletionsSampler:
         self._published, self.version = policy.history, policy.version
 
     def _request(self, prompt: list[int], count: int, length: int, asked: Asked, seed: int) -> dict[str, Any]:
-        """The body of one request; what a server may have defaults of its own for is all said."""
+        """Write the body of one request; what a server may have defaults of its own for is all said."""
         return {
             "model": self._model,
             "prompt": prompt,
@@ -235,7 +235,7 @@ class CompletionsSampler:
             raise self._no_answer(f"{text[:60]!r}, which is no JSON") from None
 
     def _refusal(self, error: urllib.error.HTTPError) -> UserError:
-        """What an answer that is an error means for the user."""
+        """Tell the user what an answer that is an error means."""
         said = _message(error)
         if error.code == 404:
             advice = f"correct model, which is {self._model!r}, or url, which ends in /v1 for most servers"
@@ -267,7 +267,7 @@ class CompletionsSampler:
     # Reading
 
     def _read(self, answer: Any, sent: dict[str, Any], policy: CausalLMPolicy, asked: Asked) -> list[_Response]:
-        """The responses of one answer, in the order of their indices."""
+        """Read the responses of one answer, in the order of their indices."""
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             raise self._no_answer(f"{str(answer)[:60]!r} without choices")
@@ -316,7 +316,7 @@ class CompletionsSampler:
         return _Response(ids, [float(value) for value in log_probs])
 
     def _ids_of_text(self, choice: dict[str, Any], policy: CausalLMPolicy, asked: Asked) -> list[int]:
-        """The tokens of a text, if that is what the user wants."""
+        """Find the tokens of a text, if that is what the user wants."""
         text = choice.get("text")
         if not self._retokenise or not isinstance(text, str):
             raise UserError(
@@ -332,7 +332,7 @@ class CompletionsSampler:
     def _ended(
         self, ids: list[int], log_probs: Any, choice: dict[str, Any], asked: Asked, *, exact: bool
     ) -> tuple[list[int], Any]:
-        """A response as the policy would have ended it: at its first end, or at its greatest length.
+        """End a response as the policy would have: at its first end, or at its greatest length.
 
         Raises:
             UserError: it ends elsewhere, so that it is no response of the policy's distribution.
@@ -382,7 +382,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _address(url: object) -> str:
-    """Where completions are asked for."""
+    """Find where completions are asked for."""
     text = checks.text("url", url).strip().rstrip("/")
     try:
         parts = urlsplit(text)
@@ -398,7 +398,7 @@ def _address(url: object) -> str:
 
 
 def _key(given: object) -> str | None:
-    """The key itself; "$NAME" is that of an environment variable."""
+    """Find the key itself; "$NAME" is that of an environment variable."""
     if given is None:
         return None
     text = checks.text("api_key", given)
@@ -411,7 +411,7 @@ def _key(given: object) -> str | None:
 
 
 def _broken(reason: object) -> bool:
-    """Whether a connection was there and broke, which says nothing against trying again."""
+    """Tell whether a connection was there and broke, which says nothing against trying again."""
     # A server that closes without a word is a ConnectionResetError to Python too.
     return isinstance(
         reason, ConnectionResetError | BrokenPipeError | ConnectionAbortedError | http.client.IncompleteRead
@@ -419,7 +419,7 @@ def _broken(reason: object) -> bool:
 
 
 def _seconds(text: str | None) -> float:
-    """How long a server asks to wait; 0 where it names a date or nothing."""
+    """Read how long a server asks to wait; 0 where it names a date or nothing."""
     try:
         seconds = float(text or 0)
     except ValueError:
@@ -428,7 +428,7 @@ def _seconds(text: str | None) -> float:
 
 
 def _message(error: urllib.error.HTTPError) -> str:
-    """What a server says of its error, in one line."""
+    """Put what a server says of its error in one line."""
     try:
         text = error.read(4096).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
@@ -443,12 +443,12 @@ def _message(error: urllib.error.HTTPError) -> str:
 
 
 def _whole(value: object) -> int | None:
-    """A whole number, or None."""
+    """Read a whole number, or None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _ids_in_names(names: object) -> list[int] | None:
-    """Token ids where a server writes its tokens as "token_id:123"."""
+    """Read token ids where a server writes its tokens as "token_id:123"."""
     if not isinstance(names, list) or not names:
         return None
     ids = [name.removeprefix("token_id:") for name in names if isinstance(name, str) and name.startswith("token_id:")]

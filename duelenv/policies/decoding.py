@@ -38,7 +38,7 @@ class Term:
 def uniform_numbers(
     given: ArrayLike | None, generator: torch.Generator | None, shape: tuple[int, int, int], *, needed: bool
 ) -> torch.Tensor:
-    """The numbers that decide tokens, [B, K, L] in [0, 1): those given, the generator's, or zeros if none are needed.
+    """Find the numbers that decide tokens, [B, K, L] in [0, 1): given, the generator's, or zeros if none are needed.
 
     Raises:
         UserError: the wrong shape or range, no source of randomness or two.
@@ -91,7 +91,7 @@ def draw_responses(
     pad_id: int,
     hidden: bool = False,
 ) -> Drawn:
-    """Draws K responses to each of B prompts.
+    """Draw K responses to each of B prompts.
 
     Args:
         mixture: the models whose logits are added.
@@ -173,12 +173,12 @@ def draw_responses(
 
 
 def _look_every(device: torch.device) -> int:
-    """At every how many tokens the host asks which rows still run."""
+    """Choose at every how many tokens the host asks which rows still run."""
     return 1 if device.type == "cpu" else _LOOK_EVERY
 
 
 def _read(mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tensor, *, hidden: bool) -> list[Step]:
-    """What each model of the mixture knows behind one more token."""
+    """Read what each model of the mixture knows behind one more token."""
     steps = []
     for term, reading in zip(mixture, readings, strict=True):
         with term.playing() as model:
@@ -187,7 +187,7 @@ def _read(mixture: Sequence[Term], readings: Sequence[Reading], ids: torch.Tenso
 
 
 def _combined(mixture: Sequence[Term], logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    """sum_m coefficient_m * logits_m in float32, [rows, V]."""
+    """Sum coefficient_m * logits_m over m in float32, [rows, V]."""
     if len(mixture) == 1 and mixture[0].coefficient == 1.0:
         return logits[0].float()
     return torch.stack([term.coefficient * values.float() for term, values in zip(mixture, logits, strict=True)]).sum(0)

@@ -182,7 +182,7 @@ inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, ret
 
 
 def _cell(value: Any) -> str:
-    """A value in one cell of a table."""
+    """Write a value in one cell of a table."""
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
@@ -244,7 +244,7 @@ def _generation_config(model: Any, codec: Codec, max_new_tokens: int) -> Generat
 
 
 def _valid(config: GenerationConfig) -> bool:
-    """Whether transformers would save it."""
+    """Tell whether transformers would save it."""
     try:
         config.validate(strict=True)
     except ValueError:

@@ -19,7 +19,7 @@ _ADAPTER: Final = "adapter_config.json"
 
 
 def load_model(path: str | Path, *, dtype: str | torch.dtype = "auto") -> Any:
-    """A model as its checkpoint has it; a folder with an adapter gives its base model with the adapter, trainable.
+    """Load a model as its checkpoint has it; an adapter's folder gives its base model with the adapter, trainable.
 
     Raises:
         Exception: Nothing loadable; transformers raises what it likes.
@@ -46,7 +46,7 @@ def load_model(path: str | Path, *, dtype: str | torch.dtype = "auto") -> Any:
 
 
 def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer beside a model; of a folder with an adapter and none, that of its base model."""
+    """Load the tokenizer beside a model; of a folder with an adapter and none, that of its base model."""
     folder = Path(path)
     if (folder / _ADAPTER).is_file() and not (folder / "tokenizer_config.json").is_file():
         path = _base_of(folder)
@@ -140,7 +140,7 @@ def check_adapter(model: Any) -> None:
 
 
 def _module_names(model: Any) -> set[str]:
-    """What the parts of a model are called, without the adapters that PEFT keeps in dictionaries beside them."""
+    """Name the parts of a model, without the adapters that PEFT keeps in dictionaries beside them."""
     dictionaries = (torch.nn.ModuleDict, torch.nn.ParameterDict)
     parts = [module for module in model.modules() if not isinstance(module, dictionaries)]
     return {name for part in parts for name, _ in part.named_children()}

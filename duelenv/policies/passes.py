@@ -63,7 +63,7 @@ def run(
     keep: int | None = None,
     head: bool = True,
 ) -> Any:
-    """One forward pass.
+    """Run one forward pass.
 
     Args:
         model: a transformers causal language model, or a PEFT model around one.
@@ -110,7 +110,7 @@ def last_hidden(
     places: torch.Tensor | None = None,
     cache: Any = None,
 ) -> torch.Tensor:
-    """The last hidden layer [rows, n, h], without the head where the model has a body of its own."""
+    """Compute the last hidden layer [rows, n, h], without the head where the model has a body of its own."""
     base = base_model(model)
     body = body_of(base)
     if body is not base and not is_sharded(model):
@@ -123,7 +123,7 @@ def last_hidden(
 
 @contextmanager
 def watched(model: Any) -> Iterator[list[torch.Tensor]]:
-    """Collects the last hidden layer of every pass, [rows, n, h]: what a body answers, or else what a head is given."""
+    """Collect the last hidden layer of every pass, [rows, n, h]: what a body answers, or else what a head is given."""
     base = base_model(model)
     body = body_of(base)
     seen: list[torch.Tensor] = []
@@ -138,7 +138,7 @@ def watched(model: Any) -> Iterator[list[torch.Tensor]]:
 
 
 def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """What a model says behind last hidden layers [rows, n, h]: logits [rows, n, V].
+    """Compute what a model says behind last hidden layers [rows, n, h]: logits [rows, n, V].
 
     The model's own forward pass makes them, with a body that answers what is given, since some scale or cap their
     logits behind the head.
@@ -173,7 +173,7 @@ class _Answer(BaseModelOutputWithPast):
 
 
 def select_rows(cache: Any, rows: torch.Tensor) -> None:
-    """Makes a cache hold the given rows, in place; a row may be named many times, or not at all.
+    """Make a cache hold the given rows, in place; a row may be named many times, or not at all.
 
     Despite its name `reorder_cache` does just that, for every kind of layer; `batch_repeat_interleave` and
     `batch_select_indices` are missing from layers with linear attention.
@@ -182,27 +182,27 @@ def select_rows(cache: Any, rows: torch.Tensor) -> None:
 
 
 def in_full(prompts: Prompts, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention [B * K, T + n] of tokens [B * K, n], each behind its own copy of its prompt."""
+    """Lay out ids and attention [B * K, T + n] of tokens [B * K, n], each behind its own copy of its prompt."""
     num_responses = len(tokens) // len(prompts)
     attention = extended(prompts.attention, num_responses, tokens.shape[1])
     return torch.cat([prompts.ids.repeat_interleave(num_responses, 0), tokens], dim=-1), attention
 
 
 def extended(attention: torch.Tensor, num_responses: int, length: int) -> torch.Tensor:
-    """The attention mask of prompts, repeated for K responses and followed by `length` ones: [B * K, T + length]."""
+    """Extend prompts' attention mask, repeated for K responses, by `length` ones: [B * K, T + length]."""
     repeated = attention.repeat_interleave(num_responses, 0)
     return torch.nn.functional.pad(repeated, (0, length), value=1)
 
 
 def positions(attention: torch.Tensor) -> torch.Tensor:
-    """Position ids that count real tokens only: [rows, T]."""
+    """Compute position ids that count real tokens only: [rows, T]."""
     return (attention.cumsum(-1) - 1).clamp_min(0)
 
 
 def pieces(
     prompts: Prompts, num_responses: int, most: int | None, shortcuts: Shortcuts
 ) -> Iterator[tuple[torch.Tensor, slice, Prompts]]:
-    """Cuts B prompts with K responses each into blocks that the model may run in one pass.
+    """Cut B prompts with K responses each into blocks that the model may run in one pass.
 
     Args:
         prompts: B prompts.
@@ -230,7 +230,7 @@ def pieces(
 
 @contextmanager
 def evaluation(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradient checkpointing, which would switch the key-value cache off; undone after."""
+    """Switch to evaluation mode without gradient checkpointing, which would stop the key-value cache; undone after."""
     modules: list[Any] = list(model.modules())
     training = [module for module in modules if module.training]
     checkpointing = [module for module in modules if getattr(module, "gradient_checkpointing", False)]
@@ -248,12 +248,12 @@ def evaluation(model: torch.nn.Module) -> Iterator[None]:
 
 
 def base_model(model: Any) -> Any:
-    """The transformers model, without a PEFT wrapper."""
+    """Unwrap the transformers model from PEFT's wrapper."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 def body_of(base: Any) -> Any:
-    """What a transformers model runs before its head; the model itself where nothing of it does."""
+    """Find what a transformers model runs before its head; the model itself where nothing of it does."""
     decoder = base.get_decoder() if hasattr(base, "get_decoder") else None
     if decoder is None or decoder is base or decoder is base.get_output_embeddings():  # some call their head so
         return base.base_model
@@ -262,5 +262,5 @@ def body_of(base: Any) -> Any:
 
 @remembered
 def _accepted(kind: Any) -> frozenset[str]:
-    """What the forward pass of a class of models can be told."""
+    """Find what the forward pass of a class of models can be told."""
     return frozenset(inspect.signature(kind.forward).parameters)

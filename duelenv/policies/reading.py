@@ -118,7 +118,7 @@ class _Shared:
 
 
 def _prefill(model: Any, prompts: Prompts, shortcuts: Shortcuts) -> tuple[torch.Tensor, Any]:
-    """Logits behind the prompts, float32 [B, V], and the cache that they leave."""
+    """Compute the logits behind the prompts, float32 [B, V], and the cache that they leave."""
     output = run(model, prompts.ids, prompts.attention, shortcuts, use_cache=True, keep=1)
     return output.logits[:, -1].float(), output.past_key_values
 

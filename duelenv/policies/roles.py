@@ -49,39 +49,39 @@ class Roles(Protocol):
     def adapter(self) -> str | None: ...
 
     def playing(self, role: Role) -> AbstractContextManager[Any]:
-        """Lends the model that has the weights of `role`."""
+        """Lend the model that has the weights of `role`."""
         ...
 
     def move_reference(self) -> None:
-        """Makes the reference a frozen copy of the policy."""
+        """Make the reference a frozen copy of the policy."""
         ...
 
     def clone(self) -> Roles:
-        """Independent roles with the same weights."""
+        """Make independent roles with the same weights."""
         ...
 
     def shard(self, by: sharding.Sharder) -> None:
-        """Shares out the weights of every model over processes."""
+        """Share out the weights of every model over processes."""
         ...
 
     def fingerprint(self) -> str:
-        """Names the start by a hash over the beginning of every tensor; the same on every device."""
+        """Name the start by a hash over the beginning of every tensor; the same on every device."""
         ...
 
     def weights(self) -> dict[str, Weights | None]:
-        """What learning changes, as CPU tensors: "model", and "reference", which is None until it moves."""
+        """Copy what learning changes to CPU tensors: "model", and "reference", which is None until it moves."""
         ...
 
     def load_weights(self, weights: dict[str, Weights | None]) -> None:
-        """Puts back what `weights` gave."""
+        """Put back what `weights` gave."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Writes below `folder` what is no part of the policy's own model: the start and a moved reference."""
+        """Write below `folder` what is no part of the policy's own model: the start and a moved reference."""
         ...
 
     def load(self, folder: Path, policy: Path, *, moved: bool) -> None:
-        """Reads what `save` wrote, into roles made of the model that `read_model` gives for the same folders.
+        """Read what `save` wrote, into roles made of the model that `read_model` gives for the same folders.
 
         Args:
             folder: As of `save`.
@@ -92,12 +92,12 @@ class Roles(Protocol):
 
 
 def roles_of(model: PreTrainedModel) -> Roles:
-    """The roles of a policy that starts at this model, which it will train."""
+    """Make the roles of a policy that starts at this model, which it will train."""
     return Adapters(model) if hasattr(model, "peft_config") else FrozenCopies(model)
 
 
 def read_model(folder: Path, policy: Path, adapter: str | None, base_model: PreTrainedModel | None) -> Any:
-    """The model to make the roles of before they `load`: the saved start, or the base model with its adapter.
+    """Read the model to make the roles of before they `load`: the saved start, or the base model with its adapter.
 
     Raises:
         UserError: an adapter that does not name its base model, and none given.
@@ -193,7 +193,7 @@ class Adapters:
             self._write(_START, self._weights_of(self.adapter))
 
     def _says_something(self) -> bool:
-        """Whether the model answers otherwise with its adapter off, on a few tokens."""
+        """Tell whether the model answers otherwise with its adapter off, on a few tokens."""
         embedding = self.model.get_input_embeddings().weight
         config = self.model.peft_config[self.adapter]
         trained = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
@@ -282,7 +282,7 @@ class Adapters:
             self._set_reference(weights["reference"])
 
     def save(self, folder: Path) -> None:
-        """Writes the adapters of a moved reference and of a start that has one; the policy's names the base model."""
+        """Write the adapters of a moved reference and of a start that has one; the policy's names the base model."""
         kept = [name for name, there in ((_REFERENCE, self._moved), (_START, self._started)) if there]
         state = sharding.whole_state(self.model) if kept else None
         if not sharding.is_writer(self.model):
@@ -339,7 +339,7 @@ class Adapters:
 
     @contextmanager
     def _trainable_kept(self) -> Iterator[None]:
-        """Puts back which parameters train, since PEFT's switches set it."""
+        """Put back which parameters train, since PEFT's switches set it."""
         trains = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
         try:
             yield
@@ -349,7 +349,7 @@ class Adapters:
 
 
 def _own_randomness() -> AbstractContextManager[Any]:
-    """A new adapter draws initial weights, which are overwritten at once; torch's generator is left as it was."""
+    """Leave torch's generator as it was: a new adapter draws initial weights, which are overwritten at once."""
     return torch.random.fork_rng(devices=[])
 
 

@@ -184,7 +184,7 @@ class GenerateSampler:
 
 
 def seed_of(uniforms: torch.Tensor) -> int:
-    """A seed from uniform numbers: equal numbers give equal seeds, and others almost surely another one.
+    """Make a seed from uniform numbers: equal numbers give equal seeds, and others almost surely another one.
 
     Worlds draw the numbers from (their seed, the round, the row), and so does whoever needs a seed in their place.
 
@@ -206,7 +206,7 @@ SAMPLERS: Registry[Callable[..., Sampler]] = Registry(
 
 
 def sampler_of(given: Sampler | Mapping[str, Any] | str | None) -> Sampler | None:
-    """A sampler from what a user gives: a sampler, its name, or its name with settings; None for the own loop.
+    """Make a sampler from what a user gives: a sampler, its name, or name and settings; None for the own loop.
 
     Raises:
         UserError: no sampler, an unknown name, or settings that it does not take.
@@ -234,7 +234,7 @@ def sampler_of(given: Sampler | Mapping[str, Any] | str | None) -> Sampler | Non
 
 
 def _empty(asked: Asked) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where tokens, mask and log-probs go, [B, K, L] each."""
+    """Make room for tokens, mask and log-probs, [B, K, L] each."""
     return (
         torch.empty(asked.shape, dtype=torch.long),
         torch.empty(asked.shape, dtype=torch.bool),
@@ -244,7 +244,7 @@ def _empty(asked: Asked) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators, from which alone `generate` draws, at a seed; put back afterwards."""
+    """Set torch's global generators, from which alone `generate` draws, to a seed; put back afterwards."""
     cards = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cards):
         torch.default_generator.manual_seed(seed)
@@ -256,7 +256,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _bare_generation_config(model: Any) -> Iterator[None]:
-    """A model without settings of its own, such as a top_k or a penalty, which `generate` would add to those given."""
+    """Free a model of its own settings, such as a top_k or a penalty, which `generate` would add to those given."""
     base = without_adapter(model)
     own, base.generation_config = base.generation_config, GenerationConfig()
     try:

@@ -44,7 +44,7 @@ class Samples:
 
 
 def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inverts the cumulative distribution softmax(logits / temperature) at the given uniform numbers.
+    """Invert the cumulative distribution softmax(logits / temperature) at the given uniform numbers.
 
     Args:
         logits: float32 [M, V]. Entries of minus infinity are never drawn.
@@ -69,7 +69,7 @@ def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tu
 
 
 def _search(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The first token whose cumulative probability, of [M, V], exceeds a uniform number of [M, k]; int64 [M, k]."""
+    """Find the first token whose cumulative probability [M, V] exceeds a uniform number [M, k]; int64 [M, k]."""
     rows, vocabulary = probabilities.shape
     if vocabulary <= _BLOCKED_FROM:
         return _invert(probabilities.to(uniforms.dtype).cumsum(-1), uniforms)[0]
@@ -85,7 +85,7 @@ def _search(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor
 
 
 def _invert(cumulative: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """First index whose cumulative mass exceeds share * total mass, and the mass left over inside that index.
+    """Find the first index whose cumulative mass exceeds share * total mass, and the mass left over inside that index.
 
     cumulative [M, V], shares [M, k] -> int64 [M, k], [M, k].
     """
@@ -99,7 +99,7 @@ def _invert(cumulative: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tenso
 
 
 def token_log_prob(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """log softmax(logits)[token].
+    """Compute log softmax(logits)[token].
 
     Args:
         logits: [n, V], any floating type; the reduction is in float32.

@@ -40,7 +40,7 @@ class Responses:
 
     @classmethod
     def given(cls, tokens: Array, mask: Array) -> Responses:
-        """Checks tokens and mask, both [B, K, L].
+        """Check tokens and mask, both [B, K, L].
 
         Raises:
             UserError: shapes that do not agree.
@@ -58,7 +58,7 @@ class Responses:
         return cls(token_ids[..., :width], kept[..., :width], token_ids.shape[-1])
 
     def to(self, device: torch.device) -> Responses:
-        """The same on a device."""
+        """Move them to a device."""
         return Responses(self.tokens.to(device), self.mask.to(device), self.length)
 
     def check_prompts(self, prompts: Prompts) -> None:
@@ -71,7 +71,7 @@ class Responses:
 
 
 def log_prob(model: Any, prompts: Prompts, responses: Responses, shortcuts: Shortcuts) -> torch.Tensor:
-    """float32 [B, K, L], nats: each token's log-prob at temperature 1, and 0 off the mask; gradients where enabled."""
+    """Compute tokens' log-probs at temperature 1, 0 off the mask: float32 [B, K, L], nats; gradients where enabled."""
     responses.check_prompts(prompts)
     tokens, mask = responses.tokens, responses.mask
     num_responses, width = tokens.shape[1:]
@@ -94,7 +94,7 @@ def log_prob(model: Any, prompts: Prompts, responses: Responses, shortcuts: Shor
 
 
 def embed(model: Any, prompts: Prompts, responses: Responses, shortcuts: Shortcuts, width: int) -> torch.Tensor:
-    """float32 [B, K, h = width]: the mean of the last hidden layer over response tokens, without gradients."""
+    """Average the last hidden layer over response tokens, without gradients: float32 [B, K, h = width]."""
     responses.check_prompts(prompts)
     tokens = responses.tokens
     num_prompts, num_responses, length = tokens.shape
@@ -139,7 +139,7 @@ class Projection:
 def head_gradients(
     model: Any, prompts: Prompts, responses: Responses, shortcuts: Shortcuts, projection: Projection
 ) -> torch.Tensor:
-    """The gradient of each response's log-prob by the weights of the output head, projected: float32 [B, K, k^2].
+    """Project the gradient of each response's log-prob by the weights of the output head: float32 [B, K, k^2].
 
     With the head's input s_t before token y_t and p_t what it says there, that is sum_t (e_{y_t} - p_t) s_t' for logits
     that are linear in s_t; a model that scales or caps them behind its head is taken for one. Two sides of it are
@@ -174,7 +174,7 @@ def head_gradients(
 
 
 def _surprises(model: Any, states: torch.Tensor, tokens: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """float32 [n, k]: e_y - p behind last hidden layers [n, h], in directions [V, k]."""
+    """Project e_y - p behind last hidden layers [n, h] in directions [V, k]: float32 [n, k]."""
     most = max(1, LOGITS_BUDGET // int(model.config.get_text_config().vocab_size))
     return torch.cat(
         [
@@ -185,7 +185,7 @@ def _surprises(model: Any, states: torch.Tensor, tokens: torch.Tensor, direction
 
 
 def _affordable(model: Any, prompts: Prompts, length: int, shortcuts: Shortcuts) -> int:
-    """How many sequences fit in a pass without gradients."""
+    """Count how many sequences fit in a pass without gradients."""
     config = model.config.get_text_config()
     cost = (prompts.ids.shape[1] + length) * int(config.hidden_size) * 16  # a layer's widest temporaries
     if not shortcuts.head:
@@ -196,7 +196,7 @@ def _affordable(model: Any, prompts: Prompts, length: int, shortcuts: Shortcuts)
 def _log_prob(
     model: Any, prompts: Prompts, tokens: torch.Tensor, mask: torch.Tensor, shortcuts: Shortcuts
 ) -> torch.Tensor:
-    """float32 [b, k, w]: the logits of response positions only, 0 off the mask."""
+    """Compute log-probs from the logits of response positions only, 0 off the mask: float32 [b, k, w]."""
     length = tokens.shape[2]
     if not shortcuts.head:
         flat = tokens.flatten(0, 1)
@@ -212,7 +212,7 @@ def _log_prob(
 
 
 def _said(model: Any, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """float32 [n]: log-probs of tokens [n] behind last hidden layers [n, h]; no more logits at once than affordable."""
+    """Compute log-probs of tokens [n] behind last hidden layers [n, h], float32 [n]; logits as many as affordable."""
     most = max(1, LOGITS_BUDGET // int(model.config.get_text_config().vocab_size))
 
     def said(states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -232,7 +232,7 @@ def _said(model: Any, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tenso
 def states_of(
     model: Any, prompts: Prompts, tokens: torch.Tensor, shortcuts: Shortcuts
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last hidden layer at the end of each prompt [b, k, 1, h], and at tokens [b, k, w] behind it [b, k, w, h]."""
+    """Find the last hidden layer at the end of each prompt [b, k, 1, h], and at tokens [b, k, w] behind it."""
     num_responses, length = tokens.shape[1:]
     width = prompts.ids.shape[1]
     if not (width and num_responses > 1 and shortcuts.sharing) or checkpointing(model):
@@ -249,5 +249,5 @@ def states_of(
 
 
 def checkpointing(model: Any) -> bool:
-    """Whether layers will run again on the way back, when no layout is there any more."""
+    """Tell whether layers will run again on the way back, when no layout is there any more."""
     return any(module.training and getattr(module, "gradient_checkpointing", False) for module in model.modules())

@@ -48,14 +48,14 @@ def sharder(device: torch.device) -> Sharder:
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether a model's weights lie in shares."""
+    """Tell whether a model's weights lie in shares."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return False  # asked for at every token
     return any(_is_share(parameter) for parameter in model.parameters()) or bool(_units(model))
 
 
 def others() -> bool:
-    """Whether torch has been told of other processes."""
+    """Tell whether torch has been told of other processes."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
@@ -94,7 +94,7 @@ def whole_state(model: torch.nn.Module) -> dict[str, Tensor] | None:
 
 
 def is_writer(model: torch.nn.Module) -> bool:
-    """Whether this process writes the files of a model: of several that hold its shares, one does."""
+    """Tell whether this process writes the files of a model: of several that hold its shares, one does."""
     return not is_sharded(model) or distributed.get_rank() == 0
 
 

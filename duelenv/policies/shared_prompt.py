@@ -58,7 +58,7 @@ class Layout(Protocol):
     """Of each layer of the model."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        """What a layer's tokens take from those that they see: [rows, heads, n, d] of queries, keys and values."""
+        """Compute what a layer's tokens take from those they see: [rows, heads, n, d] of queries, keys and values."""
         ...
 
 
@@ -80,7 +80,7 @@ def laid_out(base: Any, layout: Layout) -> Iterator[None]:
 
 
 def _parts_of(config: Any) -> Iterator[Any]:
-    """A configuration, then those inside it."""
+    """Yield a configuration, then those inside it."""
     yield config
     for name in config.sub_configs:
         part = getattr(config, name, None)
@@ -89,7 +89,7 @@ def _parts_of(config: Any) -> Iterator[Any]:
 
 
 def windows_of(base: Any) -> list[int | None]:
-    """The window of attention of every layer.
+    """Find the window of attention of every layer.
 
     Raises:
         ValueError: Layers whose masks are not known here.
@@ -124,7 +124,7 @@ class Packed:
         self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
 
     def places(self) -> Tensor:
-        """Position ids from 0, int64 [B, T + K * W]."""
+        """Count position ids from 0, int64 [B, T + K * W]."""
         _, num_responses, length = self._shape
         counted = self._real.long().cumsum(-1)
         own = counted[:, -1:] + torch.arange(length, device=counted.device)
@@ -156,7 +156,7 @@ class Packed:
         return torch.cat([read, said], dim=2)
 
     def _mask(self, window: int | None, device: torch.device) -> tuple[Tensor | None, Tensor]:
-        """What may be seen, True where it may: within prompts, None for all before; and by responses."""
+        """Mark what may be seen as True: within prompts, None for all before; and by responses."""
         if window not in self._masks:
             rows, num_responses, length = self._shape
             prompt = self._prompt
@@ -208,7 +208,7 @@ class SharedPrompt(Cache):
             self._bias = none.masked_fill(prompts.attention == 0, torch.finfo(kind).min)[:, None, None]  # [B, 1, 1, T]
 
     def places(self) -> Tensor:
-        """Position ids from 0 of the token that comes next, int64 [rows, 1]."""
+        """Count position ids from 0 of the token that comes next, int64 [rows, 1]."""
         return self._places + self._rows[0].count
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *rest: Any, **settings: Any) -> Any:
@@ -260,7 +260,7 @@ class SharedPrompt(Cache):
         return out.reshape(rows, heads, 1, -1)
 
     def _on_grid(self, rows: Tensor) -> Tensor:
-        """[rows, kv, G, n] -> [B, kv, K * G, n]; where a prompt has fewer than K rows, zeros stand for the rest."""
+        """Reshape [rows, kv, G, n] -> [B, kv, K * G, n]; zeros fill up a prompt with fewer than K rows."""
         prompts, most = self._grid
         if self._slots is not None:
             rows = rows.new_zeros((prompts * most, *rows.shape[1:])).index_copy_(0, self._slots, rows)
@@ -316,7 +316,7 @@ class _KeysValues:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scores: Scores) -> Tensor:
-    """Attention [rows, heads, n, d] in one piece; without a mask, each token sees those before it."""
+    """Attend in one piece, [rows, heads, n, d]; without a mask, each token sees those before it."""
     groups = query.shape[1] // key.shape[1]
     if scores.softcap is None:
         return scaled_dot_product_attention(
@@ -340,7 +340,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scor
 
 
 def _softmax(products: Tensor) -> Tensor:
-    """Weights in float32, or in float64 where the products are."""
+    """Compute weights in float32, or in float64 where the products are."""
     return torch.softmax(products, dim=-1, dtype=torch.promote_types(products.dtype, torch.float32))
 
 
@@ -356,7 +356,7 @@ def _attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer: outputs [rows, n, heads, d], and no weights."""
+    """Answer what transformers calls in every layer: outputs [rows, n, heads, d], and no weights."""
     _refuse_what_is_not_read(others)
     layout = _layout.get()
     window = layout.windows[module.layer_idx]
@@ -369,14 +369,14 @@ def _attention(
 
 
 def _window_as_mask(*, local_size: int | None = None, use_vmap: bool = False, **_: Any) -> Tensor:
-    """What transformers calls for a mask: it holds only how far the model would see, int64 [1, 1, 1, 1], 0 for all."""
+    """Answer transformers' call for a mask only by how far the model would see, int64 [1, 1, 1, 1], 0 for all."""
     if use_vmap:
         raise ValueError("a mask that adds something of the model's own")
     return torch.full((1, 1, 1, 1), local_size or 0)
 
 
 def _window_in(mask: Tensor | None) -> int | None:
-    """What `_window_as_mask` has said; None where a model attends without a mask."""
+    """Read what `_window_as_mask` has said; None where a model attends without a mask."""
     if mask is None:
         return None
     if mask.dtype != torch.int64 or mask.numel() != 1:

@@ -36,7 +36,7 @@ _ROUNDING = {torch.float64: 1e-8, torch.float32: 2e-4, torch.float16: 2e-2, torc
 
 
 def find_shortcuts(model: Any, context: Context) -> Shortcuts:
-    """The shortcuts that a model allows.
+    """Find the shortcuts that a model allows.
 
     Args:
         model: A transformers causal language model, or a PEFT model around one.
@@ -61,7 +61,7 @@ def find_shortcuts(model: Any, context: Context) -> Shortcuts:
 
 
 def hidden_width(model: Any) -> int | None:
-    """Width h of the last hidden layer, which need not be the configuration's; None where it cannot be read."""
+    """Find the last hidden layer's width h, which may differ from the configuration's; None if it cannot be read."""
     ids = torch.zeros((1, 1), dtype=torch.long, device=next(model.parameters()).device)
     with torch.no_grad(), evaluation(model):
         try:
@@ -115,7 +115,7 @@ class _Trial:
         self.responses = [[text(31 + 2 * r + k, self.count) for k in range(2)] for r in range(2)]
 
     def check_plain(self) -> None:
-        """Makes the truths, [r][k] of [n, V] each.
+        """Make the truths, [r][k] of [n, V] each.
 
         Raises:
             UserError: The plain call fails, or depends on what comes later or on the row beside it.
@@ -155,7 +155,7 @@ class _Trial:
             )
 
     def allowed(self) -> tuple[Shortcuts, list[str]]:
-        """The shortcuts, and for each that is missing a sentence that says why."""
+        """Find the shortcuts, and for each that is missing a sentence that says why."""
         reasons: list[str] = []
         shortcuts = Shortcuts(padding=False, cache=False, sharing=False, head=False)
         failures = []
@@ -197,7 +197,7 @@ class _Trial:
         yield head_logits(self.model, states)[0], self.truth[0][0]
 
     def _stepped(self, shortcuts: Shortcuts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Token by token, with a row dropped on the way."""
+        """Run token by token, with a row dropped on the way."""
         for group in self._groups(shortcuts):
             prompts, tokens = self._batch(group), self._tokens(group)
             truths = torch.stack([self.truth[r][k][-self.count - 1 :] for r in group for k in range(2)])
@@ -211,7 +211,7 @@ class _Trial:
                 yield reading.next(self.model, tokens[:, step]).logits, truths[:, step + 1]
 
     def _shared(self, shortcuts: Shortcuts) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """A prompt once and two responses behind it: token by token, and all at once with gradients."""
+        """Run a prompt once and two responses behind it: token by token, and all at once with gradients."""
         if not shortcuts.padding:
             raise ValueError("position ids cannot be given")
         if shortcuts.cache:
@@ -223,7 +223,7 @@ class _Trial:
         yield from zip(found, truth, strict=True)
 
     def _states(self, prompts: Prompts, tokens: torch.Tensor, shortcuts: Shortcuts) -> list[torch.Tensor]:
-        """Last hidden layers at responses, and a gradient of them at what every prompt is read as."""
+        """Compute last hidden layers at responses, and a gradient of them at what every prompt is read as."""
         width = prompts.ids.shape[1]
         with self._embedded() as read:
             states = torch.cat(states_of(self.model, prompts, tokens, shortcuts), dim=2)
@@ -238,7 +238,7 @@ class _Trial:
 
     @contextmanager
     def _embedded(self) -> Iterator[list[torch.Tensor]]:
-        """Collects what the model reads tokens as, and makes gradients reach it."""
+        """Collect what the model reads tokens as, and make gradients reach it."""
         read: list[torch.Tensor] = []
 
         def keep(_: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
@@ -254,13 +254,13 @@ class _Trial:
     # The means
 
     def _alone(self, ids: list[int]) -> torch.Tensor:
-        """Logits of one sequence, float32 [n, V]."""
+        """Compute the logits of one sequence, float32 [n, V]."""
         tensor = torch.tensor([ids], device=self.device)
         logits: torch.Tensor = self.model(input_ids=tensor).logits[0]
         return logits.float()
 
     def _equal_rows(self) -> torch.Tensor:
-        """Logits of the two responses to the longer prompt side by side, float32 [2 n, V]."""
+        """Compute the logits of the two responses to the longer prompt side by side, float32 [2 n, V]."""
         rows = torch.tensor([self.prompts[0] + response for response in self.responses[0]], device=self.device)
         logits: torch.Tensor = run(self.model, rows, torch.ones_like(rows), Shortcuts(padding=False)).logits
         return logits.flatten(0, 1).float()
@@ -281,7 +281,7 @@ class _Trial:
     def _failure(
         self, probe: Callable[[Shortcuts], Iterator[tuple[torch.Tensor, torch.Tensor]]], shortcuts: Shortcuts
     ) -> str | None:
-        """Why a shortcut is not allowed, or None."""
+        """Find why a shortcut is not allowed, or None."""
         try:
             if all(self._same(found, truth) for found, truth in probe(shortcuts)):
                 return None
@@ -291,7 +291,7 @@ class _Trial:
         return "changes its answers"
 
     def _same(self, found: torch.Tensor, truth: torch.Tensor) -> bool:
-        """Whether rows [..., V] agree up to rounding."""
+        """Tell whether rows [..., V] agree up to rounding."""
         if found.shape != truth.shape:
             return False
         found, truth = found.float(), truth.float()
@@ -309,6 +309,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _reraise_memory(error: BaseException) -> None:
-    """A machine without room says nothing about the model."""
+    """Raise an error of memory once more: a machine without room says nothing about the model."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         raise error

@@ -103,7 +103,7 @@ class ToySettings:
 
 
 def toy_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each of the 96 words; decoding joins them with spaces."""
+    """Make one token for each of the 96 words; decoding joins them with spaces."""
     inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -121,7 +121,7 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
 
 @remembered
 def _all_prompts() -> tuple[str, ...]:
-    """Every prompt of the templates, in a fixed mixed order."""
+    """List every prompt of the templates, in a fixed mixed order."""
     prompts = []
     for noun in NOUNS:
         prompts += [f"tell me about the {noun}", f"describe the {noun}", f"how {LINKS[0]} the {noun}"]
@@ -134,7 +134,7 @@ def _all_prompts() -> tuple[str, ...]:
 
 
 def toy_prompts(count: int = 64, split: Literal["train", "test"] = "train", seed: int = 0) -> list[str]:
-    """Distinct prompts for the toy policy; the two splits share none.
+    """Make distinct prompts for the toy policy; the two splits share none.
 
     Args:
         count: how many.
@@ -157,7 +157,7 @@ def toy_prompts(count: int = 64, split: Literal["train", "test"] = "train", seed
 
 
 def _pattern() -> re.Pattern[str]:
-    """The grammar of responses as one regular expression."""
+    """Write the grammar of responses as one regular expression."""
 
     def one_of(words: tuple[str, ...]) -> str:
         return f"(?:{'|'.join(words)})"
@@ -175,12 +175,12 @@ _RESPONSE = _pattern()
 
 
 def is_grammatical(text: str) -> bool:
-    """Whether the text is a response of the toy grammar, of any length."""
+    """Tell whether the text is a response of the toy grammar, of any length."""
     return _RESPONSE.fullmatch(text) is not None
 
 
 def toy_responses(prompt: str, count: int, generator: np.random.Generator, rare_share: float = 0.015) -> list[str]:
-    """Distinct responses of the toy grammar to one of its prompts, without a model.
+    """Make distinct responses of the toy grammar to one of its prompts, without a model.
 
     Args:
         prompt: one of `toy_prompts`.
@@ -196,7 +196,7 @@ def toy_responses(prompt: str, count: int, generator: np.random.Generator, rare_
 
 
 def _sentence(topic: str, rare_share: float, generator: np.random.Generator) -> str:
-    """One response about a topic, 4 to 12 words."""
+    """Write one response about a topic, 4 to 12 words."""
 
     def pick(words: tuple[str, ...]) -> str:
         return words[int(generator.integers(len(words)))]
@@ -234,7 +234,7 @@ def toy_policy(
     max_sequences: int | None = None,
     device: str | torch.device | None = None,
 ) -> CausalLMPolicy:
-    """The toy policy: built in some seconds the first time, then read from the cache.
+    """Make the toy policy: built in some seconds the first time, then read from the cache.
 
     The same seed gives the same weights on one machine, whatever the state of torch's global generator, which is
     left as it was.
@@ -274,7 +274,7 @@ def tiny_model(
     heads: int = 4,
     context: int = 64,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A small model with random weights and the toy tokenizer, for tests.
+    """Make a small model with random weights and the toy tokenizer, for tests.
 
     Raises:
         UserError: an unknown architecture.
@@ -312,7 +312,7 @@ def _architecture(
 
 
 def _build(settings: ToySettings) -> dict[str, torch.Tensor]:
-    """Fine-tunes the toy model on the grammar; one thread, so that sums come out the same every time."""
+    """Fine-tune the toy model on the grammar; one thread, so that sums come out the same every time."""
     from tqdm import tqdm
 
     generator = np.random.default_rng([settings.seed, 96])
@@ -346,7 +346,7 @@ def _build(settings: ToySettings) -> dict[str, torch.Tensor]:
 def _training_data(
     settings: ToySettings, generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and targets [steps * batch, T], right-padded; targets are -100 on prompts and padding."""
+    """Make token ids and targets [steps * batch, T], right-padded; targets are -100 on prompts and padding."""
     index = {word: number for number, word in enumerate(WORDS)}
     prompts = toy_prompts(len(_all_prompts()) * 4 // 5, "train")
     count = settings.steps * settings.batch
@@ -394,7 +394,7 @@ def _digest(weights: dict[str, torch.Tensor]) -> str:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor] | None:
-    """The cached weights, or None where there are none or the file is damaged."""
+    """Read the cached weights, or None where there are none or the file is damaged."""
     if not path.is_file():
         return None
     try:

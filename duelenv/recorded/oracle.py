@@ -105,7 +105,7 @@ class Recorded:
         self._figures = Figures(None if home is None else home.folder)
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """Recorded probabilities of a win and a tie, float64 [N]; NaN where it declines.
+        """Look up recorded probabilities of a win and a tie, float64 [N]; NaN where it declines.
 
         Raises:
             UserError: The record has no answer, and `unknown` is "refuse".

@@ -65,7 +65,7 @@ def _of_table(table: Table, columns: Mapping[str, Any]) -> Iterator[Compared]:
 
 
 def _labelled(prompt: str, first: str, second: str, label: float) -> Compared:
-    """A comparison by its label, of which exactly 1/2 is a declared tie."""
+    """Make a comparison of its label, of which exactly 1/2 is a declared tie."""
     return Compared(prompt, first, second, 0.0, 1.0) if label == 0.5 else Compared(prompt, first, second, label)
 
 

@@ -93,7 +93,7 @@ def _features(*, num_envs: int, batch: int) -> Any:
 
 
 def alignment_world(*, num_envs: int, batch: int) -> Any:
-    """A small AlignmentDuel with a new policy of random weights, two candidates of it and two of its reference.
+    """Make a small AlignmentDuel with a new policy of random weights, two candidates of it and two of its reference.
 
     Loads torch and transformers. Pass it to `check_agent` with `replicates=1`.
     """
@@ -113,7 +113,7 @@ def alignment_world(*, num_envs: int, batch: int) -> Any:
 
 
 def _transcript(env: Any) -> list[_Step]:
-    """Rounds of a world with labels of all kinds, in which nobody's agent played; frozen."""
+    """Record rounds of a world with labels of all kinds, in which nobody's agent played; frozen."""
     rng = np.random.default_rng(0)
     observation, _ = env.reset(seed=11)
     steps = []
@@ -137,12 +137,12 @@ def _as_they_are(labels: NDArray[Any], actions: NDArray[Any]) -> NDArray[Any]:
 
 
 def _by_place(labels: NDArray[Any], actions: NDArray[Any], *, sign: int) -> NDArray[Any]:
-    """Of two candidates the one with the lower number always wins, or always loses."""
+    """Let the candidate of two with the lower number always win, or always lose."""
     return np.asarray(0.5 + 0.5 * sign * np.sign(actions[:, 1] - actions[:, 0]), np.float64)
 
 
 def _told(agent: Any, steps: list[_Step], labels: Labels = _as_they_are) -> list[Any]:
-    """What an agent plays in these rounds, told these labels."""
+    """Record what an agent plays in these rounds, told these labels."""
     played = []
     for step in steps:
         actions = np.asarray(agent.act(step.observation))
@@ -235,7 +235,7 @@ def _check_hidden(make: Make, env: Callable[[], Any], steps: list[_Step]) -> Non
 
 
 def _environment_in(agent: Any) -> str | None:
-    """Where an agent keeps an environment, looking through attributes, containers and closures."""
+    """Find where an agent keeps an environment, looking through attributes, containers and closures."""
     waiting: list[tuple[str, Any]] = [("agent", agent)]
     seen: set[int] = set()
     while waiting:

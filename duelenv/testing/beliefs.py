@@ -153,7 +153,7 @@ def _check_labels(new: Callable[..., Any], rows: int) -> None:
 
 
 def _check_spread(new: Callable[..., Any], rows: int) -> None:
-    """Duels along one direction, over and over; deviations of a gap along it and across it."""
+    """Duel along one direction, over and over; compare a gap's deviations along it and across it."""
     origin, along, across = np.zeros((3, rows, _DIM), np.float32)
     along[:, 0], across[:, 1] = 1.0, 1.0
     asked = np.stack([origin, along, across], axis=1)

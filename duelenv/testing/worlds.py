@@ -57,7 +57,7 @@ def _actions(world: Any, number: int) -> NDArray[np.int64]:
 
 
 def _rounds(env: Any, seed: int) -> list[Any]:
-    """Everything that a world says in some rounds."""
+    """Collect everything that a world says in some rounds."""
     world = env.unwrapped
     observation, _ = env.reset(seed=seed)
     said: list[Any] = [{name: np.asarray(value) for name, value in observation.items()}]

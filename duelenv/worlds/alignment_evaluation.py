@@ -224,7 +224,7 @@ class AlignmentEvaluation:
         utilities: NDArray[np.float64],
         comparator: Comparator,
     ) -> dict[str, NDArray[np.float64]]:
-        """How sure an agent's belief is, on what its duels show and off it; nothing where it has none."""
+        """Measure how sure an agent's belief is, on what its duels show and off it; nothing where it has none."""
         probability = link(comparator.truth.link)
         own, off = BeliefCheck(agent, probability), BeliefCheck(agent, probability)
         if own.add(shown, utilities):

@@ -302,7 +302,7 @@ def sampler_figures(drawn: Candidates, policy_source: int) -> dict[str, NDArray[
 
 
 def _joined(states: Sequence[NDArray[np.float32] | None], counts: Sequence[int]) -> NDArray[np.float32] | None:
-    """Hidden layers [N, K, h] of sources, some of which have none; None where all have none."""
+    """Join hidden layers [N, K, h] of sources, some of which have none; None where all have none."""
     there = [each for each in states if each is not None]
     if not there:
         return None

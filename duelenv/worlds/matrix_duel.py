@@ -121,7 +121,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         self._follow(MatrixTruth(0, 1.0, None))
 
     def _redraw(self, root: int) -> None:
-        """Without motion the matrix is as given, and there is no context: nothing is drawn."""
+        """Draw nothing: without motion the matrix is as given, and there is no context."""
         self._truth = MovingMatrix(root, self.replicates, self._matrices, self._motion)
         self._follow(self._truth.at(0))
 
@@ -129,7 +129,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         return {}
 
     def _next_context(self) -> None:
-        """Every round shows the same arms."""
+        """Show the same arms every round."""
         if self._motion:
             self._follow(self._truth.at(self._number))
 

@@ -67,7 +67,7 @@ class Motion:
 
 
 def _round(name: str, value: object, horizon: int) -> int:
-    """The round that a number means, or a share of the horizon, which is never round 0: nothing would change there."""
+    """Find the round that a number means, or a share of the horizon; never round 0, where nothing would change."""
     if isinstance(value, float):
         return max(1, round(checks.number(name, value, above=0.0, below=1.0) * horizon))
     return checks.integer(name, value, low=1)

@@ -75,7 +75,7 @@ def fit_all_pairs(
 
 
 def _objective(scores: Float64, shares: Float64, theta: Float64, prior_precision: float) -> float:
-    """The loss for scores [P, K], where -p log sigma(g) - (1 - p) log sigma(-g) = log(1 + e^g) - p g for a gap g."""
+    """Compute the loss for scores [P, K]: -p log sigma(g) - (1 - p) log sigma(-g) = log(1 + e^g) - p g for a gap g."""
     gaps = scores[:, :, np.newaxis] - scores[:, np.newaxis, :]
     # Over i < j, log(1 + e^g) - p g = [log(1 + e^g) + log(1 + e^-g)] / 2 + (1/2 - p) g.
     softplus = np.logaddexp(0.0, gaps).sum()  # both orders; the diagonal adds a constant

@@ -89,7 +89,7 @@ def _gaps(pool: Pool) -> Float64:
 
 
 def _mean_where(values: Float64, chosen: NDArray[np.bool_]) -> Float64:
-    """The mean over each row's chosen values, [P]."""
+    """Average over each row's chosen values, [P]."""
     means: Float64 = (values * chosen).sum(axis=1) / chosen.sum(axis=1)
     return means
 

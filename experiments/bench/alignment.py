@@ -181,7 +181,7 @@ def bench_rounds(race: Race = ROUNDS, systems: Sequence[System] = SYSTEMS) -> li
 
 
 def drawing_table(lines: Sequence[Drawing]) -> str:
-    """The results as text."""
+    """Write the results as text."""
     rows = [f"{'model':<12}{'K':>4}{'generate s':>13}{'own s':>10}{'generate / own':>17}"]
     for line in lines:
         rows.append(
@@ -192,7 +192,7 @@ def drawing_table(lines: Sequence[Drawing]) -> str:
 
 
 def round_table(rounds: Sequence[Round]) -> str:
-    """The results as text, with what each costs in rounds of `passive` with as many candidates, and in TRL's steps."""
+    """Write the results as text, each also in rounds of `passive` with as many candidates, and in TRL's steps."""
     passive = {line.candidates: line.seconds for line in rounds if line.name == "passive"}
     trl = next((line.seconds for line in rounds if line.name.startswith("TRL")), None)
     rows = [f"{'system':<16}{'K':>4}{'s a round':>12}{'/ passive':>12}{'TRL / it':>12}"]
@@ -206,7 +206,7 @@ def round_table(rounds: Sequence[Round]) -> str:
 
 
 def _player(system: System, race: Race) -> Callable[[], None]:
-    """What plays the next round of a system."""
+    """Make what plays the next round of a system."""
     import gymnasium
 
     import duelenv
@@ -238,7 +238,7 @@ def _trl_is_here() -> bool:
 
 
 def _trl(race: Race, between: Callable[[], None]) -> list[float]:
-    """Processor seconds of TRL's steps, tuned for this: no gradient checkpointing, one batch a step."""
+    """Time TRL's steps in processor seconds, tuned for this: no gradient checkpointing, one batch a step."""
     import warnings
     from importlib import import_module
 
@@ -299,7 +299,7 @@ def _trl(race: Race, between: Callable[[], None]) -> list[float]:
 
 
 def _in_turn(ways: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each, all in turn; the first turn does not count."""
+    """Take median seconds of each, all in turn; the first turn does not count."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats + 1):
         for name, way in ways.items():

@@ -113,7 +113,7 @@ def bench_gpu(plan: Plan = FULL, device: str = "cuda") -> Iterator[Line]:
 
 
 def gpu_table(lines: list[Line], plan: Plan, device: str) -> str:
-    """The measurements as Markdown, with where they were made."""
+    """Write the measurements as Markdown, with where they were made."""
     card = torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine()
     rows = [
         f"{card}, torch {torch.__version__}; {plan.batch} prompts x {plan.candidates} responses, "
@@ -130,7 +130,7 @@ def gpu_table(lines: list[Line], plan: Plan, device: str) -> str:
 
 
 def _measured(what: str, make: Callable[[], Callable[[], Any]], device: str, *, tokens: int = 0) -> Line:
-    """The second of two passes; the first warms everything up."""
+    """Measure the second of two passes; the first warms everything up."""
     cuda = device.startswith("cuda")
     try:
         once = make()
@@ -202,7 +202,7 @@ def _playing(plan: Plan, tokenizer: Any, device: str, name: str) -> Callable[[],
 
 
 def _training(plan: Plan, device: str) -> Callable[[], Any]:
-    """A step on the pairs of a round."""
+    """Make a step on the pairs of a round."""
     from duelenv.agents.trainer import Trainer, TrainerSettings
     from duelenv.policies import CausalLMPolicy
     from duelenv.policies.loading import add_lora

@@ -101,7 +101,7 @@ def _duels(count: int, name: str) -> tuple[list[str], list[str], list[str]]:
 
 @contextmanager
 def _stub() -> Iterator[str]:
-    """A server in another process; yields its address."""
+    """Run a server in another process; yield its address."""
     with subprocess.Popen([sys.executable, "-c", _STUB], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

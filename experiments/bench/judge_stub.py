@@ -15,7 +15,7 @@ MODEL = "tiny-judge"
 
 
 def texts_of(seen: Seen) -> tuple[str, str, str]:
-    """The prompt and the two responses of a request, by the marks that its system message names."""
+    """Find the prompt and the two responses of a request, by the marks that its system message names."""
     said = "\n".join(message["content"] for message in seen.body["messages"])
     mark = re.search(r"<<([0-9a-f]{24})>>", said)
     assert mark is not None, said
@@ -24,7 +24,7 @@ def texts_of(seen: Seen) -> tuple[str, str, str]:
 
 
 def completion(text: str, top: dict[str, float] | None = None, **changes: Any) -> dict[str, Any]:
-    """A chat completion; `top` are probabilities at its first token."""
+    """Write a chat completion; `top` are probabilities at its first token."""
     content = (
         [
             {
@@ -72,7 +72,7 @@ class Model:
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
     def __call__(self, seen: Seen) -> Any:
-        """The good answer to a request."""
+        """Give the good answer to a request."""
         texts = texts_of(seen)
         self.asked.append(texts)
         p = self.judge(*texts)
@@ -81,7 +81,7 @@ class Model:
 
 
 def longer(prompt: str, a: str, b: str) -> float:
-    """Prefers the longer response, without an eye for order."""
+    """Prefer the longer response, without an eye for order."""
     return 0.9 if len(a) > len(b) else 0.1
 
 
@@ -89,7 +89,7 @@ def longer(prompt: str, a: str, b: str) -> float:
 def judge_server(
     judge: Callable[[str, str, str], float] = longer, script: Sequence[Behaviour] = (), *, log_probs: bool = True
 ) -> Iterator[tuple[RudeServer, Model]]:
-    """A server with a model that judges."""
+    """Run a server with a model that judges."""
     model = Model(judge, log_probs)
     with rude_server(model, script) as server:
         yield server, model

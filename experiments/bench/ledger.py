@@ -64,7 +64,7 @@ def _spread(times: tuple[float, ...]) -> str:
 
 
 def made_up_text(length: int, *numbers: int) -> str:
-    """A text of so many characters that no other numbers make."""
+    """Make a text of so many characters that no other numbers make."""
     start = "-".join(map(str, numbers))
     return start + " word" * ((length - len(start)) // 5)
 

@@ -228,7 +228,7 @@ def _play(agent: str, candidates: int, rows: int, tokens: int, layers: int, hidd
 
 
 def _settled() -> int:
-    """Bytes of the process once all that is not needed was given back."""
+    """Count the bytes of the process once all that is not needed was given back."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -252,7 +252,7 @@ def _status(name: str) -> int:
 
 
 def _bytes_of(state: Any) -> int:
-    """Bytes of all arrays and tensors in nested state."""
+    """Count the bytes of all arrays and tensors in nested state."""
     if isinstance(state, Mapping):
         return sum(map(_bytes_of, state.values()))
     if isinstance(state, list | tuple):

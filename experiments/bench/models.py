@@ -40,7 +40,7 @@ class Shape:
 def random_model(
     architecture: str, shape: Shape, *, device: str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> Any:
-    """A transformers model with random weights, made where it will run."""
+    """Make a transformers model with random weights, where it will run."""
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
     sizes: dict[str, Any] = {
@@ -67,7 +67,7 @@ def random_model(
 
 
 def word_tokenizer(vocabulary: int) -> Any:
-    """A tokenizer whose tokens are the words w2, w3, ...; 0 ends a response and 1 pads."""
+    """Make a tokenizer whose tokens are the words w2, w3, ...; 0 ends a response and 1 pads."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -80,13 +80,13 @@ def word_tokenizer(vocabulary: int) -> Any:
 
 
 def prompts(count: int, tokens: int, vocabulary: int) -> list[str]:
-    """Prompts of so many random words each."""
+    """Make prompts of so many random words each."""
     numbers = np.random.default_rng(0).integers(2, vocabulary, size=(count, tokens))
     return [" ".join(f"w{number}" for number in row) for row in numbers.tolist()]
 
 
 def playing(env: Any, agent: Any) -> Callable[[], None]:
-    """What plays an agent's next round in a world of text: it asks, hears and learns."""
+    """Make what plays an agent's next round in a world of text: it asks, hears and learns."""
     now = {"observation": env.reset(seed=0)[0]}
 
     def play() -> None:

@@ -91,7 +91,7 @@ WORLD_B = BenchWorld(
 
 
 def matrix_world(matrix: NDArray[np.float64], replicates: int = 1024, horizon: int = 10_000) -> BenchWorld:
-    """The world of a preference matrix."""
+    """Make the world of a preference matrix."""
     title = f"K = {len(matrix)}"
     settings = {"matrix": matrix}
     return BenchWorld(title, "duelenv/MatrixDuel-v0", horizon, replicates, "average", settings=settings)
@@ -114,7 +114,7 @@ class Measured:
 
 
 def measure(agent_name: str, world: BenchWorld, *, seed: int = 0, show: bool = False) -> Measured:
-    """Plays one episode of all replicates.
+    """Play one episode of all replicates.
 
     Args:
         agent_name: A registered agent.
@@ -166,7 +166,7 @@ def bench_regret(
     replicates: int | None = None,
     quick: bool = False,
 ) -> Iterator[str]:
-    """Measures the agents, a family after the other, and yields its table as text; progress goes to standard error.
+    """Measure the agents, a family after the other, and yield its table as text; progress goes to standard error.
 
     Args:
         names: Agents; all of them if empty.
@@ -208,7 +208,7 @@ def _small(world: BenchWorld) -> BenchWorld:
 
 
 def _table(names: Sequence[str], worlds: Sequence[BenchWorld]) -> str:
-    """Measures agents in some worlds and sorts them by regret in the first."""
+    """Measure agents in some worlds and sort them by regret in the first."""
     live = sys.stderr.isatty()
     measured = []
     for name in names:
@@ -249,7 +249,7 @@ def _rate(duels_per_second: float) -> str:
 
 
 def _line(text: str, *, last: bool = False) -> None:
-    """Progress: one line that changes on a terminal, a line per result in a log."""
+    """Show progress: one line that changes on a terminal, a line per result in a log."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="\n" if last else "", file=sys.stderr, flush=True)
     elif last:

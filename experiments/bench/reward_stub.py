@@ -11,17 +11,17 @@ from duelenv.experiments.bench.rude_server import Seen
 
 
 def score(text: str) -> float:
-    """The number behind the last ':' of a text."""
+    """Read the number behind the last ':' of a text."""
     return float(text.rpartition(":")[2].split()[0])
 
 
 def squashed(raw: float, on: bool) -> float:
-    """A score after a sigmoid, where that is on."""
+    """Put a score through a sigmoid, where that is on."""
     return 1.0 / (1.0 + math.exp(-raw)) if on else raw
 
 
 def documented(api: str, shuffled: bool = True, score: Callable[[str], float] = score) -> Any:
-    """A function that answers a request as the documentation of an API says, in any order where there is an index."""
+    """Make a function that answers a request as an API's documentation says, in any order where there is an index."""
 
     def indexed(entries: list[dict[str, Any]]) -> dict[str, Any]:
         numbered = [{"index": place, **entry} for place, entry in enumerate(entries)]

@@ -57,7 +57,7 @@ class Client:
 
 
 def _probability(first: str) -> float:
-    """Between 1/4 and 3/4, and of each response another one."""
+    """Draw between 1/4 and 3/4, and of each response another one."""
     return int(hashlib.sha256(first.encode()).hexdigest()[:8], 16) / 2**33 + 0.25
 
 
@@ -177,7 +177,7 @@ def _reward_server() -> Client:
         return text.rpartition("\n\n")[2]
 
     def score(text: str) -> float:
-        """The log-odds of a first response; 0 of a second one."""
+        """Give the log-odds of a first response; 0 of a second one."""
         p = _probability(response(text))
         return math.log(p / (1.0 - p)) if response(text).startswith("first") else 0.0
 

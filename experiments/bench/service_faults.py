@@ -147,7 +147,7 @@ def _tried(client: Client, fault: Fault) -> FaultLine:
 
 
 def _well_answered(client: Client, server: RudeServer, script: Sequence[Behaviour]) -> Counter[str]:
-    """How often a whole and good answer to each duel was sent; those that a script spoils are none."""
+    """Count how often a whole and good answer to each duel was sent; those that a script spoils are none."""
     behaviours = [*script, *[GOOD] * len(server.seen)]
     return Counter(
         first
@@ -159,7 +159,7 @@ def _well_answered(client: Client, server: RudeServer, script: Sequence[Behaviou
 
 @contextmanager
 def _token() -> Iterator[None]:
-    """A token in the environment, as clients of servers need one."""
+    """Set a token in the environment, as clients of servers need one."""
     before = os.environ.get(TOKEN)
     os.environ[TOKEN] = "token-of-a-bench"
     try:
@@ -172,7 +172,7 @@ def _token() -> Iterator[None]:
 
 
 def service_fault_table(lines: Sequence[FaultLine]) -> str:
-    """The table of what was tried, for a terminal."""
+    """Write the table of what was tried, for a terminal."""
     titles = ("answered", "lost", "doubled", "invented", "requests", "goes")
     wide = max(len(line.fault) for line in lines) + 2
     narrow = max(len(line.client) for line in lines) + 2

@@ -88,7 +88,7 @@ def _rate(config: RunConfig) -> BackendRate:
 
 
 def rates_text(rates: Sequence[BackendRate]) -> str:
-    """What was timed, as a table."""
+    """Write what was timed, as a table."""
     lines = [f"{'backend':<16}{'cells':>6}{'start':>9}{'run':>9}{'cells a minute':>16}{'load average':>14}"]
     lines += [
         f"{rate.backend:<16}{rate.cells:>6}{rate.start:>7.1f} s{rate.whole:>7.1f} s{rate.cells_per_minute:>16,.0f}"

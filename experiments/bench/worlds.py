@@ -40,7 +40,7 @@ class Speed:
 
 
 def bench(worlds: Sequence[str] = ()) -> list[Speed]:
-    """Times `env.step` with random pairs, the observation's features read every round.
+    """Time `env.step` with random pairs, the observation's features read every round.
 
     Args:
         worlds: Short names of numeric worlds; all of them if empty.
@@ -58,7 +58,7 @@ def bench(worlds: Sequence[str] = ()) -> list[Speed]:
 
 
 def check_worlds(worlds: Sequence[str]) -> None:
-    """Refuses worlds that are not measured.
+    """Refuse worlds that are not measured.
 
     Raises:
         UserError: The first of them.
@@ -116,7 +116,7 @@ def _environment(world: str) -> Iterator[Any]:
 
 
 def _pool(folder: Path, prompts: int = 500) -> dict[str, Any]:
-    """A made-up table of recorded responses, with features."""
+    """Make up a table of recorded responses, with features."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

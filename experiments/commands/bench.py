@@ -162,7 +162,7 @@ def _refuse_others(arguments: argparse.Namespace) -> None:
 
 
 def _bench_safety(arguments: argparse.Namespace) -> int:
-    """What keeps labels safe: its cost, and whether it does."""
+    """Measure what keeps labels safe: its cost, and whether it does."""
     _refuse_others(arguments)
     name = arguments.names[0]
     if name == "ledger":
@@ -209,7 +209,7 @@ def _bench_oracles(arguments: argparse.Namespace) -> int:
 
 
 def _bench_words(arguments: argparse.Namespace) -> list[str]:
-    """The words of a bench command, once more."""
+    """Write the words of a bench command, once more."""
     words = list(arguments.names)
     for option in ("matrix", "replicates"):
         value = getattr(arguments, option)

@@ -65,7 +65,7 @@ _COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Run the command.
 
     Args:
         argv: Arguments without the program's name; those of the process if absent.
@@ -119,7 +119,7 @@ def _parser() -> Parser:
 
 
 def command() -> NoReturn:
-    """The command as a process: nothing keeps it from ending once a signal has told it to."""
+    """Run the command as a process: nothing keeps it from ending once a signal has told it to."""
     warn_printably()
     try:
         code = main()

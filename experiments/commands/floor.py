@@ -72,7 +72,7 @@ def _floor(arguments: argparse.Namespace) -> int:
 
 
 def _number(text: str) -> object:
-    """What a word says as a number, or the word itself."""
+    """Read a word as a number, or else leave it as it is."""
     for kind in (int, float):
         try:
             return kind(text)

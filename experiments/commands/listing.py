@@ -46,6 +46,6 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _about(path: Path) -> str:
-    """The first sentence of a suite's leading comment."""
+    """Find the first sentence of a suite's leading comment."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ").rstrip(".;:, ") if first.startswith("#") else "no description"

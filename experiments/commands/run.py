@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _default_directory(config: RunConfig, source: str, overrides: Sequence[str]) -> Path:
-    """`runs/NAME`, or for a run with overrides a directory of its own that the same command finds again."""
+    """Name `runs/NAME`, or for a run with overrides a directory of its own that the same command finds again."""
     execution = tuple(f"{key}{end}" for key in EXECUTION_KEYS for end in "=.")
     plain = all(override.startswith(execution) for override in overrides)
     return Path("runs") / (config.name if plain else f"{config.name}-{config.identity()[:8]}")

@@ -39,7 +39,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def show_config(target: str, overrides: Sequence[str]) -> RunConfig:
-    """The config behind what a user asked to see.
+    """Find the config behind what a user asked to see.
 
     Args:
         target: Path of a config, name of a suite, or a world's id (`FeatureDuel`, `duelenv/FeatureDuel-v0`).
@@ -76,7 +76,7 @@ def show_config(target: str, overrides: Sequence[str]) -> RunConfig:
 
 
 def _in_world(raw: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Overrides in which what is the world's is written `env.KEY`."""
+    """Write overrides of what is the world's as `env.KEY`."""
     own = of_world(raw)
     return [f"env.{one}" if one.partition("=")[0].strip() in own else one for one in overrides]
 
@@ -94,7 +94,7 @@ def _refuse_code_of_a_run(path: Path, config: RunConfig) -> None:
 
 
 def show_duel(config: RunConfig) -> str:
-    """One round of the config's world, with a pair drawn at random, as text.
+    """Write one round of the config's world, with a pair drawn at random, as text.
 
     Args:
         config: The run; its first seed decides what is shown.

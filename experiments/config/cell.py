@@ -58,7 +58,7 @@ class CellReport:
 
 
 def cells(config: RunConfig) -> list[Cell]:
-    """All cells of a run; seeds go round slowest, so that every agent is tried early."""
+    """List all cells of a run; seeds go round slowest, so that every agent is tried early."""
     if config.replicated:
         return [Cell(agent.label, config.seeds) for agent in config.agents]
     return [Cell(agent.label, (seed,)) for seed in config.seeds for agent in config.agents]

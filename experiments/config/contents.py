@@ -64,13 +64,13 @@ def names_a_file(key: str, value: Any) -> bool:
 
 
 def functions_named(key: str, value: Any) -> list[tuple[str, str]]:
-    """The modules and functions that a setting or the items of its list name; see `function_named`."""
+    """Find the modules and functions that a setting or the items of its list name; see `function_named`."""
     listed = value if isinstance(value, list | tuple) else [value]
     return [found for found in (function_named(key, item) for item in listed) if found is not None]
 
 
 def function_named(key: str, value: Any) -> tuple[str, str] | None:
-    """The module and the function that a setting names: `encoder.py:embed`, `package.module:embed`; None if neither.
+    """Find the module and function that a setting names: `encoder.py:embed`, `package.module:embed`; None if neither.
 
     Args:
         key: Dotted.
@@ -122,7 +122,7 @@ def _digest_of(value: Any) -> str:
 
 
 def _source_of(module: str) -> Path | None:
-    """The file of a module, or the folder of the outermost package that it lies in."""
+    """Find the file of a module, or the folder of the outermost package that it lies in."""
     if module.endswith(".py"):
         return Path(module) if Path(module).is_file() else None
     first, *rest = module.split(".")
@@ -140,7 +140,7 @@ def _source_of(module: str) -> Path | None:
 
 
 def _below(folder: Path, parts: Sequence[str]) -> Path | None:
-    """The outermost package, or else the module, on a way down from a folder that is no package."""
+    """Find the outermost package, or else the module, on a way down from a folder that is no package."""
     for part in parts:
         if folder.joinpath(part, "__init__.py").is_file():
             return folder / part
@@ -158,7 +158,7 @@ def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def _brought_along(sources: Sequence[Path]) -> set[Path]:
-    """The user's own files that modules import, directly or through each other, outside of the given ones."""
+    """Find the user's own files that modules import, directly or through each other, outside of the given ones."""
     given = [path.resolve() for path in sources]
     waiting = [file for path in given for file in ([path] if path.is_file() else path.rglob("*.py"))]
     seen = set(waiting)
@@ -171,7 +171,7 @@ def _brought_along(sources: Sequence[Path]) -> set[Path]:
 
 
 def _imports(file: Path) -> Iterator[Path]:
-    """The user's own files that one file imports by absolute names."""
+    """Yield the user's own files that one file imports by absolute names."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):  # told when it is imported
@@ -188,7 +188,7 @@ def _imports(file: Path) -> Iterator[Path]:
 
 
 def _files_of(module: str) -> Iterator[Path]:
-    """The files that importing a dotted name reads: of its packages and of itself, where they are the user's own."""
+    """Yield the files that importing a dotted name reads: of its packages and of itself, if they are the user's own."""
     first, *rest = module.split(".")
     spec = _spec(first)
     if spec is None:

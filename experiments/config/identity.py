@@ -113,7 +113,7 @@ def claim(folder: RunFolder, config: RunConfig, identity: Identity) -> None:
 
 
 def _half_written(root: Path) -> list[Path]:
-    """Files that a process was writing when it was killed."""
+    """Find files that a process was writing when it was killed."""
     return list(root.glob(".*.tmp"))
 
 
@@ -197,7 +197,7 @@ def _differences(before: Identity, now: Identity, *, replicated: bool) -> Iterat
 
 
 def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings of all agents together by dotted keys, and those of each agent by its label."""
+    """Split the settings of all agents together by dotted keys from those of each agent by its label."""
     shared = _flat({key: value for key, value in settings.items() if key != "agents"})
     return shared, {label: _flat(own, _of_agent(label)) for label, own in settings["agents"].items()}
 
@@ -207,7 +207,7 @@ def _of_agent(label: str) -> str:
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings by dotted keys."""
+    """Flatten nested settings to dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
@@ -234,7 +234,7 @@ def _contents(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def open_run(directory: Path | str) -> RunConfig:
-    """The config of a run directory.
+    """Read the config of a run directory.
 
     Raises:
         UserError: It is not a run directory, or its config is damaged.

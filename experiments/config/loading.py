@@ -88,7 +88,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that a YAML text stands for.
+    """Read the value that a YAML text stands for.
 
     Raises:
         yaml.YAMLError: It is not YAML, a mapping in it has a key twice, or it is nested too deeply or without end, or
@@ -109,7 +109,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values in a node with each alias counted as what it stands for: ten lines of them can stand for 10^9."""
+    """Count values in a node with each alias as what it stands for: ten lines of them can stand for 10^9."""
     if id(node) not in known:
         inner = [node.value] if isinstance(node, yaml.SequenceNode) else node.value
         parts = [part for pair in inner for part in pair] if isinstance(node, yaml.CollectionNode) else []
@@ -118,13 +118,13 @@ def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def suites() -> dict[str, Path]:
-    """The configs that come with the package: name -> file."""
+    """Find the configs that come with the package: name -> file."""
     folder = Path(str(resources.files("duelenv.experiments"))) / "suites"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Reads a config file, or a suite by its bare name, and applies overrides.
+    """Read a config file, or a suite by its bare name, and apply overrides.
 
     Args:
         config: Path of a YAML file, or the name of a shipped suite.
@@ -140,7 +140,7 @@ def load(config: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def read_settings(config: str | Path) -> dict[str, Any]:
-    """The settings in a config file, or a suite by its bare name, with their paths made absolute; not checked yet.
+    """Read the settings in a config file or a suite by its bare name, their paths made absolute; not checked yet.
 
     Raises:
         UserError: No such file, not YAML, or a study.
@@ -152,7 +152,7 @@ def read_settings(config: str | Path) -> dict[str, Any]:
 
 
 def read_study_file(config: str | Path) -> dict[str, Any] | None:
-    """The settings of a study, with the paths in `base` made absolute; None where the file is no study.
+    """Read the settings of a study, with the paths in `base` made absolute; None where the file is no study.
 
     Args:
         config: As for `load`.
@@ -168,7 +168,7 @@ def read_study_file(config: str | Path) -> dict[str, Any] | None:
 
 
 def read_sweep_file(config: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Any]:
-    """The settings of the run that a sweep varies, paths absolute, and its section `sweep`.
+    """Read the settings of the run that a sweep varies, paths absolute, and its section `sweep`.
 
     Args:
         config: As for `load`.
@@ -189,7 +189,7 @@ def read_sweep_file(config: str | Path, overrides: Sequence[str] = ()) -> tuple[
 
 
 def read_config(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
-    """The path behind a file's or a suite's name, and what is written there.
+    """Find the path behind a file's or a suite's name, and read what is written there.
 
     Raises:
         UserError: No such file, or not YAML.
@@ -215,7 +215,7 @@ def read_config(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
 
 
 def override_mapping(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of parsed settings in which each `key=value` has its way; dotted keys reach inside.
+    """Copy parsed settings, in which each `key=value` has its way; dotted keys reach inside.
 
     Whether there is such a setting, whoever reads the mapping knows.
 
@@ -247,7 +247,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Writes one `key=value` into a parsed config, in place; the mappings inside it are copied, not changed.
+    """Write one `key=value` into a parsed config, in place; the mappings inside it are copied, not changed.
 
     Top-level keys and agent labels must exist; inside a section any key may be set, since the world, oracle or agent
     that receives it refuses what it does not know. A source that is named inside `policy` or `prompts` replaces the
@@ -260,7 +260,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 def apply_setting(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Writes one value into a parsed config, as `apply_override` does.
+    """Write one value into a parsed config, as `apply_override` does.
 
     Args:
         raw: The parsed config.
@@ -308,7 +308,7 @@ def _key_and_value(override: str) -> tuple[str, Any]:
 
 
 def _spelled_out(head: str, section: Any) -> Any:
-    """A section as a mapping, if it is one of the short spellings `oracle: length`, `policy: toy`, `agents: [real]`."""
+    """Spell out a section as a mapping, if it is as short as `oracle: length`, `policy: toy` or `agents: [real]`."""
     if section is None:
         return {}
     if head == "budget" and isinstance(section, int):
@@ -322,7 +322,7 @@ def _spelled_out(head: str, section: Any) -> Any:
 
 
 def _with_value(section: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy of a section in which the dotted `key`, whose first part names the section, has a value."""
+    """Copy a section, in which the dotted `key`, whose first part names the section, has a value."""
     head, *parents, last = key.split(".")
     changed = dict(section)
     node = changed

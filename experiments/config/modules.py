@@ -21,7 +21,7 @@ _loaded: dict[Path, str] = {}
 
 
 def load_modules(modules: Sequence[str]) -> None:
-    """Imports the user's own modules, which register agents, oracles or worlds.
+    """Import the user's own modules, which register agents, oracles or worlds.
 
     Args:
         modules: Dotted names, or paths of Python files.

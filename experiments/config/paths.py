@@ -21,7 +21,7 @@ ARRAY_FILES = (".npy", ".csv")
 
 
 def anchor_paths(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A parsed config with its relative paths made absolute.
+    """Make the relative paths of a parsed config absolute.
 
     Whatever is not written as a path is left as it is, for the checks of `RunConfig` to refuse.
 
@@ -73,7 +73,7 @@ def _anchored_table(table: object, folder: Path) -> object:
 
 
 def _anchored_existing(section: object, folder: Path) -> object:
-    """A section with its path made absolute where there is something."""
+    """Make a section's path absolute where there is something."""
     if not isinstance(section, Mapping) or not _is_path(path := section.get("path")):
         return section
     there = (folder / Path(path).expanduser()).exists()
@@ -87,7 +87,7 @@ def _anchored_pools(pools: Any, folder: Path) -> object:
 
 
 def _anchored_part(part: object, inner: str | None, folder: Path) -> object:
-    """The settings of the world in one of the variants, or of an agent under `env`."""
+    """Anchor the settings of the world in one of the variants, or of an agent under `env`."""
     if not isinstance(part, Mapping):
         return part
     if inner is None:
@@ -112,12 +112,12 @@ def _anchored_array(key: str, value: object, folder: Path) -> object:
 
 
 def _anchored_module(name: object, folder: Path) -> object:
-    """Paths of Python files are anchored; dotted names stay."""
+    """Anchor paths of Python files; dotted names stay."""
     return _absolute(folder, name) if isinstance(name, str) and name.endswith(".py") else name
 
 
 def _anchored_source(section: object, folder: Path, *, must_exist: bool) -> object:
-    """`{path: ..., ...}`, the path alone, or the form `{path: {path: ..., ...}}` that `RunConfig.to_dict` writes."""
+    """Anchor `{path: ..., ...}`, the path alone, or `{path: {path: ..., ...}}` as `RunConfig.to_dict` writes it."""
     if _is_path(section):
         section = spell_out_source(section)
     if not isinstance(section, Mapping) or "path" not in section:

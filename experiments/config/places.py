@@ -21,7 +21,7 @@ _ROWS = ("num_envs", "batch")
 
 
 def of_world(raw: Mapping[str, Any]) -> list[str]:
-    """Names of the settings under `env` in the world of a config; none where the world is not known.
+    """Name the settings under `env` in the world of a config; none where the world is not known.
 
     Args:
         raw: A parsed config; its modules are loaded by now where they register the world.
@@ -38,7 +38,7 @@ def of_world(raw: Mapping[str, Any]) -> list[str]:
 
 
 def misplaced(key: object, raw: Mapping[str, Any], top: Iterable[str]) -> str:
-    """The tail of a sentence about a key that the top level has not: where it stands, or the names that are near.
+    """Write the tail of a sentence about a key that the top level has not: where it stands, or what names are near.
 
     Args:
         key: What the user wrote.
@@ -73,7 +73,7 @@ def _places(key: str, raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_source(key: str, section: str, given: Any) -> Iterator[str]:
-    """Where a setting of a policy or of prompts stands: with `path` beside it, with another source inside it."""
+    """Find where a setting of a policy or of prompts stands: with `path` beside it, or another source inside it."""
     sources = POLICY_SOURCES if section == "policy" else PROMPT_SOURCES
     source = given if isinstance(given, str) else next((name for name in sources if name in given), None)
     if source is None or source not in sources:

@@ -17,7 +17,7 @@ __all__ = ["in_pools", "named_pools", "refuse_mixed_pools"]
 
 
 def named_pools(raw: object) -> dict[str, object] | None:
-    """The pools of a `data` setting by name, each as it was given; None where it is no more than one table.
+    """Find the pools of a `data` setting by name, each as it was given; None where it is no more than one table.
 
     `[a.parquet, b.parquet]` are named by their files, or by their folders where the files have the same name;
     `{a: FILE, b: {path: FILE, score: rating}}` names them itself.
@@ -44,7 +44,7 @@ def named_pools(raw: object) -> dict[str, object] | None:
 
 
 def _is_table(value: object) -> bool:
-    """Whether this can be a table: a path with an ending, or a mapping with a path."""
+    """Tell whether this can be a table: a path with an ending, or a mapping with a path."""
     if isinstance(value, Mapping):
         return isinstance(value.get("path"), str)
     return isinstance(value, str) and Path(value).suffix != ""

@@ -71,7 +71,7 @@ def read_prompts(
 
 
 def _of_table(table: Table, column: str | None) -> tuple[Sequence[str], list[str]]:
-    """The prompt of every row, blank where there is none, and what to say of them."""
+    """Read the prompt of every row, blank where there is none, and what to say of them."""
     parts = [] if column is None or column in table else [part.strip() for part in column.split("+")]
     missing = next((part for part in parts if part not in table and part.partition(".")[0] not in table), None)
     if missing is not None:

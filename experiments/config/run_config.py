@@ -180,7 +180,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RunConfig:
-        """Checks a plain mapping and makes the config.
+        """Check a plain mapping and make the config.
 
         Args:
             raw: Parsed YAML; relative paths in it start from the current directory.
@@ -250,7 +250,7 @@ class RunConfig:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The resolved config as plain containers that `from_dict` reads back to an equal config."""
+        """Write the resolved config as plain containers that `from_dict` reads back to an equal config."""
         plain: dict[str, Any] = {
             "name": self.name,
             "env": {
@@ -285,7 +285,7 @@ class RunConfig:
         return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True, default=str).encode()).hexdigest()
 
     def deciding(self) -> dict[str, Any]:
-        """The part of `to_dict` that decides the results, as JSON would give it back."""
+        """Keep the part of `to_dict` that decides the results, as JSON would give it back."""
         plain = {key: value for key, value in self.to_dict().items() if key not in EXECUTION_KEYS}
         plain["budget"] = {"labels": self.budget.labels}  # a fuse decides only how far a run comes
         if not self.report_at:  # as in runs from before there was any
@@ -298,12 +298,12 @@ class RunConfig:
         return decided
 
     def for_agent(self, label: str) -> RunConfig:
-        """This run as one agent meets it, with the world settings of its own."""
+        """Change this run to what one agent meets, with the world settings of its own."""
         own = dict(self.agent(label).env)
         data = own.pop("data", None) or self.data
         env = dataclasses.replace(self.env, settings={**self.env.settings, **own})
         return dataclasses.replace(self, env=env, data=data)
 
     def agent(self, label: str) -> AgentConfig:
-        """The agent with this label."""
+        """Find the agent with this label."""
         return next(agent for agent in self.agents if agent.label == label)

@@ -37,7 +37,7 @@ _PLAIN: Mapping[str, Schema] = {
 
 
 def config_schema() -> Schema:
-    """The schema, of JSON Schema 2020-12, that every config of a run satisfies.
+    """Write the schema, of JSON Schema 2020-12, that every config of a run satisfies.
 
     Where `modules` registers parts of a user's own, names are free.
 
@@ -74,7 +74,7 @@ def config_schema() -> Schema:
 
 
 def _written(budget: Schema) -> Schema:
-    """The keys that may be written shorter than they are held."""
+    """List the keys that may be written shorter than they are held."""
     table = {"anyOf": [_TEXT, {"type": "object", "properties": {"path": _TEXT}, "required": ["path"]}]}
     named = {
         "anyOf": [_TEXT, {"type": "object", "properties": {"name": _TEXT}, "required": ["name"]}, {"type": "null"}]
@@ -128,7 +128,7 @@ def _source(sources: Iterable[str]) -> Schema:
 
 
 def _known_names() -> Schema:
-    """What names may be where nothing of a user's own is registered."""
+    """List what names may be where nothing of a user's own is registered."""
     import duelenv
     from duelenv import agents
     from duelenv.agents.asking import ASK, PROMPTS
@@ -195,7 +195,7 @@ def _spellings(world: str) -> list[str]:
 def _choice(
     registry: Registry[Any], *, hidden: Iterable[str] = (), beside: Iterable[str] = (), none: bool = False
 ) -> Schema:
-    """A name, or a mapping with a name and the settings that the part of that name takes."""
+    """Allow a name, or a mapping with a name and the settings that the part of that name takes."""
     settings = []
     for name in registry.names():
         signature = inspect.signature(registry[name])
@@ -209,7 +209,7 @@ def _choice(
 
 
 def _of(parameter: inspect.Parameter) -> Schema:
-    """What an annotation says, where it names plain types alone; a default that JSON can hold."""
+    """Write what an annotation says, where it names plain types alone; a default that JSON can hold."""
     written = parameter.annotation if isinstance(parameter.annotation, str) else ""
     parts = [part.strip() for part in written.split("|")]
     schema: Schema = {}
@@ -221,7 +221,7 @@ def _of(parameter: inspect.Parameter) -> Schema:
 
 
 def _descriptions(kind: Callable[..., Any]) -> dict[str, str]:
-    """The docstrings beside the fields of a dataclass, each on one line."""
+    """Find the docstrings beside the fields of a dataclass, each on one line."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     found = {}
@@ -232,5 +232,5 @@ def _descriptions(kind: Callable[..., Any]) -> dict[str, str]:
 
 
 def schema_text() -> str:
-    """The schema as text of a file."""
+    """Write the schema as text of a file."""
     return json.dumps(config_schema(), indent=2, ensure_ascii=False)

@@ -103,12 +103,12 @@ class AgentConfig:
 
 
 def same_agent(one: AgentConfig, other: AgentConfig) -> bool:
-    """Whether two lines are the same agent with the same settings, in whatever world."""
+    """Tell whether two lines are the same agent with the same settings, in whatever world."""
     return one.name == other.name and one.settings == other.settings
 
 
 def read_name(raw: object, key: str = "name") -> str:
-    """The name of a run or a study, which its folder may have."""
+    """Read the name of a run or a study, which its folder may have."""
     name = checks.text(f"'{key}'", raw)
     if not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > LONGEST_NAME:
         raise UserError(
@@ -119,7 +119,7 @@ def read_name(raw: object, key: str = "name") -> str:
 
 
 def read_env(raw: object) -> EnvConfig:
-    """`FeatureDuel`, or `{id: FeatureDuel, batch: 4, horizon: 500}`."""
+    """Read `FeatureDuel`, or `{id: FeatureDuel, batch: 4, horizon: 500}`."""
     if isinstance(raw, str):
         raw = {"id": raw}
     given = checks.mapping("'env'", raw)
@@ -136,7 +136,7 @@ def read_env(raw: object) -> EnvConfig:
 
 
 def full_id(name: str) -> str:
-    """The Gymnasium id for a world's short name: `FeatureDuel` -> `duelenv/FeatureDuel-v0`.
+    """Spell out a world's short name as its Gymnasium id: `FeatureDuel` -> `duelenv/FeatureDuel-v0`.
 
     An id that has a namespace or a version already is kept.
     """
@@ -146,7 +146,7 @@ def full_id(name: str) -> str:
 
 
 def read_agents(raw: object) -> tuple[AgentConfig, ...]:
-    """`[passive, real]`, or labels with settings: `{passive: {}, mine: {name: thompson, env: {...}}}`."""
+    """Read `[passive, real]`, or labels with settings: `{passive: {}, mine: {name: thompson, env: {...}}}`."""
     if isinstance(raw, Sequence) and not isinstance(raw, str):
         raw = dict.fromkeys(distinct_labels(raw), None)
     given = checks.mapping("'agents'", raw)
@@ -178,7 +178,7 @@ def _shown(name: str) -> str:
 
 
 def _read_changes(key: str, raw: object) -> dict[str, Any]:
-    """Settings of the world that differ within a run; `data`, which stands elsewhere in a config, is read as there."""
+    """Read settings of the world that differ within a run; `data`, which has another place in a config, as there."""
     settings = checks.mapping(f"'{key}'", raw)
     if settings.get("data") is not None:
         settings["data"] = read_table_settings(f"{key}.data", settings["data"])
@@ -186,7 +186,7 @@ def _read_changes(key: str, raw: object) -> dict[str, Any]:
 
 
 def distinct_labels(listed: Sequence[object]) -> list[str]:
-    """The names of `agents: [passive, real]`.
+    """Read the names of `agents: [passive, real]`.
 
     Raises:
         UserError: Not names, or one of them twice.
@@ -202,7 +202,7 @@ def distinct_labels(listed: Sequence[object]) -> list[str]:
 
 
 def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConfig, ...]:
-    """Every agent in every variant of the world: `{d10: {dim: 10}}` makes `maxinp` into `maxinp-d10`."""
+    """Put every agent in every variant of the world: `{d10: {dim: 10}}` makes `maxinp` into `maxinp-d10`."""
     variants = checks.mapping("'variants'", raw)
     if not variants:
         return agents
@@ -222,7 +222,7 @@ def in_variants(agents: tuple[AgentConfig, ...], raw: object) -> tuple[AgentConf
 
 
 def read_trackers(raw: object) -> tuple[NamedConfig, ...]:
-    """`tensorboard`, or a list of names and of mappings: `[tensorboard, {name: wandb, project: x, strict: true}]`."""
+    """Read `tensorboard`, or a list of names and mappings: `[tensorboard, {name: wandb, project: x, strict: true}]`."""
     listed = [raw] if isinstance(raw, str | Mapping) else raw
     if not isinstance(listed, list | tuple):
         raise UserError(f"'trackers' is {raw!r}, expected a list of names, or of mappings with a 'name' and settings")
@@ -235,7 +235,7 @@ def read_trackers(raw: object) -> tuple[NamedConfig, ...]:
 
 
 def read_named(key: str, raw: object, what: str = "a registered oracle ('duelenv list' shows them)") -> NamedConfig:
-    """`length`, or `{name: length, scale: 2}`; `what` is wanted by name, for sentences."""
+    """Read `length`, or `{name: length, scale: 2}`; `what` is wanted by name, for sentences."""
     given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     if "name" not in given:
         raise UserError(f"{key!r} has no 'name': add the name of {what}")
@@ -244,7 +244,7 @@ def read_named(key: str, raw: object, what: str = "a registered oracle ('duelenv
 
 
 def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
-    """`{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone."""
+    """Read `{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone."""
     given = spell_out_source(raw) if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     named = [name for name in known if name in given]
     if len(named) != 1:
@@ -265,12 +265,12 @@ def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
 
 
 def spell_out_source(raw: str) -> dict[str, Any]:
-    """The mapping that a short spelling of a policy or of prompts stands for: `toy`, or a path."""
+    """Spell out the mapping that a short form of a policy or of prompts stands for: `toy`, or a path."""
     return {raw: {}} if raw == "toy" else {"path": raw}
 
 
 def read_seeds(raw: object, first: object) -> tuple[int, ...]:
-    """`8`, from `first` on, or `[0, 1, 2]`."""
+    """Read `8`, from `first` on, or `[0, 1, 2]`."""
     if isinstance(raw, list):
         if first is not None:
             raise UserError("'first_seed' goes with a count: leave it out where 'seeds' is a list")
@@ -290,7 +290,7 @@ def read_seeds(raw: object, first: object) -> tuple[int, ...]:
 
 
 def read_label_counts(key: str, raw: object) -> tuple[int, ...]:
-    """`100`, or `[100, 200]`, in increasing order."""
+    """Read `100`, or `[100, 200]`, in increasing order."""
     listed = raw if isinstance(raw, list | tuple) else [raw]
     counts = [checks.integer(f"'{key}'", count, low=1) for count in listed]
     if len(set(counts)) != len(counts):
@@ -299,7 +299,7 @@ def read_label_counts(key: str, raw: object) -> tuple[int, ...]:
 
 
 def read_budget(raw: object) -> BudgetConfig:
-    """`500`, or `{labels: 500, run: 10000}`."""
+    """Read `500`, or `{labels: 500, run: 10000}`."""
     if not isinstance(raw, int | Mapping):
         raise UserError(f"'budget' is {raw!r}, expected a whole number of labels, or a mapping with 'labels' and 'run'")
     given = {"labels": raw} if isinstance(raw, int) else checks.mapping("'budget'", raw)
@@ -312,7 +312,7 @@ def read_budget(raw: object) -> BudgetConfig:
 
 
 def read_table_settings(key: str, raw: object) -> dict[str, Any]:
-    """`pool.parquet`, or `{path: pool.parquet, score: rating}`."""
+    """Read `pool.parquet`, or `{path: pool.parquet, score: rating}`."""
     given = {"path": raw} if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     if "path" not in given:
         raise UserError(f"'{key}' has no 'path': give the table as {key}=FILE, or {key}.path=FILE beside its settings")
@@ -320,7 +320,7 @@ def read_table_settings(key: str, raw: object) -> dict[str, Any]:
 
 
 def read_modules(raw: object) -> tuple[str, ...]:
-    """`mine.py`, or `[mine.py, package.module]`."""
+    """Read `mine.py`, or `[mine.py, package.module]`."""
     if raw is None:
         return ()
     listed = [raw] if isinstance(raw, str) else raw

@@ -27,7 +27,7 @@ ELSEWHERE: Final = {
 
 
 def world_class(world: str) -> Any:
-    """The class behind a world's vector form.
+    """Find the class behind a world's vector form.
 
     Raises:
         UserError: No world of this id.
@@ -50,12 +50,12 @@ def world_class(world: str) -> Any:
 
 
 def world_settings(world: str) -> list[str]:
-    """Names of the settings that a world's vector form takes."""
+    """Name the settings that a world's vector form takes."""
     return list(parameters_of(world_class(world)))
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """What a function takes by name."""
+    """Find what a function takes by name."""
     return {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
@@ -64,7 +64,7 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def make_matrix(setting: Any) -> Any:
-    """The preference matrix that `env.matrix` stands for, float64 [K, K].
+    """Make the preference matrix that `env.matrix` stands for, float64 [K, K].
 
     Args:
         setting: Rows of numbers, the path of a file, or a generator: its name, or a mapping with its name and its

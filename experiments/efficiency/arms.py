@@ -35,7 +35,7 @@ class Arms:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
-        """As it is frozen."""
+        """Describe it as it is frozen."""
         return {
             entry.label: {
                 "role": self.roles[entry.label],
@@ -48,12 +48,12 @@ class Arms:
 
 
 def passive_in(regime: Regime) -> Cell:
-    """The baseline as a cell."""
+    """Make a cell of the baseline."""
     return Cell(PASSIVE, PASSIVE, {}, {}, {}, {}, {}, (regime.name,))
 
 
 def arms_of(study: Study, regime: Regime, tuned: Mapping[str, Tuned], table: Table, carried: Sequence[str]) -> Arms:
-    """Carried cells and their controls; a control that equals an arm before it is left out.
+    """Make carried cells and their controls; a control that equals an arm before it is left out.
 
     Args:
         study: The study.
@@ -89,7 +89,7 @@ def arms_of(study: Study, regime: Regime, tuned: Mapping[str, Tuned], table: Tab
 
 
 def arms_on_records(study: Study, setup: Setup, tuned: Mapping[str, Mapping[str, Any]], carried: Sequence[str]) -> Arms:
-    """What is left of carried cells where no policy is trained: what they ask, with what they believe.
+    """Keep what is left of carried cells where no policy is trained: what they ask, with what they believe.
 
     Random pairs with the belief of each are its control. Cells that differ in teaching alone are one arm there, and a
     cell whose rule looks at a policy has none. A perfect belief has nothing to learn, and is no arm either.
@@ -135,7 +135,7 @@ def arms_on_records(study: Study, setup: Setup, tuned: Mapping[str, Mapping[str,
 
 
 def untaught(tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of those that are tuned which say nothing of how a policy is trained."""
+    """Keep the settings of those that are tuned which say nothing of how a policy is trained."""
     from duelenv.agents.lessons import ReplaySettings
     from duelenv.agents.objective import ObjectiveSettings
     from duelenv.agents.trainer import TrainerSettings
@@ -147,13 +147,13 @@ def untaught(tuned: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _random_pairs(cell: Cell) -> Cell | None:
-    """The control of a cell where a belief is what learns: random pairs, with the same belief whatever is taught."""
+    """Make the control of a cell where a belief learns: random pairs, with the same belief whatever is taught."""
     random = cell.with_random_pairs
     return None if random is None else dataclasses.replace(random, belief=cell.belief)
 
 
 def _essence(entry: Entry) -> str:
-    """What an agent is, whatever its label; `passive` is the composed agent that asks at random."""
+    """Tell what an agent is, whatever its label; `passive` is the composed agent that asks at random."""
     name = PASSIVE if entry.agent == COMPOSED and entry.settings.get("ask") == "random" else entry.agent
     settings = {key: value for key, value in entry.settings.items() if name != PASSIVE or key != "ask"}
     return json.dumps([name, settings, dict(entry.env)], sort_keys=True, default=str)

@@ -23,7 +23,7 @@ _LAST = 0.25
 
 
 def isotonic(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rising curves nearest to `curves`, by least squares with equal weights.
+    """Fit the rising curves nearest to `curves`, by least squares with equal weights.
 
     By the min-max formula fit_t = max_{a <= t} min_{b >= t} mean(y_a .. y_b) (Barlow et al. 1972, "Statistical
     inference under order restrictions", theorem 1.4), which does all curves at once, T * T operations each.
@@ -51,7 +51,7 @@ def _isotonic(curves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def reached(labels: ArrayLike, curves: NDArray[np.float64], targets: ArrayLike) -> NDArray[np.float64]:
-    """The number of labels at which mean curves reach their target for good.
+    """Find the number of labels at which mean curves reach their target for good.
 
     That is where the isotonic fit, joined by straight lines, crosses: it stays above from there on.
 
@@ -92,7 +92,7 @@ class Plateau:
 
 
 def last_quarter(labels: ArrayLike) -> NDArray[np.bool_]:
-    """Which of the evaluations, [T], lie in the last quarter of the labels."""
+    """Find which of the evaluations, [T], lie in the last quarter of the labels."""
     places = np.asarray(labels, dtype=np.float64)
     return np.asarray(places >= places[-1] - _LAST * (places[-1] - places[0]))
 
@@ -115,7 +115,7 @@ def plateau_of(labels: ArrayLike, curves: NDArray[np.float64]) -> Plateau:
 
 
 def target_of(labels: ArrayLike, curves: NDArray[np.float64], share: float = 0.9) -> NDArray[np.float64]:
-    """The level that lies a share of the way from the start of mean curves to their plateau.
+    """Find the level that lies a share of the way from the start of mean curves to their plateau.
 
     Args:
         labels: Labels at each evaluation, increasing, [T].

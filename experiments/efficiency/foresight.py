@@ -48,7 +48,7 @@ def foresee(study: Study, last: str) -> str:
 
 
 def _seconds(study: Study, regime: Regime) -> dict[str, float]:
-    """Of a cell of each agent, by name."""
+    """Estimate the seconds of a cell of each agent, by name."""
     world, ends = study.of_kind("development")[0], (study.trials[0], study.trials[-1])
     setup = Setup(world, regime, regime.labels, study.seeds["tune"].values)
     cells = (passive_in(regime), *study.in_regime(regime))
@@ -67,7 +67,7 @@ def _probed(config: RunConfig) -> dict[str, float]:
 
 
 def _seconds_in(study: Study, regime: Regime, world: World) -> dict[str, float]:
-    """Of a cell of each agent that can play in a further world, by name; on a pool a cell holds all seeds."""
+    """Estimate a cell's seconds of each agent that can play in a further world; on a pool a cell holds all seeds."""
     trains = study.trains_in(world)
     seeds = study.seeds["tune" if trains else "confirm"].values
     setup = Setup(world, regime, regime.labels, seeds)
@@ -82,7 +82,7 @@ def _seconds_in(study: Study, regime: Regime, world: World) -> dict[str, float]:
 
 
 def _stages(study: Study, regime: Regime, last: str) -> Iterator[tuple[str, int, float]]:
-    """Each stage up to the last one with its cells and the seconds of one; further worlds one by one."""
+    """Yield each stage up to the last one with its cells and the seconds of one; further worlds one by one."""
     seconds = _seconds(study, regime)
     mean, passive = float(np.mean(list(seconds.values()))), seconds[PASSIVE]
     tried = len(study.trials) * study.seeds["tune"].count

@@ -23,7 +23,7 @@ __all__ = ["claims", "null_text", "table_text", "tuning_text", "write_arms"]
 
 
 def claims(tables: Sequence[Table]) -> dict[tuple[str, str, str], str]:
-    """The verdict on every arm, by world, regime and label.
+    """Judge every arm, by world, regime and label.
 
     Holm's family are the carried cells of a regime in all worlds that are held out, further ones among them. Controls
     and screened cells make no claim: theirs is what their own interval shows, marked as such.
@@ -44,7 +44,7 @@ def claims(tables: Sequence[Table]) -> dict[tuple[str, str, str], str]:
 
 
 def table_text(table: Table, said: Mapping[tuple[str, str, str], str]) -> str:
-    """A table of one regime in one world, with a second one at equal pair-gradients and equal sampled prompts."""
+    """Write a table of one regime in one world, with a second one at equal pair-gradients and sampled prompts."""
     baseline = table.baseline
     settled = "" if baseline.settled else "; NOT SETTLED, so that all of this is to be read with care"
     slope = baseline.plateau.slope
@@ -88,12 +88,12 @@ def table_text(table: Table, said: Mapping[tuple[str, str, str], str]) -> str:
 
 
 def _measure_text(metric: str) -> str:
-    """What is to be reached; what is better where it is lower stands with its sign changed."""
+    """Name what is to be reached; what is better where it is lower stands with its sign changed."""
     return f"minus {label_of(metric)}" if better(metric) == "lower" else label_of(metric)
 
 
 def cost_shifts(table: Table, label: str) -> tuple[float, float]:
-    """How much dearer a label of an arm is than one of `passive`, as logs: in pair-gradients, in sampled prompts.
+    """Find how much dearer an arm's labels are than `passive`'s, as logs: in pair-gradients, in sampled prompts.
 
     The first is NaN where no policy is trained.
     """
@@ -105,7 +105,7 @@ def cost_shifts(table: Table, label: str) -> tuple[float, float]:
 
 
 def _pairs_a_label(measured: Measured, regime: Regime) -> float:
-    """Pairs whose gradient was taken for each label, old and imagined ones included, each time that it was."""
+    """Count pairs whose gradient was taken for each label, old and imagined ones included, each time that it was."""
     settings = measured.entry.settings
     rounds = float(measured.arm.labels[-1]) / regime.per_round
     taught = rounds * settings.get("gradient_steps", 1) if settings.get("teach_labels", True) else 0.0
@@ -117,7 +117,7 @@ def _pairs_a_label(measured: Measured, regime: Regime) -> float:
 
 
 def tuning_text(regime: Regime, tuned: Mapping[str, Tuned]) -> str:
-    """All trials of a regime, the best of each agent marked, and those that were raced."""
+    """Write all trials of a regime, the best of each agent marked, and those that were raced."""
     trials = next(iter(tuned.values())).trials
     races = any(len(one.finalists) < len(trials) for one in tuned.values())
     header = ["agent", *(" ".join(f"{key}={value}" for key, value in trial.items()) for trial in trials)]
@@ -137,7 +137,7 @@ def tuning_text(regime: Regime, tuned: Mapping[str, Tuned]) -> str:
 
 
 def null_text(tables: Sequence[Table], check: NullCheck) -> str:
-    """What the null check found, in each table and in all of them together."""
+    """Say what the null check found, in each table and in all of them together."""
     header = ["stage", "regime", "world", "seeds", "'not shown'"]
     rows = [
         [
@@ -232,7 +232,7 @@ def _baseline_row(table: Table) -> list[str]:
 
 
 def _figures(measured: Measured) -> list[str]:
-    """Steps and informative duels per 100 labels, and the median labels of the first and third."""
+    """Write steps and informative duels per 100 labels, and the median labels of the first and third."""
     hundreds = float(measured.arm.labels[-1]) / 100
     figures = measured.figures
     return [
@@ -254,7 +254,7 @@ def _labels(estimate: Estimate) -> str:
 
 
 def _ratio(estimate: Estimate) -> str:
-    """The ratio behind a log ratio."""
+    """Write the ratio behind a log ratio."""
     if math.isnan(estimate.value):
         return "-"
     value, low, high = (
@@ -273,7 +273,7 @@ def _number(estimate: Estimate, *, signed: bool = False) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines with columns under each other, the first row being the header."""
+    """Write rows as lines with columns under each other, the first row being the header."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]

@@ -28,7 +28,7 @@ _FULL = math.log(3.0)
 
 
 def heat_map(study: Study, table: Table, carried: Sequence[str], theme: Theme = LIGHT) -> Figure:
-    """Ratio of labels to those of `passive` for every pair of ask and teach that was screened.
+    """Draw the ratio of labels to those of `passive` for every pair of ask and teach that was screened.
 
     What was only screened is grey text in brackets: the best of a dozen equal arms looks good by chance. Cells that
     were carried on are framed.
@@ -75,7 +75,7 @@ def heat_map(study: Study, table: Table, carried: Sequence[str], theme: Theme = 
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure, without the window system and the global list of figures of pyplot."""
+    """Make an empty figure, without the window system and the global list of figures of pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,7 +101,7 @@ def _write(axes: Any, row: int, column: int, value: float, carried: bool) -> Non
 
 
 def labels_to_target(tables: Sequence[Table], theme: Theme = LIGHT) -> Figure:
-    """Labels to the target with their intervals, every arm of every table; an arrow where never is among the draws."""
+    """Draw labels to the target with intervals, every arm of every table; an arrow where never is among the draws."""
     colours = {"cell": theme.palette[0], "control": theme.muted, "privileged": theme.palette[1]}
     arms = max(len(table.comparisons) for table in tables) + 1
     columns = min(len(tables), _PANELS)

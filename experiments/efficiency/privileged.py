@@ -45,11 +45,11 @@ class TrueUtility:
     """A belief that reads the utility where others have features, and is sure of it."""
 
     def sample(self, features: NDArray[np.floating[Any]], num_samples: int) -> NDArray[np.floating[Any]]:
-        """The utility [S, N, K], the same in every draw."""
+        """Repeat the utility [S, N, K], the same in every draw."""
         return np.broadcast_to(features[..., 0], (num_samples, *features.shape[:2]))
 
     def mean(self, features: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """The utility [N, K]."""
+        """Return the utility [N, K]."""
         return features[..., 0]
 
     def update(
@@ -58,15 +58,15 @@ class TrueUtility:
         second: NDArray[np.floating[Any]],
         labels: NDArray[np.floating[Any]],
     ) -> dict[str, float]:
-        """Learns nothing: it knows."""
+        """Learn nothing: it knows."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Hold nothing."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Restore nothing."""
 
 
 class _Told(Mapping[str, Any]):
@@ -122,7 +122,7 @@ class PrivilegedAgent(Agent):
         return self._inner._recommend(_Told(observation, self._truth))
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the agent inside."""
+        """Return that of the agent inside."""
         return {"inner": self._inner.state_dict(), "heard": self._heard}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -134,7 +134,7 @@ class PrivilegedAgent(Agent):
 
 @BELIEFS.register("true_utility")
 def true_utility(view: AgentView, dim: int, seed: int, settings: SettingsReader) -> TrueUtility:
-    """The belief of the agent below; of features, as others see them, it makes nothing of use."""
+    """Make the belief of the agent below; of features, as others see them, it makes nothing of use."""
     return TrueUtility()
 
 

@@ -95,7 +95,7 @@ def _present(key: str, raw: object) -> list[tuple[str, Any]]:
 
 
 def _worlds(raw: Mapping[str, Any]) -> tuple[World, ...]:
-    """All worlds, pools last.
+    """Read all worlds, pools last.
 
     Raises:
         UserError: Two have one name.
@@ -116,7 +116,7 @@ def _world(kind: str, name: str, raw: object) -> World:
 
 
 def _pool(name: str, raw: object) -> World:
-    """`FILE` or `{path: FILE, ...}`, as `data` of a run; or what the project makes a pool of, `{oracle: ...}`."""
+    """Read `FILE` or `{path: FILE, ...}`, as `data` of a run; or what the project makes a pool of, `{oracle: ...}`."""
     if isinstance(raw, Mapping) and "oracle" in raw:
         check_made(f"pools.{name}", raw)
         return World(name, "further", _POOL, _POOL_METRIC, made=dict(raw))
@@ -154,7 +154,7 @@ def _cell(key: str, name: str, raw: object, regimes: tuple[str, ...], tuning: Ma
 
 
 def _products(name: str, raw: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """A cell with lists of rules as one cell for each combination, named by the rules: `{ask: [extreme, infomax]}`."""
+    """Make one cell for each combination of lists of rules, named by the rules: `{ask: [extreme, infomax]}`."""
     lists = {part: raw[part] for part in _PARTS if isinstance(raw.get(part), list)}
     if not lists:
         return [(name, dict(raw))]
@@ -166,7 +166,7 @@ def _products(name: str, raw: Mapping[str, Any]) -> list[tuple[str, dict[str, An
 
 
 def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """The cells, whose names came from lists too.
+    """Check that the cells, whose names came from lists too, are distinct.
 
     Raises:
         UserError: Two have one name.
@@ -180,7 +180,7 @@ def _distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def _part(key: str, part: str, raw: object) -> dict[str, Any]:
-    """`best_worst`, or `{name: best_worst, target: mean}`, as settings of an agent: `{teach: best_worst, ...}`."""
+    """Read `best_worst`, or `{name: best_worst, target: mean}`, as an agent's settings: `{teach: best_worst, ...}`."""
     given = {"name": raw} if isinstance(raw, str) else checks.mapping(f"'{key}.{part}'", raw)
     if not given or (part == "teach" and given == {"name": NOTHING_ELSE}):
         return {}

@@ -47,12 +47,12 @@ class Arm:
         return len(self.height)
 
     def until(self, horizon: float) -> Arm:
-        """The evaluations up to a number of labels."""
+        """Keep the evaluations up to a number of labels."""
         kept = self.labels <= horizon
         return Arm(self.labels[kept], self.height[:, kept], self.kl[:, kept], self.regret[:, kept])
 
     def of(self, seeds: NDArray[np.int64]) -> Arm:
-        """Some of the seeds, by row."""
+        """Take some of the seeds, by row."""
         return Arm(self.labels, self.height[seeds], self.kl[seeds], self.regret[seeds])
 
 
@@ -151,7 +151,7 @@ def compare(
 
 
 def share_reaching(baseline: Arm, horizon: float, *, share: float = 0.9, draws: int = DRAWS, seed: int = 0) -> float:
-    """In which share of resamples `passive` reaches its own target within a number of labels.
+    """Find the share of resamples in which `passive` reaches its own target within a number of labels.
 
     Args:
         baseline: Measured until it is flat.
@@ -167,7 +167,7 @@ def share_reaching(baseline: Arm, horizon: float, *, share: float = 0.9, draws: 
 
 
 def _drawn(seeds: int, draws: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """The weight of each seed in each draw, [1 + draws, seeds]; the first are those of the seeds as they are.
+    """Draw the weight of each seed in each draw, [1 + draws, seeds]; the first are those of the seeds as they are.
 
     So that all resampled means are one matrix product.
     """
@@ -176,7 +176,7 @@ def _drawn(seeds: int, draws: int, generator: np.random.Generator) -> NDArray[np
 
 
 def _log_ratio(labels: NDArray[np.float64], baseline: NDArray[np.float64], horizon: float) -> NDArray[np.float64]:
-    """Of labels to a target, [D]; 0 where both begin there.
+    """Take the log ratio of labels to a target, [D]; 0 where both begin there.
 
     And where neither arrives in time: of two that take longer than was looked, the faster one is not known.
     """
@@ -186,12 +186,12 @@ def _log_ratio(labels: NDArray[np.float64], baseline: NDArray[np.float64], horiz
 
 
 def _areas(arm: Arm) -> NDArray[np.float64]:
-    """Mean height of each seed's curve, [S]."""
+    """Average the height of each seed's curve, [S]."""
     return np.array([area_under_curve(arm.labels, curve) for curve in arm.height])
 
 
 def _at(labels: NDArray[np.float64], curves: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Curves [D, T] read at one place each, [D], between evaluations by straight lines; NaN at infinity."""
+    """Read curves [D, T] at one place each, [D], between evaluations by straight lines; NaN at infinity."""
     inside = np.clip(np.where(np.isinf(places), labels[-1], places), labels[0], labels[-1])
     after = np.clip(np.searchsorted(labels, inside), 1, len(labels) - 1)
     share = (inside - labels[after - 1]) / (labels[after] - labels[after - 1])
@@ -201,7 +201,7 @@ def _at(labels: NDArray[np.float64], curves: NDArray[np.float64], places: NDArra
 
 
 def _estimate(drawn: NDArray[np.float64], tail: float, p_value: float = float("nan")) -> Estimate:
-    """The first value, and the quantiles of the others. Infinity stays among them; NaN, as of no value, does not."""
+    """Take the first value, and quantiles of the others. Infinity stays among them; NaN, as of no value, does not."""
     known = drawn[1:][~np.isnan(drawn[1:])]
     if known.size == 0:
         return Estimate(float(drawn[0]), float("nan"), float("nan"), p_value)
@@ -211,7 +211,7 @@ def _estimate(drawn: NDArray[np.float64], tail: float, p_value: float = float("n
 
 
 def _difference(drawn: NDArray[np.float64], tail: float, seeds: int) -> Estimate:
-    """An estimate that can be 0, with the p-value that inverts its interval."""
+    """Estimate what can be 0, with the p-value that inverts its interval."""
     from scipy import stats
 
     known = drawn[1:][~np.isnan(drawn[1:])]

@@ -60,7 +60,7 @@ class Entry:
 
     @classmethod
     def of(cls, cell: Cell, tuned: Mapping[str, Any], label: str | None = None) -> Entry:
-        """A cell with values of what is tuned."""
+        """Make an entry of a cell with values of what is tuned."""
         return cls(label or cell.name, cell.agent, {**cell.settings, **tuned}, cell.env)
 
     @property
@@ -79,7 +79,7 @@ class Setup:
     seeds: tuple[int, ...]
 
     def of_labels(self, labels: int) -> Setup:
-        """The same with another number of labels."""
+        """Copy the setup with another number of labels."""
         return replace(self, labels=labels)
 
 
@@ -101,7 +101,7 @@ class Measured:
 
 
 def run_configs(study: Study, setup: Setup, entries: Iterable[Entry], name: str) -> dict[str, RunConfig]:
-    """The runs in which entries play, by folder name: one for all that need the same world.
+    """Make the runs in which entries play, by folder name: one for all that need the same world.
 
     Args:
         study: The study.
@@ -122,7 +122,7 @@ def run_configs(study: Study, setup: Setup, entries: Iterable[Entry], name: str)
 
 
 def _config(study: Study, setup: Setup, entries: Sequence[Entry], name: str) -> RunConfig:
-    """A run of entries that need the same world."""
+    """Make a run of entries that need the same world."""
     raw = study.settings_in(setup.world)
     per_round = setup.regime.per_round
     world = {**raw["env"], "num_envs": per_round, **entries[0].env, "horizon": setup.labels // per_round}
@@ -151,7 +151,7 @@ def _config(study: Study, setup: Setup, entries: Sequence[Entry], name: str) -> 
 
 
 def data_of(study: Study, world: World) -> dict[str, Any] | None:
-    """The table that a world's responses come from, as `data` of a run; None where a policy gives them."""
+    """Find the table of a world's responses, as `data` of a run; None where a policy gives them."""
     if world.made is not None:
         return {"path": str(made_pool(world.made))}
     data = study.settings_in(world).get("data")
@@ -159,7 +159,7 @@ def data_of(study: Study, world: World) -> dict[str, Any] | None:
 
 
 def refusal_of(study: Study, setup: Setup, entry: Entry | None) -> UserError | None:
-    """Why an agent cannot play in a world, or None if it can; nothing is played. No entry stands for `passive`."""
+    """Find why an agent cannot play in a world, or None if it can; nothing is played. No entry stands for `passive`."""
     asked = Entry(PASSIVE, PASSIVE, {}) if entry is None else entry
     (config,) = run_configs(study, setup, [asked], "refusal").values()
     try:
@@ -170,7 +170,7 @@ def refusal_of(study: Study, setup: Setup, entry: Entry | None) -> UserError | N
 
 
 def _settings(entry: Entry, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an entry; a privileged one is given the oracle, by the study and nobody else."""
+    """Make the settings of an entry; a privileged one is given the oracle, by the study and nobody else."""
     return {**entry.settings, **({"oracle": raw["oracle"]} if entry.privileged else {})}
 
 
@@ -207,7 +207,7 @@ def measure(
 
 
 def _arm(metric: str, regime: Regime, results: Results, label: str) -> Arm:
-    """Curves of an agent; what is better where it is lower has its sign changed, so that every curve should rise.
+    """Read an agent's curves; what is better where it is lower changes its sign, so that every curve should rise.
 
     Labels that were not asked for, since all responses of a round were alike, count as spent.
     """
@@ -222,7 +222,7 @@ def _arm(metric: str, regime: Regime, results: Results, label: str) -> Arm:
 
 
 def _figures(results: Results, label: str) -> dict[str, float]:
-    """What tables tell at the end: medians of when a duel came, never being infinity, and means of all else."""
+    """Collect what tables tell at the end: medians of when a duel came, never being infinity, and means of all else."""
     found = {}
     for name in _FIGURES:
         values = list(results.final(label, name).values()) if results.has(name) else []

@@ -59,7 +59,7 @@ class Tuned:
         return self.best_with({})
 
     def best_with(self, fixed: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The best of those with these values: of the finalists among them, where there are any."""
+        """Find the best of those with these values: of the finalists among them, where there are any."""
         fitting = [
             index for index, trial in enumerate(self.trials) if all(trial[key] == value for key, value in fixed.items())
         ]
@@ -195,7 +195,7 @@ class Stages:
         return found
 
     def screen(self, regime: Regime, tuned: Mapping[str, Tuned]) -> Table:
-        """Every cell with its best settings on fresh seeds, in the first development world."""
+        """Run every cell with its best settings on fresh seeds, in the first development world."""
         world = self.study.of_kind("development")[0]
         cells = self.study.in_regime(regime)
         entries = [Entry.of(cell, tuned[cell.name].best) for cell in cells]
@@ -203,7 +203,7 @@ class Stages:
         return self._table("screen", world, regime, tuned[PASSIVE].best, arms)
 
     def carried(self, table: Table) -> list[str]:
-        """The cells that a screening carries on: by the fewest labels, then by the larger area."""
+        """Name the cells that a screening carries on: by the fewest labels, then by the larger area."""
         found = table.comparisons
         order = sorted(found, key=lambda label: (found[label].log_ratio.value, -found[label].area.value))
         return order[: self.study.carried]
@@ -235,7 +235,7 @@ class Stages:
         return digest
 
     def frozen_of(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
-        """What is frozen of a regime: `passive`, carried cells and controls with all settings, worlds and seeds."""
+        """Describe what is frozen of a regime: `passive`, carried cells and controls with settings, worlds, seeds."""
         return {
             "regime": vars(regime),
             "metric": self.study.metric,
@@ -252,7 +252,7 @@ class Stages:
         return (*self.study.of_kind("held_out"), *self.study.of_kind("negative"))
 
     def confirm(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> list[Table]:
-        """Carried cells and controls on fresh seeds, in every world that was not seen before.
+        """Run carried cells and controls on fresh seeds, in every world that was not seen before.
 
         Raises:
             UserError: Nothing is frozen.
@@ -263,7 +263,7 @@ class Stages:
         return [self._table("confirm", world, regime, tuned[PASSIVE].best, arms) for world in self._unseen]
 
     def further_of(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
-        """What is frozen of a regime before any of the further worlds is met, by world."""
+        """Describe what is frozen of a regime before any of the further worlds is met, by world."""
         return {world.name: self._described(world, regime, tuned, table) for world in self.study.of_kind("further")}
 
     def _described(self, world: World, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> dict[str, Any]:
@@ -278,7 +278,7 @@ class Stages:
         }
 
     def further(self, regime: Regime, tuned: Mapping[str, Tuned], table: Table) -> list[Table]:
-        """The carried cells once more, in the worlds that were named beside those held out.
+        """Measure the carried cells once more, in the worlds that were named beside those held out.
 
         Raises:
             UserError: What is to be met there is not frozen.
@@ -306,7 +306,7 @@ class Stages:
         return arms_on_records(self.study, setup, {k: one.best for k, one in tuned.items()}, self.carried(table))
 
     def _seeds(self, stage: str) -> tuple[int, ...]:
-        """Further worlds are new, so that the seeds that confirm are fresh in them too."""
+        """Take a stage's seeds; further worlds are new, so that the seeds that confirm are fresh in them too."""
         return self.study.seeds["confirm" if stage == "further" else stage].values
 
     def _table(self, stage: str, world: World, regime: Regime, passive: Mapping[str, Any], arms: Arms) -> Table:

@@ -188,25 +188,25 @@ class Study:
     """What it was read from."""
 
     def of_kind(self, kind: str) -> tuple[World, ...]:
-        """The worlds of a kind."""
+        """Find the worlds of a kind."""
         return tuple(world for world in self.worlds if world.kind == kind)
 
     def settings_in(self, world: World) -> dict[str, Any]:
-        """`base` with what a world changes. Settings of the environment are kept but where another is named."""
+        """Merge `base` with what a world changes. Settings of the environment are kept but where another is named."""
         own = world.settings.get("env", {})
         shared = {} if "id" in own else self.base.get("env", {})
         return {**self.base, **world.settings, "env": {**shared, **own}}
 
     def trains_in(self, world: World) -> bool:
-        """Whether agents train a policy there; elsewhere they only choose among what is recorded."""
+        """Tell whether agents train a policy there; elsewhere they only choose among what is recorded."""
         return self.settings_in(world).get("policy") is not None
 
     def metric_in(self, world: World) -> str:
-        """What is to be reached there."""
+        """Find what is to be reached there."""
         return world.metric or self.metric
 
     def in_regime(self, regime: Regime) -> tuple[Cell, ...]:
-        """The cells that take part in a regime."""
+        """Find the cells that take part in a regime."""
         return tuple(cell for cell in self.cells if regime.name in cell.regimes)
 
     @property

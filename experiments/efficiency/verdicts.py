@@ -16,7 +16,7 @@ FEWER, MORE, NOT_SHOWN = "fewer labels", "more labels", "not shown"
 
 
 def verdicts(comparisons: Sequence[Comparison], level: float = 0.05) -> list[str]:
-    """What the first figure of each comparison shows, `holm` over all of them.
+    """Say what the first figure of each comparison shows, `holm` over all of them.
 
     Args:
         comparisons: The whole family: every arm that could have been claimed to be better.

@@ -40,7 +40,7 @@ def bench_faults(
     note: Callable[[str], None] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Iterator[FaultLine]:
-    """Tries all kinds of faults on small paid runs.
+    """Try all kinds of faults on small paid runs.
 
     Args:
         kills: Processes to kill.
@@ -77,7 +77,7 @@ def bench_faults(
 
 
 def _silent(text: str) -> None:
-    """Says nothing."""
+    """Say nothing."""
 
 
 def _tell(note: Callable[[str], None], line: FaultLine, seed: int) -> None:
@@ -88,7 +88,7 @@ def _tell(note: Callable[[str], None], line: FaultLine, seed: int) -> None:
 def _kill_lines(
     lab: FaultLab, kills: int, seed: int, two_jobs: float, show: Callable[[str], None]
 ) -> Iterator[FaultLine]:
-    """Kills in runs with one job and with two, a line for each signal and target."""
+    """Kill runs with one job and with two, a line for each signal and target."""
     for jobs, wanted in ((1, kills - round(two_jobs * kills)), (2, round(two_jobs * kills))):
         targets = ("parent",) if jobs == 1 else TARGETS
         # With two jobs a diagonal first, so that a few kills meet every signal and every target.
@@ -142,12 +142,12 @@ _STATES = {"half-finished": (0.75, 0.0), "without checkpoints": (0.25, 1e9), "fi
 
 
 def _is_shown(name: str) -> bool:
-    """Whether a file is for people, and written anew by each start."""
+    """Tell whether a file is for people, and written anew by each start."""
     return name.startswith(("figures", "report.html", "table.", "regret."))
 
 
 def _damage_lines(lab: FaultLab, seed: int, damages: int | None, show: Callable[[str], None]) -> Iterator[FaultLine]:
-    """Damaged files in a half-finished run and a finished one, a line for each kind of damage."""
+    """Damage files in a half-finished run and a finished one, a line for each kind of damage."""
     if damages == 0:
         return
     generator = np.random.default_rng([seed, 3])
@@ -180,7 +180,7 @@ def _damage_lines(lab: FaultLab, seed: int, damages: int | None, show: Callable[
 
 
 def _write_lines(lab: FaultLab, seed: int, writes: int | None, show: Callable[[str], None]) -> Iterator[FaultLine]:
-    """Calls at which writing fails, and then those at which the process is killed, a line for each kind."""
+    """Try calls at which writing fails, then those at which the process is killed, a line for each kind."""
     generator = np.random.default_rng([seed, 4])
     for deadly in (False, True):
         for kind, name in WRITES.items():
@@ -217,7 +217,7 @@ def _cells(lines: Sequence[FaultLine]) -> list[list[str]]:
 
 
 def fault_table(lines: Sequence[FaultLine], *, markdown: bool = False) -> str:
-    """The table of what was tried, with a line of sums, for a terminal or for the documentation."""
+    """Write the table of what was tried, with a line of sums, for a terminal or for the documentation."""
     rows = _cells(lines)
     if markdown:
         rule = [":--", *["--:"] * (len(_HEADER) - 1)]

@@ -20,7 +20,7 @@ __all__ = ["calls_of", "damaged", "files_of", "left_behind", "starved"]
 
 
 def left_behind(lab: FaultLab, share: float, *, checkpoint_seconds: float = 1e9, draw: bool = False) -> Path:
-    """A trial folder whose run was killed after this share of the answers, or with 1 has ended in peace."""
+    """Make a trial folder whose run was killed after this share of the answers, or with 1 has ended in peace."""
     place = lab.place()
     started = lab.start(place, checkpoint_seconds=checkpoint_seconds, draw=draw)
     record, lines = place / "record", 2 * round(share * lab.batches)
@@ -43,7 +43,7 @@ def damaged(
     checkpoint_seconds: float = 1e9,
     draw: bool = False,
 ) -> Tally:
-    """Damages files of a copy of a trial's run folder, and runs the same command again.
+    """Damage files of a copy of a trial's run folder, and run the same command again.
 
     Args:
         lab: Where it runs.
@@ -99,13 +99,13 @@ def damaged(
 
 
 def files_of(left: Path) -> list[str]:
-    """The files of a trial's run folder, in order."""
+    """List the files of a trial's run folder, in order."""
     root = left / "run"
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
 def calls_of(lab: FaultLab, kind: str, *, checkpoint_seconds: float = 1e9) -> int:
-    """How many calls of a kind an undisturbed run makes in its folder."""
+    """Count how many calls of a kind an undisturbed run makes in its folder."""
     place = lab.place()
     fault = {"kind": kind, "number": 0, "folder": str(place / "run"), "note": str(place / "fired")}
     lab.start(place, checkpoint_seconds=checkpoint_seconds, fault=fault).wait(HANGS_AFTER)
@@ -121,7 +121,7 @@ def calls_of(lab: FaultLab, kind: str, *, checkpoint_seconds: float = 1e9) -> in
 def starved(
     lab: FaultLab, kind: str, number: int, *, checkpoint_seconds: float = 1e9, deadly: bool = False
 ) -> Tally | None:
-    """Lets one call of a run fail for want of space, and runs the same command again with enough of it.
+    """Let one call of a run fail for want of space, and run the same command again with enough of it.
 
     Args:
         lab: Where it runs.

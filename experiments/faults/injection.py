@@ -33,7 +33,7 @@ WRITES = {
 
 
 def install_fault(kind: str, number: int, folder: str, note: str, deadly: bool = False) -> None:
-    """Lets the call of one kind with this number, from 1, within `folder` fail in this process, or kill the process.
+    """Let the call of one kind with this number, from 1, within `folder` fail in this process, or kill the process.
 
     It is then written into the file `note`; with number 0, which none has, the number of calls so far is.
     """
@@ -166,7 +166,7 @@ def install_fault(kind: str, number: int, folder: str, note: str, deadly: bool =
 
 
 def damage_file(path: Path, damage: str, generator: np.random.Generator) -> None:
-    """Damages a file in place."""
+    """Damage a file in place."""
     content = path.read_bytes()
     if damage == "deleted":
         path.unlink()

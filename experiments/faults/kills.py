@@ -36,7 +36,7 @@ def killed(
     checkpoint_seconds: float = 1e9,
     interpreter: bool = False,
 ) -> Tally:
-    """Kills a run several times, each time starting it again at once, and lets it end.
+    """Kill a run several times, each time starting it again at once, and let it end.
 
     Args:
         lab: Where it runs.
@@ -55,7 +55,7 @@ def killed(
     where = f"{number.name} to the {target}, {jobs} job(s), checkpoint_seconds={checkpoint_seconds:g}"
 
     def look() -> None:
-        """Measures how long the processes of dead runs live."""
+        """Measure how long the processes of dead runs live."""
         for session, died in list(watch.items()):
             if not members(session):
                 tally.longest_orphan = max(tally.longest_orphan, time.monotonic() - died)
@@ -129,7 +129,7 @@ def killed(
 
 
 def _moment(lab: FaultLab, generator: np.random.Generator, place: Path, jobs: int) -> Callable[[], bool]:
-    """Tells when to kill: at a uniform moment of what is left, or (two jobs, mostly) after so many answers more."""
+    """Tell when to kill: at a uniform moment of what is left, or (two jobs, mostly) after so many answers more."""
     record = place / "record"
     written = len(read_record(record))
     left = max(2, 2 * lab.batches - written)
@@ -141,14 +141,14 @@ def _moment(lab: FaultLab, generator: np.random.Generator, place: Path, jobs: in
 
 
 def _is_prepared(started: Started, place: Path) -> bool:
-    """Whether a start has come beyond what Python does by itself, so that its end can be judged."""
+    """Tell whether a start has come beyond what Python does by itself, so that its end can be judged."""
     if catches_sigterm(started.pid):
         return True
     return any(entry.session == started.pid for entry in read_record(place / "record"))
 
 
 def _strike(started: Started, number: signal.Signals, target: str) -> str:
-    """Kills, and returns what it hit: the parent where there are no workers now."""
+    """Kill, and return what was hit: the parent where there are no workers now."""
     found = workers(started.pid) if target == "worker" else []
     kill(found[-1] if found else started.pid, number, group=target == "group")
     return "parent" if target == "worker" and not found else target

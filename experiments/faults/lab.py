@@ -76,7 +76,7 @@ class FaultLab:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _undisturbed(self) -> None:
-        """Runs it once in peace: what all others are held against."""
+        """Run it once in peace: what all others are held against."""
         place = self.place()
         begun = time.monotonic()
         started = self.start(place)
@@ -90,7 +90,7 @@ class FaultLab:
             raise RuntimeError(f"the undisturbed run does not fit its own record: {alone}")
 
     def measure_two_jobs(self, *, interpreter: bool = False) -> None:
-        """Runs it once in peace with two workers, and finds the same."""
+        """Run it once in peace with two workers, and find the same."""
         place = self.place()
         begun = time.monotonic()
         started = self.start(place, jobs=2, interpreter=interpreter)
@@ -101,7 +101,7 @@ class FaultLab:
             raise RuntimeError(f"the run with two jobs failed undisturbed: {started.last_words()}, {tally.wrong}")
 
     def place(self) -> Path:
-        """A new folder for a trial; it will hold `run`, `record` and what the command said."""
+        """Make a new folder for a trial; it will hold `run`, `record` and what the command said."""
         self._trials += 1
         place = self._folder / f"trial-{self._trials}"
         place.mkdir()
@@ -117,7 +117,7 @@ class FaultLab:
         draw: bool = False,
         interpreter: bool = False,
     ) -> Started:
-        """Starts the command in a session of its own.
+        """Start the command in a session of its own.
 
         Args:
             place: From `place`.
@@ -153,7 +153,7 @@ class FaultLab:
         return started
 
     def judge(self, place: Path, deaths: Sequence[Death]) -> Tally:
-        """Holds a finished run against the undisturbed one and against the oracle's record."""
+        """Hold a finished run against the undisturbed one and against the oracle's record."""
         tally = Tally()
         try:
             results, labels = read_tables(place / "run")

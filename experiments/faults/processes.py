@@ -23,7 +23,7 @@ POLL = 0.004
 
 
 def members(session: int) -> list[int]:
-    """Living processes of a session."""
+    """List living processes of a session."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -36,7 +36,7 @@ def members(session: int) -> list[int]:
 
 
 def workers(session: int) -> list[int]:
-    """Living worker processes of a session."""
+    """List living worker processes of a session."""
     found = []
     for pid in members(session):
         with suppress(OSError):
@@ -47,7 +47,7 @@ def workers(session: int) -> list[int]:
 
 
 def catches_sigterm(pid: int) -> bool:
-    """Whether a process has come as far as to install a handler of its own."""
+    """Tell whether a process has come as far as to install a handler of its own."""
     with suppress(OSError):
         for line in Path("/proc", str(pid), "status").read_text().splitlines():
             if line.startswith("SigCgt:"):
@@ -56,7 +56,7 @@ def catches_sigterm(pid: int) -> bool:
 
 
 def kill(pid: int, number: int, *, group: bool = False) -> None:
-    """Sends a signal to a process, or to its group, if it still lives."""
+    """Send a signal to a process, or to its group, if it still lives."""
     with suppress(ProcessLookupError):
         (os.killpg if group else os.kill)(pid, number)
 
@@ -88,7 +88,7 @@ class ForkServer:
 
 
 def serve() -> None:
-    """The loop of the fork server: one request a line, until its input ends."""
+    """Loop as the fork server does: one request a line, until its input ends."""
     import gc
     import importlib
 
@@ -124,7 +124,7 @@ def serve() -> None:
 
 
 def _child(start: dict[str, Any]) -> None:
-    """One start in a fork of the server; does not return."""
+    """Run one start in a fork of the server; does not return."""
     code = 1
     try:
         os.setsid()
@@ -152,7 +152,7 @@ def _child(start: dict[str, Any]) -> None:
 
 
 def _leave(code: int) -> None:
-    """Ends a fork as an interpreter ends."""
+    """End a fork as an interpreter ends."""
     import atexit
     import threading
 
@@ -166,7 +166,7 @@ def _leave(code: int) -> None:
 
 
 def _command(words: Sequence[str], *, draw: bool) -> int:
-    """The command itself, without its figures if `draw` is False: they take longer than the run."""
+    """Run the command itself, without its figures if `draw` is False: they take longer than the run."""
     from duelenv.experiments.commands import cli
 
     if not draw:
@@ -180,7 +180,7 @@ def _command(words: Sequence[str], *, draw: bool) -> int:
 
 
 def undrawn() -> None:
-    """The command in an interpreter of its own, without figures."""
+    """Run the command in an interpreter of its own, without figures."""
     sys.exit(_command(sys.argv[1:], draw=False))
 
 
@@ -208,7 +208,7 @@ class Started:
         return self.err.read_text(encoding="utf-8", errors="replace") if self.err.exists() else ""
 
     def said(self) -> str | None:
-        """The one sentence with which the command ended, or None if it said more, or less, or showed a traceback."""
+        """Find the one sentence with which the command ended; None if it said more, or less, or showed a traceback."""
         text = self.stderr()
         said = [line for line in text.splitlines() if line.startswith("duelenv: ")]
         if "Traceback" in text or len(said) != 1 or not text.rstrip().endswith(said[0]):
@@ -216,7 +216,7 @@ class Started:
         return said[0]
 
     def sentence(self) -> str | None:
-        """What it said at the end of exit code 2, if it was one sentence as it should be."""
+        """Find what it said at the end of exit code 2, if it was one sentence as it should be."""
         return self.said() if self.code == 2 else None
 
     def last_words(self) -> str:

@@ -49,7 +49,7 @@ class Tally:
     """What must not be, a sentence each."""
 
     def add(self, other: Tally) -> None:
-        """Adds another one to this."""
+        """Add another one to this."""
         for name in ("lost", "doubled", "invented", "in_flight", "asked_again", "faults", "refused", "survived"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.longest_orphan = max(self.longest_orphan, other.longest_orphan)
@@ -69,7 +69,7 @@ class Entry:
 
 
 def read_record(record: Path) -> list[Entry]:
-    """The lines of an oracle's record, in order; none where it was never asked."""
+    """Read the lines of an oracle's record, in order; none where it was never asked."""
     if not record.exists():
         return []
     found = []
@@ -101,7 +101,7 @@ class Peace:
 
     @classmethod
     def of(cls, run: Path, record: Path) -> Peace:
-        """Reads a run folder and the oracle's record of it."""
+        """Read a run folder and the oracle's record of it."""
         entries = read_record(record)
         answered = Counter(entry.digests for entry in entries if entry.word == "answered")
         return cls(*read_tables(run), _asked(entries), answered)
@@ -110,7 +110,7 @@ class Peace:
 def count_labels(
     tally: Tally, entries: Sequence[Entry], labels: Mapping[str, Any], peace: Peace, deaths: Sequence[Death]
 ) -> None:
-    """Holds the oracle's record against the labels of a run and against an undisturbed one.
+    """Hold the oracle's record against the labels of a run and against an undisturbed one.
 
     Args:
         tally: Where the counts go.
@@ -142,12 +142,12 @@ def _asked(entries: Sequence[Entry]) -> Counter[str]:
 
 
 def digest_of(prompt: str, first: str, second: str) -> str:
-    """What the oracle's record calls a comparison."""
+    """Hash a comparison to what the oracle's record calls it."""
     return hashlib.sha256(json.dumps([prompt, first, second]).encode("ascii")).hexdigest()[:24]
 
 
 def _single(batches: Counter[tuple[str, ...]]) -> Counter[str]:
-    """Batches as single comparisons."""
+    """Count batches as single comparisons."""
     found: Counter[str] = Counter()
     for batch, count in batches.items():
         for digest in batch:
@@ -156,7 +156,7 @@ def _single(batches: Counter[tuple[str, ...]]) -> Counter[str]:
 
 
 def _in_flight(entries: Sequence[Entry], deaths: Sequence[Death]) -> Counter[tuple[str, ...]]:
-    """Batches that were a process's last answer in the moment before it died: nobody can write so fast."""
+    """Count batches that were a process's last answer in the moment before it died: nobody can write so fast."""
     last = {entry.life: entry for entry in entries}
     found: Counter[tuple[str, ...]] = Counter()
     for entry in last.values():
@@ -170,7 +170,7 @@ def _in_flight(entries: Sequence[Entry], deaths: Sequence[Death]) -> Counter[tup
 
 
 def read_tables(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Results without their times, and labels, with NaN as text so that it equals itself."""
+    """Read results without their times, and labels, with NaN as text so that it equals itself."""
     import pyarrow.parquet as pq
 
     found = []

@@ -72,7 +72,7 @@ register("paid", paid)
 
 
 def make_world(folder: Path, horizon: int, milliseconds: float, *, nasty: bool) -> Path:
-    """Writes the table, the module with the oracle, and the config, whose path it returns.
+    """Write the table, the module with the oracle, and the config; return the config's path.
 
     Args:
         folder: Where.

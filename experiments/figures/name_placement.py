@@ -39,13 +39,13 @@ class Name:
 
 
 def agent_name(text: str, x: float, y: float, look: Look, *, joined: bool = True) -> Name:
-    """The name of an agent, small where it does not lead."""
+    """Write the name of an agent, small where it does not lead."""
     size = 10.5 if look.leads else 8
     return Name(text, x, y, look.colour, size, bold=look.leads, joined=joined)
 
 
 def width_of(figure: Figure, name: Name) -> float:
-    """The width of a name in pixels."""
+    """Measure the width of a name in pixels."""
     text = figure.text(0, 0, name.text, fontsize=name.size, fontweight="bold" if name.bold else "normal")
     width = float(text.get_window_extent().width)
     text.remove()
@@ -53,7 +53,7 @@ def width_of(figure: Figure, name: Name) -> float:
 
 
 def name_lines(axes: Axes, names: Sequence[Name]) -> None:
-    """Writes each line's name at its end, moved apart where names would touch and kept within the axes' height.
+    """Write each line's name at its end, moved apart where names would touch and kept within the axes' height.
 
     Args:
         axes: Where; its limits are final.
@@ -93,7 +93,7 @@ def name_lines(axes: Axes, names: Sequence[Name]) -> None:
 
 
 def name_points(axes: Axes, ends: Sequence[tuple[str, float, float, str]], theme: Theme) -> None:
-    """Writes names beside points, each moved up or down to the nearest free place.
+    """Write names beside points, each moved up or down to the nearest free place.
 
     Args:
         axes: Where.
@@ -130,7 +130,7 @@ def name_points(axes: Axes, ends: Sequence[tuple[str, float, float, str]], theme
 def spread(
     heights: Sequence[float], gaps: Sequence[float], within: tuple[float, float] = (-np.inf, np.inf)
 ) -> list[float]:
-    """Moves sorted heights apart to at least the gaps between them, keeping groups centred where they were.
+    """Move sorted heights apart to at least the gaps between them, keeping groups centred where they were.
 
     Pools neighbours that would touch, as in isotonic regression.
 

@@ -39,7 +39,7 @@ __all__ = [
 
 @contextmanager
 def matplotlib_settings(theme: Theme) -> Iterator[None]:
-    """Settings for one figure; the caller's own are untouched."""
+    """Set matplotlib's settings for one figure; the caller's own are untouched."""
     import matplotlib as mpl
 
     settings: dict[str, Any] = {
@@ -82,7 +82,7 @@ class Panel:
     theme: Theme
 
     def agents(self) -> list[tuple[str, str, Look]]:
-        """Label, name and look of each agent; those that lead come last, so that they are drawn on top."""
+        """List label, name and look of each agent; those that lead come last, so that they are drawn on top."""
         every = [
             (label, name, self.looks[label]) for label, name in zip(self.group.agents, self.group.names, strict=True)
         ]
@@ -100,7 +100,7 @@ def world_panels(
     suffix: str = "",
     further: Callable[[Group], Sequence[str]] = _nothing_further,
 ) -> tuple[Figure, list[Panel]]:
-    """An empty figure with one panel for each variant of the world.
+    """Make an empty figure with one panel for each variant of the world.
 
     Args:
         results: The run.
@@ -118,7 +118,7 @@ def world_panels(
 def empty_figure(
     names: Sequence[tuple[str, Look]], *, panels: int = 1, further: Sequence[str] = ()
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure with room at the right of each panel for names, one below the other.
+    """Make an empty figure with room at the right of each panel for names, one below the other.
 
     Args:
         names: What is written there of the agents of the fullest panel.
@@ -161,20 +161,20 @@ def draw_band(
     high: NDArray[np.float64],
     look: Look,
 ) -> None:
-    """A line over x [T], with its band where the agent leads: too many bands would hide each other."""
+    """Draw a line over x [T], with its band where the agent leads: too many bands would hide each other."""
     if look.leads:
         axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
     axes.plot(x, mean, color=look.colour, linestyle=look.style, linewidth=look.width, solid_capstyle="round")
 
 
 def start_at_zero(axes: Axes, lowest: float) -> None:
-    """Starts a regret's axis at 0, unless it falls well below: against a comparator that was overtaken."""
+    """Start a regret's axis at 0, unless it falls well below: against a comparator that was overtaken."""
     if lowest > -0.1 * axes.get_ylim()[1]:
         axes.set_ylim(bottom=0)
 
 
 def thousands(axes: Axes) -> None:
-    """Round numbers on both axes, with commas."""
+    """Write round numbers on both axes, with commas."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -187,12 +187,12 @@ def _with_commas(value: float, _: object) -> str:
 
 
 def plain(text: str) -> str:
-    """A text of the user's as matplotlib shows it word for word: what is between dollars is no formula."""
+    """Make matplotlib show a text of the user's word for word: what is between dollars is no formula."""
     return text.replace("$", r"\$")
 
 
 def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean and ", *, metric: str = "step") -> None:
-    """Says at the lower right what bands and bars are, over the seeds for which the metric was measured at all."""
+    """Say at the lower right what bands and bars are, over the seeds for which the metric was measured at all."""
     seeds = 0
     for agent in results.agents:
         _, values = results.curve(agent, metric)
@@ -202,7 +202,7 @@ def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean a
 
 
 def as_bytes(figure: Figure, kind: str) -> bytes:
-    """A figure as a file of kind "svg" or "png", the same bytes for the same figure."""
+    """Write a figure as a file of kind "svg" or "png", the same bytes for the same figure."""
     import matplotlib as mpl
 
     stream = io.BytesIO()

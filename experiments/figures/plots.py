@@ -44,7 +44,7 @@ __all__ = ["draw", "draw_curves", "metric_against_labels", "save_figures", "win_
 def _curves(
     results: Results, agent: str, metric: str, rate: bool, x: str = "queries"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means of `x` [T] and values [S, T] at the steps where every seed has a value, of the seeds that have any.
+    """Average `x` [T], and keep values [S, T], at the steps where every seed has a value, of the seeds that have any.
 
     With `rate`, the values are what each label added since the evaluation before.
     """
@@ -66,7 +66,7 @@ def _curves(
 def metric_against_labels(
     results: Results, metric: str, theme: Theme = LIGHT, *, rate: bool = False, x: str = "queries"
 ) -> Figure:
-    """A metric against the number of labels, mean and band over seeds.
+    """Draw a metric against the number of labels, mean and band over seeds.
 
     Args:
         results: The run.
@@ -106,7 +106,7 @@ def draw_curves(axes: Axes, results: Results, metric: str, theme: Theme = LIGHT,
 def _draw_metric(
     panel: Panel, results: Results, metric: str, references: Mapping[str, float], rate: bool, x: str = "queries"
 ) -> None:
-    """One panel of `metric_against_labels`."""
+    """Draw one panel of `metric_against_labels`."""
     axes, theme = panel.axes, panel.theme
     ends: list[Name] = []
     for agent, name, look in panel.agents():
@@ -133,7 +133,7 @@ def _draw_metric(
 
 
 def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
-    """Win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
+    """Draw win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
     with matplotlib_settings(theme):
         looks = looks_of(results, theme)
         figure, (axes,) = empty_figure([(agent, looks[agent]) for agent in results.agents])
@@ -164,7 +164,7 @@ def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
 
 
 def _references(results: Results, group: Group) -> dict[str, float]:
-    """Mean simple regret of the rules that ask for no duel, by the name they have in a figure."""
+    """Average the simple regret of rules that ask for no duel, by the name they have in a figure."""
     return {
         name.replace("_", " "): mean_interval(list(by_seed.values())).mean
         for name, by_seed in results.references(group.agents).items()
@@ -176,7 +176,7 @@ def _rate_of(metric: str) -> str:
 
 
 def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
-    """All figures that the run's metrics allow, by name."""
+    """Draw all figures that the run's metrics allow, by name."""
     figures: dict[str, Figure] = {}
     exact = results.regret is not None and results.config.replicated
     if exact and results.primary == results.regret:
@@ -199,7 +199,7 @@ def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
 
 
 def save_figures(results: Results) -> list[Path]:
-    """Writes every figure as PNG and SVG into the run's `figures` folder.
+    """Write every figure as PNG and SVG into the run's `figures` folder.
 
     Returns:
         The files.

@@ -38,7 +38,7 @@ _HEADROOM = 1.15
 
 
 def draw_regret(results: Results, theme: Theme) -> dict[str, Figure]:
-    """Both figures by name, `regret_NOTION` and `regret_NOTION_loglog`."""
+    """Draw both figures by name, `regret_NOTION` and `regret_NOTION_loglog`."""
     metric = results.regret
     assert metric is not None
     return {

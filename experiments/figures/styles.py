@@ -64,7 +64,7 @@ class Look:
 
 
 def looks_of(results: Results, theme: Theme) -> dict[str, Look]:
-    """The look of every agent; variants of the baseline's agent share its grey, an agent in several worlds its look."""
+    """Choose every agent's look; variants of the baseline share its grey, an agent in several worlds its look."""
     config = results.config
     groups = group_agents(results)
     kinds: dict[str, list[str]] = {}  # labels by the name that an agent has in every world
@@ -94,7 +94,7 @@ def looks_of(results: Results, theme: Theme) -> dict[str, Look]:
 
 
 def _rank(results: Results, labels: Sequence[str]) -> float:
-    """A number that is smaller for better agents: from the final mean of what they are compared by.
+    """Give better agents smaller numbers: from the final mean of what they are compared by.
 
     The same for all where nobody said which way is better, so that they stay in the config's order.
     """

@@ -40,7 +40,7 @@ def check_enclosed(root: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """All that lies below a folder; links are not followed."""
+    """Yield all that lies below a folder; links are not followed."""
     waiting = [str(folder)] if folder.is_dir() else []
     while waiting:
         try:

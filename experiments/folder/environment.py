@@ -68,7 +68,7 @@ def starts(path: Path) -> list[dict[str, Any]]:
 
 
 def _commit() -> dict[str, Any]:
-    """The commit of the current directory's repository, and whether anything in it was changed since.
+    """Find the commit of the current directory's repository, and whether anything in it was changed since.
 
     A repository may come from a stranger, and its own settings may name programs that `git status` starts: a monitor of
     files, which is switched off here, and filters, where changes are not looked for.
@@ -93,7 +93,7 @@ def _git(*words: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name, where the system tells it."""
+    """Find the processor's name, where the system tells it."""
     listing = Path("/proc/cpuinfo")
     if listing.exists():
         for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():

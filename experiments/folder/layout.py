@@ -90,7 +90,7 @@ class CellFolder:
         return self.path / "model"
 
     def best(self, step: int) -> Path:
-        """Folder of the policy as it stood after a step, where the best one is looked for."""
+        """Name the folder of the policy as it stood after a step, where the best one is looked for."""
         return self.path / f"best-{step:06d}"
 
     @property
@@ -128,7 +128,7 @@ class CellFolder:
         return [] if sealed is None else list(sealed.get("model", {}))
 
     def damaged_model(self) -> str | None:
-        """The first file of a finished cell's model that is not as it was written; None where all are."""
+        """Find the first file of a finished cell's model that is not as it was written; None where all are."""
         sealed = files.read_sealed(self.done) or {}
         for name, (_, digest) in sealed.get("model", {}).items():
             if files.digest_of(self.model / name) != digest:
@@ -203,5 +203,5 @@ class RunFolder:
         return self.root / "cells"
 
     def cell(self, name: str) -> CellFolder:
-        """The folder of a cell."""
+        """Find the folder of a cell."""
         return CellFolder(self.cells / name)

@@ -190,7 +190,7 @@ def _write(stream: IO[bytes], content: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a lock's holder says of itself; nothing where the file is missing, or just being written."""
+    """Read what a lock's holder says of itself; nothing where the file is missing, or just being written."""
     with suppress(OSError, ValueError):
         found = json.loads(path.read_bytes())
         if isinstance(found, dict):

@@ -39,7 +39,7 @@ def write_standing(path: Path, *, rounds: int, horizon: int, figure: str, labels
 
 
 def read_standing(path: Path) -> Standing | None:
-    """What the file says, or None where it is absent, half-written or no such file.
+    """Read what the file says, or None where it is absent, half-written or no such file.
 
     It is only shown, by a thread beside the run or by another process: whatever is wrong with it is no reason to end.
     """
@@ -64,7 +64,7 @@ def read_standing(path: Path) -> Standing | None:
 
 
 def _count(value: Any) -> int | None:
-    """A number of rounds or labels, or None for anything else."""
+    """Read a number of rounds or labels, or None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST:
         return value
     return None

@@ -46,7 +46,7 @@ def as_frame(table: pa.Table, frame: str) -> Any:
 
 
 def finals(results: Results) -> pa.Table:
-    """A row for each agent, as it ended: means over seeds of every metric that tables show, with 95 % t-intervals."""
+    """Make a row for each agent as it ended: means over seeds of all metrics in tables, with 95 % t-intervals."""
     rows = []
     for group in group_agents(results):
         table = comparison_table(results, group)
@@ -65,7 +65,7 @@ def finals(results: Results) -> pa.Table:
 
 
 def comparisons(results: Results) -> pa.Table:
-    """A row for each agent but the baseline: its paired difference to that, at equal seeds, and what it shows."""
+    """Make a row for each agent but the baseline: its paired difference to that, at equal seeds, and what it shows."""
     rows = []
     for group in group_agents(results):
         table = comparison_table(results, group)
@@ -97,7 +97,7 @@ _COMPARISONS: Final = (
 
 
 def regrets(table: RegretTable) -> pa.Table:
-    """A row for each agent: its cumulative regret after the last round, and how that grows."""
+    """Make a row for each agent: its cumulative regret after the last round, and how that grows."""
     return _table(
         {
             "agent": line.agent,

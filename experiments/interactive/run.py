@@ -184,7 +184,7 @@ class Run:
         return f"<Run {self.config.name!r}: {', '.join(self.agents)}; {seeds} seeds; in {str(self.folder)!r}>"
 
     def __str__(self) -> str:
-        """The tables that answer the run's question."""
+        """Write the tables that answer the run's question."""
         return "\n\n".join(f"{table.text()}\n\n{printable(table.caption)}" for table in tables(self.results))
 
     def _repr_html_(self) -> str:
@@ -198,7 +198,7 @@ def _shown_in_notebooks(figure: Figure) -> Figure:
 
 
 def _as_html(table: Any) -> str:
-    """A table as plain HTML, in whose cells nothing is obeyed."""
+    """Write a table as plain HTML, in whose cells nothing is obeyed."""
 
     def row(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in cells) + "</tr>"

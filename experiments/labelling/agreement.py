@@ -84,7 +84,7 @@ def _of_one(name: str, answers: Sequence[Said]) -> OfOne:
 
 
 def _values(answers: Sequence[Said]) -> dict[int, dict[str, float]]:
-    """Labels by question and annotator."""
+    """Collect labels by question and annotator."""
     values: dict[int, dict[str, float]] = defaultdict(dict)
     for one in answers:
         if one.value is not None:

@@ -96,7 +96,7 @@ class Look:
 
 
 async def _fields(request: Request) -> dict[str, str]:
-    """What a form sent, as browsers write it without files."""
+    """Read what a form sent, as browsers write it without files."""
     body = b""
     async for part in request.stream():
         body += part
@@ -230,7 +230,7 @@ def _back(**values: str) -> Response:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in words.
+    """Write seconds in words.
 
     Example:
         >>> duration(8.4), duration(130.0), duration(9000.0)

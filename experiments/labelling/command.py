@@ -102,7 +102,7 @@ def _export(desk: Desk, path: Path, each: bool) -> None:
 
 
 def _desk(arguments: argparse.Namespace) -> tuple[Desk, Path | None]:
-    """The desk, and where its labels go when the page is closed; None for one that a run collects from."""
+    """Make the desk, and find where its labels go when the page is closed; None for one that a run collects from."""
     target = Path(arguments.target)
     a_desk = target.suffix == ".sqlite"
     if target.is_dir() or a_desk:

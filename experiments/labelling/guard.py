@@ -74,7 +74,7 @@ class Guard:
         return response
 
     def refusal(self, request: Request) -> str | None:
-        """Why a request is not let in whoever sends it; None where it is."""
+        """Find why a request is not let in whoever sends it; None where it is."""
         host = request.headers.get("host", "")
         if self._token is None and not is_loopback(_name_of(host)):
             return "This page is for this machine alone: open it under 127.0.0.1 or localhost."
@@ -96,17 +96,17 @@ class Guard:
         return self._token is not None
 
     def admits(self, given: str) -> bool:
-        """Whether what somebody typed is the token, in a time that does not tell how much of it is."""
+        """Tell whether what somebody typed is the token, in a time that does not tell how much of it is."""
         if self._token is None:
             return True
         return hmac.compare_digest(_proof(given), _proof(self._token.reveal()))
 
     def proof(self) -> str:
-        """What the cookie of somebody holds who gave the token: made of it, and not it."""
+        """Derive what the cookie of somebody holds who gave the token: made of it, and not it."""
         return "" if self._token is None else _proof(self._token.reveal())
 
     def knows(self, request: Request) -> bool:
-        """Whether a request carries that cookie."""
+        """Tell whether a request carries that cookie."""
         return hmac.compare_digest(cookie(request, PASS).encode(), self.proof().encode())
 
 
@@ -122,7 +122,7 @@ def _name_of(host: str) -> str:
 
 
 def cookie(request: Request, name: str) -> str:
-    """The value of a cookie; empty where there is none, or the header is none."""
+    """Read the value of a cookie; empty where there is none, or the header is none."""
     try:
         morsel = SimpleCookie(request.headers.get("cookie", "")).get(name)
     except CookieError:

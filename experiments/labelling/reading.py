@@ -102,7 +102,7 @@ def _holds_single(table: Table) -> bool:
 
 
 def _texts(table: Table) -> dict[str, list[Any]]:
-    """A table's columns but for those that could be taken for scores."""
+    """Keep a table's columns but for those that could be taken for scores."""
     scores = {plain(name) for name in SCORE_NAMES}
     return {name: cells for name, cells in table.items() if plain(name) not in scores}
 
@@ -110,7 +110,7 @@ def _texts(table: Table) -> dict[str, list[Any]]:
 def _of_responses(
     table: Table, nested: str | None, prompt: str | None, response: str | None
 ) -> tuple[list[tuple[str, str, str]], list[str]]:
-    """Every two responses to a prompt: a first pair of every prompt, then a second one of every prompt, and so on."""
+    """Pair every two responses to a prompt: a first pair of every prompt, then a second of every prompt, and so on."""
     notes: list[str] = []
     if nested is not None:
         table, notes = one_a_row(table, nested)
@@ -131,12 +131,12 @@ def _of_responses(
 
 
 def _spread(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Pairs in an order that depends on their texts alone: stopping early favours no response."""
+    """Put pairs in an order that depends on their texts alone: stopping early favours no response."""
     return sorted(pairs, key=lambda pair: hashlib.sha256(repr(pair).encode("utf-8", "surrogatepass")).digest())
 
 
 def _read_singly(table: Table, prompt: str | None, response: str | None) -> Iterable[tuple[str, str]]:
-    """Prompt and response of each row; a response is paired with itself, since single rows are read in pairs."""
+    """Read prompt and response of each row; a response is paired with itself, as single rows are read in pairs."""
     name = checks.text("response", response)
     twice = Table(table.path, {**table, f"{_NOTHING}_again": list(table[name])}, table.notes)
     pairs = load_pairs(

@@ -61,7 +61,7 @@ def _nothing(self: Any, tokens: list[Token], place: int, options: Any, env: Any)
 
 
 def _address(self: Any, tokens: list[Token], place: int, options: Any, env: Any) -> str:
-    """After a link's words, where it leads, unless the words say so."""
+    """Write after a link's words where it leads, unless the words say so."""
     depth, start = 1, place
     while depth:
         start -= 1
@@ -76,7 +76,7 @@ def _picture(self: Any, tokens: list[Token], place: int, options: Any, env: Any)
 
 
 def _heading(self: Any, tokens: list[Token], place: int, options: Any, env: Any) -> str:
-    """A response's headings stand below those of the page."""
+    """Set a response's headings below those of the page."""
     token = tokens[place]
     level = min(int(token.tag[1:]) + 3, 6)
     return f"<{'/' if token.nesting < 0 else ''}h{level}>"

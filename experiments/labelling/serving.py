@@ -36,7 +36,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def url_of(host: str, opened: socket.socket) -> str:
-    """The address to be opened in a browser."""
+    """Write the address to be opened in a browser."""
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{opened.getsockname()[1]}/"
 
@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
         self.run(sockets=[self._opened])
 
     def stop(self) -> None:
-        """Have it return soon."""
+        """Make it return soon."""
         self.should_exit = True
 
     @contextlib.contextmanager

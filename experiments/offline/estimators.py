@@ -214,7 +214,7 @@ def _ratio(won: Float64, whole: Float64, axis: int = -1) -> Float64:
 
 
 def _interval(statistic: Callable[..., Float64], terms: tuple[Float64, ...], settings: Settings) -> tuple[float, float]:
-    """Ends of the interval of a mean, or of the ratio of two."""
+    """Find the ends of the interval of a mean, or of the ratio of two."""
     from scipy import stats
 
     if len(terms[0]) < 2:

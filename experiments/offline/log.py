@@ -102,7 +102,7 @@ class DuelLog:
         return DuelLog(**taken)
 
     def by_replicate(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Every replicate's number, and the places of its rounds in order."""
+        """Yield every replicate's number, and the places of its rounds in order."""
         for number in np.unique(self.of_replicate):
             yield int(number), np.flatnonzero(self.of_replicate == number)
 

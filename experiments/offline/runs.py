@@ -100,7 +100,7 @@ def _logger(config: RunConfig, logger: str | None) -> str:
 
 
 def _duels(folder: RunFolder, cell: Cell) -> tuple[NDArray[np.float64], list[str | None]]:
-    """Round, row, first, second and label of every duel, [N, 5], in order, and the first's text where there is one."""
+    """Read round, row, first, second, label of every duel, [N, 5], in order, and the first's text if there is one."""
     connection = read(folder.cell(cell.name).path)
     rows = []
     if connection is not None:
@@ -119,7 +119,7 @@ def _duels(folder: RunFolder, cell: Cell) -> tuple[NDArray[np.float64], list[str
 
 
 def _played_again(env: Any, duels: NDArray[np.float64], cell: Cell, agent: str) -> tuple[DuelLog, NDArray[np.float64]]:
-    """The log, and the labels that the world gives now."""
+    """Play the log again, and find the labels that the world gives now."""
     view = env.unwrapped.view()
     if view.selective:
         raise UserError(
@@ -152,7 +152,7 @@ def _played_again(env: Any, duels: NDArray[np.float64], cell: Cell, agent: str) 
 
 
 def _propensities(size: int, pairs: NDArray[np.int64], agent: str) -> NDArray[np.float64]:
-    """The probability of each pair of K candidates in either order, float64 [N]."""
+    """Find the probability of each pair of K candidates in either order, float64 [N]."""
     if agent == "random":  # both independent, so that one may meet itself
         return np.where(pairs[:, 0] == pairs[:, 1], 1.0, 2.0) / size**2
     return np.full(len(pairs), 2.0 / (size * (size - 1)))

@@ -39,7 +39,7 @@ _SEEDS = 64
 
 
 def write_report(directory: Path | str) -> Path:
-    """Writes figures, tables (`table.md`, `table.csv`, ...) and `report.html` into a run directory.
+    """Write figures, tables (`table.md`, `table.csv`, ...) and `report.html` into a run directory.
 
     Args:
         directory: A run directory with at least one finished cell.
@@ -123,7 +123,7 @@ def _subtitle(results: Results) -> str:
 
 
 def _table(table: TextTable) -> dict[str, Any]:
-    """A table in the parts that the page styles apart."""
+    """Take a table apart into what the page styles apart."""
     return {
         "title": table.title,
         "header": table.header(),
@@ -134,7 +134,7 @@ def _table(table: TextTable) -> dict[str, Any]:
 
 
 def _line(table: TextTable, line: TableLine, cells: list[str]) -> dict[str, Any]:
-    """A table line in the parts that the page styles apart."""
+    """Take a table line apart into what the page styles apart."""
     column = table.text_columns[1]
     mean, _, rest = cells[column].partition(" ") if line.difference is not None else ("", "", "")
     verdict = line.verdict
@@ -177,7 +177,7 @@ def _figures(results: Results) -> list[dict[str, Any]]:
 
 
 def _loglog_caption(results: Results) -> str:
-    """What the slopes and the dotted lines are."""
+    """Explain what the slopes and the dotted lines are."""
     caption = (
         "The same in log-log view; beside each name the slope over the last half of the duels, 1 for linear regret and "
         "1/2 for the square root of T."
@@ -204,7 +204,7 @@ def _examples(results: Results, seed: int) -> dict[str, list[dict[str, str]]]:
 
 
 def _duels(results: Results, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """The first and last answered duels of each agent, in worlds with texts."""
+    """Find the first and last answered duels of each agent, in worlds with texts."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

@@ -17,7 +17,7 @@ __all__ = ["assemble"]
 
 
 def assemble(config: RunConfig, directory: Path | str) -> Path:
-    """Puts `results.parquet` and `labels.parquet` together from the finished cells.
+    """Put `results.parquet` and `labels.parquet` together from the finished cells.
 
     Args:
         config: The run.

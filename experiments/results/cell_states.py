@@ -55,7 +55,7 @@ class CellState:
         return self.standing.labels // len(self.cell.seeds)
 
     def how_far(self) -> str:
-        """Where it is: `thompson-seed4 at 120 of 240 labels`."""
+        """Say where it is: `thompson-seed4 at 120 of 240 labels`."""
         if self.standing is None:
             return f"{self.cell.name} not begun"
         each = " a seed" if len(self.cell.seeds) > 1 else ""
@@ -66,7 +66,7 @@ class CellState:
 
 
 def state_of(folder: CellFolder, cell: Cell, budget: int | None = None) -> CellState:
-    """How one cell stands.
+    """Tell how one cell stands.
 
     Args:
         folder: The cell's.
@@ -90,7 +90,7 @@ def state_of(folder: CellFolder, cell: Cell, budget: int | None = None) -> CellS
 
 
 def unfinished_cells(folder: RunFolder, config: RunConfig) -> list[CellState]:
-    """The cells of a run that are not finished, those first that have come furthest."""
+    """Find the cells of a run that are not finished, those first that have come furthest."""
     states = [state_of(folder.cell(cell.name), cell, config.budget.labels) for cell in cells(config)]
     left = [state for state in states if state.state != "finished"]
     return sorted(left, key=_share, reverse=True)
@@ -116,7 +116,7 @@ def _share(state: CellState) -> float:
 
 
 def _changed(path: Path) -> float | None:
-    """When a file was last written; None where it is not there."""
+    """Find when a file was last written; None where it is not there."""
     try:
         return os.stat(path).st_mtime
     except OSError:
@@ -124,7 +124,7 @@ def _changed(path: Path) -> float | None:
 
 
 def _last_line(path: Path) -> str:
-    """What a traceback ends with, or a sentence."""
+    """Find what a traceback ends with, or a sentence."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

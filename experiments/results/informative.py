@@ -54,13 +54,13 @@ class InformativeDuels:
         self._answered, self._informative = number[:, -1], so_far[:, -1]
 
     def figures(self) -> dict[str, NDArray[np.float64]]:
-        """How many so far, and which label was the first and the third, by column, float64 [R]; NaN before that."""
+        """Count all so far and say which label was the first and the third, by column, float64 [R]; NaN before that."""
         return {"informative_duels": self._informative.astype(np.float64)} | {
             name: labels.copy() for name, labels in self._labels.items()
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs, as nested dicts of arrays."""
+        """Return all that `load_state_dict` needs, as nested dicts of arrays."""
         return {"answered": self._answered, "informative": self._informative, "labels": dict(self._labels)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -251,7 +251,7 @@ def write_table(table: Any, path: Path) -> None:
 
 
 def _json_line(row: Mapping[str, Any]) -> bytes:
-    """A row as a line, with what some readers take for the end of one written as an escape."""
+    """Write a row as a line, with what some readers take for the end of one written as an escape."""
     text = json.dumps(row, ensure_ascii=False)
     for end in "\x85\u2028\u2029":
         text = text.replace(end, f"\\u{ord(end):04x}")
@@ -265,7 +265,7 @@ def _is_coded(column: Any) -> bool:
 
 
 def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, ...], tuple[str, float | None, float]]:
-    """What was answered to each duel, by round, row and the numbers of its texts: id, win and tie."""
+    """Read what was answered to each duel, by round, row and the numbers of its texts: id, win and tie."""
     return {
         tuple(place): (key, win, tie)
         for key, win, tie, *place in connection.execute(
@@ -276,5 +276,5 @@ def _said(connection: sqlite3.Connection) -> Mapping[tuple[int, ...], tuple[str,
 
 
 def _valid(text: str) -> str:
-    """A text as a table can hold it."""
+    """Write a text as a table can hold it."""
     return re.sub("[\ud800-\udfff]", UNWRITABLE, text)

@@ -107,7 +107,7 @@ class Results:
         return measured[0]
 
     def better(self, metric: str) -> Direction | None:
-        """Which way of a metric is better, or None where nobody said."""
+        """Find which way of a metric is better, or None where nobody said."""
         chosen = self.config.metric
         declared = check_better(chosen, self.config.better)
         return better(metric, declared if metric == chosen else None)
@@ -126,11 +126,11 @@ class Results:
         return known[0] if known else None
 
     def seeds(self, agent: str) -> list[int]:
-        """Seeds with results."""
+        """List the seeds with results."""
         return sorted({int(seed) for seed in self._columns["seed"][self._agent == agent]})
 
     def curve(self, agent: str, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Learning curves of an agent.
+        """Read learning curves of an agent.
 
         Args:
             agent: Its label.
@@ -149,7 +149,7 @@ class Results:
         return steps, values
 
     def final(self, agent: str, metric: str) -> dict[int, float]:
-        """The last value by seed, without the missing ones."""
+        """Find the last value by seed, without the missing ones."""
         _, values = self.curve(agent, metric)
         return {
             seed: float(value)
@@ -158,7 +158,7 @@ class Results:
         }
 
     def at_labels(self, agent: str, metric: str, labels: int | None) -> dict[int, float]:
-        """The value by seed at the first evaluation with at least so many labels, without the missing ones.
+        """Find the value by seed at the first evaluation with at least so many labels, without the missing ones.
 
         Args:
             agent: Its label.
@@ -176,7 +176,7 @@ class Results:
         return found
 
     def references(self, agents: Collection[str]) -> dict[str, dict[int, float]]:
-        """Simple regret by seed of rules that ask for no duel, where the world knows some.
+        """Find the simple regret by seed of rules that ask for no duel, where the world knows some.
 
         Args:
             agents: Labels of agents of one world, which is the rules' too.
@@ -198,7 +198,7 @@ class Results:
         return found
 
     def only(self, agents: Collection[str]) -> Results:
-        """The same results of some agents alone.
+        """Keep the results of some agents alone.
 
         Args:
             agents: Their labels, in any order.
@@ -216,7 +216,7 @@ class Results:
         return some
 
     def table(self) -> Any:
-        """All measurements as an Arrow table: `agent`, `seed`, `step`, and a column for each metric.
+        """Put all measurements in an Arrow table: `agent`, `seed`, `step`, and a column for each metric.
 
         A row for each agent, seed and evaluation; null where a value was not measured.
         """
@@ -230,12 +230,12 @@ class Results:
         return pa.table(columns).select([*first, *(name for name in columns if name not in first)])
 
     def has(self, metric: str) -> bool:
-        """Whether the metric was measured for any agent."""
+        """Tell whether the metric was measured for any agent."""
         return metric in self._columns and not bool(np.isnan(self._columns[metric]).all())
 
 
 def _read(path: Path) -> Any:
-    """The table of results, checked: a run directory may come from anybody, and figures have the names of columns.
+    """Read results and check them: a run directory may come from anybody, and figures have the names of columns.
 
     Raises:
         UserError: It is no table of results.

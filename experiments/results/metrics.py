@@ -100,7 +100,7 @@ _KNOWN = {
 
 
 def label_of(metric: str, *, unit: bool = False) -> str:
-    """A metric's name as people write it.
+    """Write a metric's name as people do.
 
     Args:
         metric: A column.
@@ -115,7 +115,7 @@ def label_of(metric: str, *, unit: bool = False) -> str:
 
 
 def title_of(metric: str) -> str:
-    """A metric's name as the title of a figure."""
+    """Write a metric's name as the title of a figure."""
     if metric.startswith("regret_"):
         return f"Cumulative regret ({metric.removeprefix('regret_')})"
     known = _KNOWN.get(metric)
@@ -123,7 +123,7 @@ def title_of(metric: str) -> str:
 
 
 def better(metric: str, declared: Direction | None = None) -> Direction | None:
-    """Which way of a metric is better, or None where nobody said.
+    """Find which way of a metric is better, or None where nobody said.
 
     Of what an agent returns from `update`, and of what a user's world measures, nobody but the config knows.
 
@@ -138,7 +138,7 @@ def better(metric: str, declared: Direction | None = None) -> Direction | None:
 
 
 def check_better(metric: str | None, declared: str | None) -> Direction | None:
-    """The config's `better`, which says of its `metric` which way is better.
+    """Check the config's `better`, which says of its `metric` which way is better.
 
     Raises:
         UserError: It is no direction, says it of no metric, or says the opposite of what is known.
@@ -156,17 +156,17 @@ def check_better(metric: str | None, declared: str | None) -> Direction | None:
 
 
 def is_regret(metric: str) -> bool:
-    """Whether the metric is cumulative regret, of one notion or of any: it is the world that knows it."""
+    """Tell whether the metric is cumulative regret, of one notion or of any: it is the world that knows it."""
     return metric == ANY_REGRET or metric.startswith("regret_")
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a column of this name is the runner's or a world's, so that no agent's figure may have it."""
+    """Tell whether a column of this name is the runner's or a world's, so that no agent's figure may have it."""
     return name in KEYS or name in _KNOWN or is_regret(name)
 
 
 def check_name(name: object, whose: str) -> str:
-    """A name that a column may have, and with it a file.
+    """Check a name that a column may have, and with it a file.
 
     Args:
         name: What was given.
@@ -186,12 +186,12 @@ def check_name(name: object, whose: str) -> str:
 
 
 def is_measured(metric: str, names: Collection[str]) -> bool:
-    """Whether a config's `metric` can be had from the columns of these names."""
+    """Tell whether a config's `metric` can be had from the columns of these names."""
     return metric in names or (metric == ANY_REGRET and any(name.startswith("regret_") for name in names))
 
 
 def check_measured(metric: str, names: Collection[str]) -> None:
-    """Refuses a config's `metric` that cannot be had from the columns of these names.
+    """Refuse a config's `metric` that cannot be had from the columns of these names.
 
     Raises:
         UserError: It cannot.

@@ -38,7 +38,7 @@ class OracleLine(NamedTuple):
 
 
 def oracle_lines(folder: RunFolder) -> list[OracleLine]:
-    """The figures of a run's oracles; none where none of them notes or spends anything.
+    """Read the figures of a run's oracles; none where none of them notes or spends anything.
 
     Args:
         folder: The run's.

@@ -58,7 +58,7 @@ def write_products(
 
 
 def _table(measured: Measured) -> Any:
-    """Records as a `pyarrow.Table`, one row for each seed of each."""
+    """Make a `pyarrow.Table` of records, one row for each seed of each."""
     import pyarrow as pa
 
     replicates, records = len(measured.seeds), measured.records
@@ -77,14 +77,14 @@ def _table(measured: Measured) -> Any:
 
 
 def references_of(world: Any, split: str) -> dict[str, Any] | None:
-    """What rules achieve that learn nothing, to hold agents against; None where the world knows none."""
+    """Measure what rules achieve that learn nothing, to hold agents against; None where the world knows none."""
     if not hasattr(world, "references"):
         return None
     return {name: np.asarray(values).tolist() for name, values in world.references(split).items()}
 
 
 def examples_of(world: Any, agent: Any, observation: Mapping[str, Any], config: RunConfig) -> list[dict[str, Any]]:
-    """Responses before and after learning, for the report; none in worlds without text."""
+    """Collect responses before and after learning, for the report; none in worlds without text."""
     if config.examples == 0 or "responses" not in world.view().observation_space.spaces:
         return []
     if hasattr(world, "examples"):
@@ -93,7 +93,7 @@ def examples_of(world: Any, agent: Any, observation: Mapping[str, Any], config: 
 
 
 def _recommended_examples(agent: Any, observation: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """For distinct prompts of the last round: a candidate at random, and the one that the agent recommends."""
+    """Collect for distinct prompts of the last round a random candidate and the one that the agent recommends."""
     arms = np.asarray(agent.recommend(observation))
     examples: dict[str, dict[str, Any]] = {}
     for row, prompt in enumerate(observation["prompt"]):
@@ -105,7 +105,7 @@ def _recommended_examples(agent: Any, observation: Mapping[str, Any], count: int
 
 
 def line_of(record: Mapping[str, Any]) -> bytes:
-    """A record as a line of JSON; a number that is missing is null."""
+    """Write a record as a line of JSON; a number that is missing is null."""
 
     def plain(value: Any) -> Any:
         listed = np.asarray(value, dtype=object).tolist()

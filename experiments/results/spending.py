@@ -25,7 +25,7 @@ class Spending(NamedTuple):
     money: float | None
 
     def lines(self) -> list[tuple[str, str]]:
-        """What was spent by its kind, as text; nothing of a kind that costs nothing."""
+        """Write what was spent by its kind, as text; nothing of a kind that costs nothing."""
         shown = []
         if self.spent.money or self.money is not None:
             limit = "" if self.money is None else f" of {self.money:,.6g}"
@@ -36,7 +36,7 @@ class Spending(NamedTuple):
         return shown
 
     def plain(self) -> dict[str, float | int | None]:
-        """As columns of a table, or as JSON."""
+        """Write it as columns of a table, or as JSON."""
         return {
             "tokens": self.spent.tokens,
             "money": self.spent.money,
@@ -46,7 +46,7 @@ class Spending(NamedTuple):
 
 
 def spending_of(folder: RunFolder, config: RunConfig) -> Spending | None:
-    """What a run has spent; None where no oracle of it costs anything."""
+    """Read what a run has spent; None where no oracle of it costs anything."""
     if not folder.purse.is_file():
         return None
     return Spending(Purse(record=folder.purse).spent, config.budget.tokens, config.budget.money)

@@ -34,14 +34,14 @@ class _Means:
         self._counts: dict[str, NDArray[np.int64]] = {}
 
     def add(self, name: str, values: NDArray[np.float64]) -> None:
-        """Adds one value per replicate, [R]."""
+        """Add one value per replicate, [R]."""
         known = ~np.isnan(values)
         with np.errstate(invalid="ignore"):  # a figure that diverges both ways has no mean, which NaN says
             self._sums[name] = self._sums.get(name, 0.0) + np.where(known, values, 0.0)
         self._counts[name] = self._counts.get(name, 0) + known.astype(np.int64)
 
     def take(self) -> dict[str, NDArray[np.float64]]:
-        """The means by name, float64 [R], NaN where there was no value; starts anew."""
+        """Take the means by name, float64 [R], NaN where there was no value; start anew."""
         nothing = np.full(self._replicates, np.nan)
         means = {
             name: np.divide(total, self._counts[name], out=nothing.copy(), where=self._counts[name] > 0)
@@ -78,7 +78,7 @@ class Figures:
         return tuple(self._forms)
 
     def add(self, metrics: object, measured: Collection[str] = ()) -> None:
-        """Adds what a call of `update` returned.
+        """Add what a call of `update` returned.
 
         A number is the figure of the whole cell. Where a cell has several replicates, it counts for the first alone:
         written beside each of them, it would pass for as many equal measurements, with an interval of width 0.
@@ -103,7 +103,7 @@ class Figures:
             self._own.add(name, self._by_replicate(name, value))
 
     def add_rows(self, name: str, rows: ArrayLike) -> None:
-        """Adds a figure of the runner's own that every row of the cell has.
+        """Add a figure of the runner's own that every row of the cell has.
 
         Args:
             name: Its column.
@@ -117,15 +117,15 @@ class Figures:
         self._runner.add(name, np.divide(total, known.sum(axis=1), out=nothing, where=known.any(axis=1)))
 
     def means(self) -> dict[str, NDArray[np.float64]]:
-        """The mean of each figure since the last call, float64 [R]; NaN where it had no value. Starts anew."""
+        """Take each figure's mean since the last call, float64 [R]; NaN where it had no value. Start anew."""
         return {**self._own.take(), **self._runner.take()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs, as nested dicts of numbers and arrays."""
+        """Return all that `load_state_dict` needs, as nested dicts of numbers and arrays."""
         return {"forms": dict(self._forms), "own": self._own.state_dict(), "runner": self._runner.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from `state_dict` of a cell of the same shape."""
+        """Continue from `state_dict` of a cell of the same shape."""
         self._forms = {name: int(form) for name, form in state["forms"].items()}
         self._own.load_state_dict(state["own"])
         self._runner.load_state_dict(state["runner"])
@@ -139,7 +139,7 @@ class Figures:
             )
 
     def _by_replicate(self, name: str, value: object) -> NDArray[np.float64]:
-        """A figure as one value per replicate, [R]."""
+        """Read a figure as one value per replicate, [R]."""
         if type(value) is np.ndarray and value.dtype.kind in "biuf":
             values = value.astype(np.float64)
         elif isinstance(value, float):
@@ -174,7 +174,7 @@ class Figures:
 
 
 def arrow_field(name: str, kind: Any, *, from_agent: bool = False) -> Any:
-    """The field of a column in the schema of a Parquet file.
+    """Make the field of a column in the schema of a Parquet file.
 
     Args:
         name: Of the column.
@@ -187,7 +187,7 @@ def arrow_field(name: str, kind: Any, *, from_agent: bool = False) -> Any:
 
 
 def agents_columns(schema: Any) -> set[str]:
-    """Names of the columns that agents gave, in the schema of a Parquet file."""
+    """Name the columns that agents gave, in the schema of a Parquet file."""
     (mark, agent), *_ = _FROM_AGENT.items()
     return {field.name for field in schema if (field.metadata or {}).get(mark) == agent}
 

@@ -124,7 +124,7 @@ def begin_with(folder: RunFolder, wanted: Sequence[Cell], source: Path) -> Taken
 
 
 def _held(path: Path) -> list[_Given]:
-    """All answers in a cell's folder, those to `evaluate` among them."""
+    """Read all answers in a cell's folder, those to `evaluate` among them."""
     connection = read(path)
     if connection is None:
         return []
@@ -206,7 +206,7 @@ class _Reader(NamedTuple):
         return self._number(name, int, "a whole number")
 
     def share(self, name: str) -> float:
-        """A probability; NaN where there is none."""
+        """Read a probability; NaN where there is none."""
         if self.row[name] is None:
             return math.nan
         value = self._number(name, float, "a number from 0 to 1, or nothing")
@@ -228,7 +228,7 @@ class _Reader(NamedTuple):
         )
 
     def answered(self) -> _Given:
-        """The question and its answer."""
+        """Read the question and its answer."""
         words = [self.row.get(name) or "" for name in ("prompt", "first", "second")]
         key, number, row = self.text("id"), self.whole("step") - 1, self.whole("row")
         fits = key.endswith(request_id(0, number, row, *words).partition("-")[2])

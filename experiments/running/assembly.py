@@ -29,7 +29,7 @@ def _check_settings(
     hidden: Sequence[str],
     beside: Sequence[str] = (),
 ) -> None:
-    """Refuses settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
+    """Refuse settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
     top = [*(item.name for item in dataclasses.fields(RunConfig)), *SHORTHANDS]
     known = [*(name for name in parameters_of(function) if name not in hidden), *beside]
     for name in given:
@@ -43,7 +43,7 @@ def _takes_no(world: str, key: str) -> UserError:
 
 
 def make_policy(config: RunConfig) -> Any:
-    """The start policy, or None for a world without one.
+    """Make the start policy, or None for a world without one.
 
     Raises:
         UserError: A world that takes no policy, an unknown setting, or nothing to load at the path.
@@ -73,7 +73,7 @@ def make_policy(config: RunConfig) -> Any:
 
 
 def make_prompts(config: RunConfig) -> dict[str, list[str]]:
-    """Prompts to learn on and held-out ones: `{"train": [...], "test": [...]}`; empty without `prompts`.
+    """Make prompts to learn on and held-out ones: `{"train": [...], "test": [...]}`; empty without `prompts`.
 
     Raises:
         UserError: A missing file or column, or too few prompts.
@@ -99,7 +99,7 @@ def make_prompts(config: RunConfig) -> dict[str, list[str]]:
 
 
 def _listed_prompts(name: str, prompts: Any) -> list[str]:
-    """Texts, or dialogues as lists of messages, as texts."""
+    """Read texts, or dialogues as lists of messages, as texts."""
     from duelenv.ground.dialogue import is_messages, prompt_of
 
     if (
@@ -112,7 +112,7 @@ def _listed_prompts(name: str, prompts: Any) -> list[str]:
 
 
 def make_oracle(config: RunConfig, key: str = "oracle", home: Home | None = None) -> Any:
-    """The labelling oracle (or with `key="evaluation_oracle"` the judging one), or None if none is set.
+    """Make the labelling oracle (or with `key="evaluation_oracle"` the judging one), or None if none is set.
 
     Args:
         config: The run.
@@ -136,7 +136,7 @@ def make_environment(
     wrap_oracle: Callable[[str, Any], Any] | None = None,
     home: Home | None = None,
 ) -> Any:
-    """The vector environment of a run.
+    """Make the vector environment of a run.
 
     Args:
         config: The run.
@@ -211,7 +211,7 @@ def make_environment(
 def _rounds_for(
     labels: int, settings: Mapping[str, Any], known: Mapping[str, inspect.Parameter], rows: int
 ) -> dict[str, Any]:
-    """The horizon in which a budget is spent, where every row is asked and the config leaves it open.
+    """Find the horizon in which a budget is spent, where every row is asked and the config leaves it open.
 
     Raises:
         UserError: The config's horizon is too short for it.
@@ -231,7 +231,7 @@ def _rounds_for(
 
 
 def make_agent(config: RunConfig, label: str, env: Any, seed: int) -> Any:
-    """The agent with this label, made for `env`."""
+    """Make the agent with this label, for `env`."""
     from duelenv import agents
 
     chosen = config.agent(label)

@@ -35,7 +35,7 @@ class Damaged(Exception):
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes nested state to `path` atomically.
+    """Write nested state to `path` atomically.
 
     Raises:
         TypeError: Something in `state` is none of the kinds named above; the message says where.

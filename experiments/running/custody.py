@@ -43,7 +43,7 @@ def take_on(task: CellTask) -> None:
 
 
 def home_of(task: CellTask) -> Home:
-    """What the run gives to its oracles: a folder and a purse that all cells share."""
+    """Make what the run gives to its oracles: a folder and a purse that all cells share."""
     run = RunFolder(task.folder.path.parent.parent)
     budget = task.config.budget
     purse = Purse(Limits(tokens=budget.tokens, money=budget.money), run.purse)
@@ -51,7 +51,7 @@ def home_of(task: CellTask) -> Home:
 
 
 def trackers_of(task: CellTask) -> Following:
-    """The trackers of a cell, which keep what they keep beside the cells."""
+    """Make the trackers of a cell, which keep what they keep beside the cells."""
     config, cell = task.config, task.cell
     folder = RunFolder(task.folder.path.parent.parent).trackers
     tracked = TrackedCell(config.name, cell.name, cell.label, cell.seeds, task.identity, folder)
@@ -66,7 +66,7 @@ def _pause(seconds: float) -> None:
 
 
 def foreign(task: CellTask, path: Path) -> UserError:
-    """What to say of a file in a cell's folder that is not the cell's."""
+    """Make the error about a file in a cell's folder that is not the cell's."""
     return UserError(
         f"{str(path)!r} belongs to another config, or to other contents of the files that it names: move the "
         f"folder {str(task.folder.path)!r} away, or choose another run directory with --output"

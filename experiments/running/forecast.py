@@ -143,7 +143,7 @@ def _asking(
 
 
 def _cost(costs: list[tuple[int, float | None]], paid: int) -> list[str]:
-    """What answers cost, each kind at its price; no more of them than the fuse lets pass, the dearer ones first."""
+    """Say what answers cost, each kind at its price; no more than the fuse lets pass, the dearer ones first."""
     if not costs:
         return []
     if any(price is None for _, price in costs):
@@ -160,7 +160,7 @@ def _cost(costs: list[tuple[int, float | None]], paid: int) -> list[str]:
 
 
 def _price(oracle: Any, config: RunConfig) -> float | None:
-    """The most that an answer costs: by the oracle itself, or else by the config; None where neither says."""
+    """Find the most that an answer costs: by the oracle itself, or else by the config; None where neither says."""
     return price_of(oracle) or config.budget.price
 
 
@@ -169,7 +169,7 @@ def _limit(config: RunConfig, name: str) -> bool:
 
 
 def _most(forecasts: dict[str, Forecast], seeds: dict[str, int], played: dict[str, int]) -> Cost | None:
-    """The most that answers may cost by what their oracles themselves say; None where none of them can."""
+    """Sum the most that answers may cost by what their oracles themselves say; None where none of them can."""
     total = Cost()
     for label, one in forecasts.items():
         labels, questions = one.labels * seeds[label], one.questions * played[label]
@@ -180,12 +180,12 @@ def _most(forecasts: dict[str, Forecast], seeds: dict[str, int], played: dict[st
 
 
 def _judge(config: RunConfig) -> Any:
-    """Who judges in evaluations."""
+    """Find who judges in evaluations."""
     return assembly.make_oracle(config, "oracle" if config.evaluation_oracle is None else "evaluation_oracle")
 
 
 def _is_free(oracle: Any) -> bool:
-    """Whether answers can be computed as often as one likes; anything else may be paid for."""
+    """Tell whether answers can be computed as often as one likes; anything else may be paid for."""
     return oracle is None or is_free(oracle)
 
 
@@ -247,7 +247,7 @@ class _StandIn:
 
 
 def _each(stand_in: _StandIn | None) -> Cost | None:
-    """The most that a duel may cost."""
+    """Find the most that a duel may cost."""
     if stand_in is None or not stand_in.known or not stand_in.duels:
         return None
     return Cost(-(-stand_in.cost.tokens // stand_in.duels), stand_in.cost.money / stand_in.duels)
@@ -278,7 +278,7 @@ def _prompts(config: RunConfig) -> list[str]:
 
 
 def _memory(config: RunConfig, forecasts: dict[str, Forecast], played: dict[str, int], jobs: int) -> list[str]:
-    """Memory and disk; nothing of worlds without a policy, where both are small."""
+    """Forecast memory and disk; nothing of worlds without a policy, where both are small."""
     footprints = {label: forecast.footprint for label, forecast in forecasts.items() if forecast.footprint is not None}
     if not footprints:
         return []
@@ -314,7 +314,7 @@ def _line(name: str, text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text, in the unit that suits them."""
+    """Write seconds as text, in the unit that suits them."""
     if seconds < 1.0:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 90:

@@ -79,7 +79,7 @@ def read_labels(path: Path | str, **settings: Any) -> GivenLabels:
 
 
 def _holds_responses(table: Table) -> bool:
-    """Whether a table holds lists of responses, or single ones with what they are worth, as its columns' names tell."""
+    """Tell whether a table holds lists of responses, or single ones with what they are worth, by its columns' names."""
     worth = (*SCORE_NAMES, "label", "labels", "rank")
     return nested_column(table) is not None or all(
         find_column(table, "", None, usual) for usual in (RESPONSE_NAMES, worth)
@@ -90,7 +90,7 @@ _OWN_LABELS = ("prompt", "first", "second", "label")
 
 
 def _is_number(label: object) -> bool:
-    """Whether a label is a number or nothing, as in our own tables; words are for `load_pairs` to understand."""
+    """Tell whether a label is a number or nothing, as in our own tables; words are for `load_pairs` to understand."""
     try:
         float(str(label).strip() or "nan")
     except ValueError:
@@ -99,7 +99,7 @@ def _is_number(label: object) -> bool:
 
 
 def _are_plain(table: Table) -> bool:
-    """Whether these are prompts and responses to them, to be taken as they stand, white space and all.
+    """Tell whether these are prompts and responses to them, to be taken as they stand, white space and all.
 
     An export of a run is; of any other table, one whose responses do not repeat their prompts and where no other column
     has a part in the prompt or would be missed.

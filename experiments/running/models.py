@@ -128,7 +128,7 @@ class CellModels:
         self._best = None if state is None else _Best(*state)
 
     def lost(self, state: list[Any] | None) -> Path | None:
-        """The folder that a state names, where it is not as it was written."""
+        """Find the folder that a state names, where it is not as it was written."""
         if state is None:
             return None
         best = _Best(*state)
@@ -186,7 +186,7 @@ def _named(config: NamedConfig | None) -> str | None:
 
 @contextmanager
 def _model_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears whole, with what the writer of safetensors says of a full disk said in our words."""
+    """Make a folder that appears whole; what the writer of safetensors says of a full disk is said in our words."""
     from safetensors import SafetensorError
 
     with files.atomic_folder(path) as place:

@@ -208,7 +208,7 @@ class _Run:
         return self._measured()
 
     def _measured(self) -> tuple[str, ...]:
-        """Names of all figures so far, in records or on the way to one."""
+        """Name all figures so far, in records or on the way to one."""
         names = [name for record in self.records for name in record]
         names += [*self.figures.names, *(f"regret_{name}" for name in self.regret)]
         return tuple(name for name in dict.fromkeys(names) if name != "step")
@@ -258,7 +258,7 @@ class _Run:
         return np.broadcast_to(np.asarray(info["queries"], dtype=np.int64), (self.replicates,)).copy()
 
     def _evaluate(self) -> None:
-        """Adds a record of the agent as it stands after `step` rounds."""
+        """Add a record of the agent as it stands after `step` rounds."""
         measured = self.truth.evaluate(self.agent, self.config.split)
         for name in measured:
             check_name(name, f"A metric that {self.config.env.id} measures")
@@ -311,7 +311,7 @@ class _Run:
         checkpoints.save(self.folder.checkpoint, state)
 
     def _checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint; None where there is none that can be read."""
+        """Read the last checkpoint; None where there is none that can be read."""
         path = self.folder.checkpoint
         if not path.exists():
             return None
@@ -337,7 +337,7 @@ class _Run:
         return state
 
     def _restore(self, state: dict[str, Any]) -> Any:
-        """Continue from a checkpoint; returns the observation that comes next."""
+        """Continue from a checkpoint; return the observation that comes next."""
         self.step, self.over, self.seconds = state["step"], state["over"], state["seconds"]
         self.queries, self.regret = state["queries"], state["regret"]
         self.records, self.measured = state["records"], tuple(state["measured"])
@@ -357,7 +357,7 @@ class _Run:
     # Results ---------------------------------------------------------------------------------------
 
     def _figure(self) -> str:
-        """The first metric that people look for, as the mean over replicates."""
+        """Write the first metric that people look for, as the mean over replicates."""
         last = self.records[-1]
         for name in (self.config.metric, "win_rate", "simple_regret", "win_rate_best_of_n"):
             values = np.atleast_1d(last[name]) if name is not None and name in last else np.empty(0)

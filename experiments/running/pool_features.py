@@ -26,7 +26,7 @@ __all__ = ["features_folder", "kept_features"]
 
 
 def features_folder() -> Path:
-    """Where features are kept: `duelenv/features` in `$XDG_CACHE_HOME`, or in `~/.cache`. It may be deleted."""
+    """Find where features are kept: `duelenv/features` in `$XDG_CACHE_HOME`, or in `~/.cache`. It may be deleted."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duelenv" / "features"
 
 
@@ -55,7 +55,7 @@ def kept_features(module: str, function: str, data: Any) -> NDArray[np.float32]:
 
 
 def _kept(path: Path) -> NDArray[np.float32] | None:
-    """Features on the disk; None where there are none, or a damaged file: they are made again."""
+    """Read features on the disk; None where there are none, or a damaged file: they are made again."""
     try:
         features = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -24,7 +24,7 @@ _ASKED_OF_AGENTS: Final = ("act", "update", "recommend", "state_dict", "load_sta
 
 
 def prepare(config: RunConfig) -> tuple[dict[str, Any], bool]:
-    """Makes everything once, so that a wrong setting is found before any work, and describes where it runs.
+    """Make everything once, so that a wrong setting is found before any work, and describe where it runs.
 
     Returns:
         Versions and hardware; and whether all oracles answer for nothing, so that rounds can be played to no purpose.
@@ -72,7 +72,7 @@ def _called(named: AgentConfig) -> str:
 
 
 def _check_agent(config: RunConfig, named: AgentConfig, env: Any) -> None:
-    """Refuses what does not do all that a run asks of an agent, before anything is played or written.
+    """Refuse what does not do all that a run asks of an agent, before anything is played or written.
 
     Raises:
         UserError: A setting is refused, or a method is missing.
@@ -93,7 +93,7 @@ def _check_agent(config: RunConfig, named: AgentConfig, env: Any) -> None:
 
 
 def _check_changes(config: RunConfig, label: str, env: Any) -> None:
-    """Refuses changes of the truth that a run never reaches: it plays one episode, and rounds count from 0.
+    """Refuse changes of the truth that a run never reaches: it plays one episode, and rounds count from 0.
 
     Raises:
         UserError: There is one.
@@ -111,7 +111,7 @@ def _check_changes(config: RunConfig, label: str, env: Any) -> None:
 
 
 def _check_report_at(config: RunConfig, view: AgentView) -> None:
-    """Refuses numbers of labels that no agent ever gets.
+    """Refuse numbers of labels that no agent ever gets.
 
     Raises:
         UserError: There is one.

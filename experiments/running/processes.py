@@ -145,14 +145,14 @@ def _perform(task: Task, lease: Lease | None) -> Outcome:
 
 
 def _out_of_money(error: BaseException | None) -> OutOfMoney | None:
-    """The empty purse that is behind an error; an oracle that has answers to some duels says so in its own."""
+    """Find the empty purse behind an error; an oracle that has answers to some duels says so in its own."""
     while error is not None and not isinstance(error, OutOfMoney):
         error = error.__cause__
     return error
 
 
 def _is_common(error: BaseException | None) -> bool:
-    """Whether what was refused would be refused to other tasks too: by a source that is down, or by the disk."""
+    """Tell whether what was refused would be refused to other tasks too: by a source that is down, or by the disk."""
     while error is not None:
         if isinstance(error, Unanswered | OSError):
             return True
@@ -371,7 +371,7 @@ def outcomes(
 
 
 def _outcome_of(future: Future[Outcome], task: Task) -> Outcome:
-    """How a task ended, its worker's death included: by any exception, since tasks themselves raise none."""
+    """Say how a task ended, its worker's death included: by any exception, since tasks themselves raise none."""
     try:
         outcome = future.result()
     except (Exception, CancelledError) as error:

@@ -62,7 +62,7 @@ class Progress:
             self._bar.close()
 
     def note(self, text: str) -> None:
-        """Says something once."""
+        """Say something once."""
         text = printable(text, newlines=True)
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
@@ -85,7 +85,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def finished(self, report: CellReport) -> None:
-        """Tells that a cell has ended."""
+        """Tell that a cell has ended."""
         self.done += 1
         if self._bar is None:
             seeds = report.cell.seeds

@@ -79,7 +79,7 @@ def run(
     only: Collection[str] | None = None,
     answers: Path | str | None = None,
 ) -> Path:
-    """Runs what is not finished yet of `config` in `directory` and puts the results together.
+    """Run what is not finished yet of `config` in `directory` and put the results together.
 
     Args:
         config: The run.

@@ -15,7 +15,7 @@ __all__ = ["start_policy", "threads_of"]
 
 @contextmanager
 def threads_of(config: RunConfig) -> Iterator[None]:
-    """Limits torch's threads for the time of a cell, where the cell needs torch."""
+    """Limit torch's threads for the time of a cell, where the cell needs torch."""
     if config.policy is None:
         yield
         return
@@ -34,7 +34,7 @@ _start_policy: dict[str, Any] = {}
 
 
 def start_policy(config: RunConfig) -> Any:
-    """A fresh copy of the start policy, or None in a world without one."""
+    """Make a fresh copy of the start policy, or None in a world without one."""
     if config.policy is None:
         return None
     key = json.dumps([config.policy.name, dict(config.policy.settings)], sort_keys=True, default=str)

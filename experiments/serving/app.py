@@ -105,7 +105,7 @@ def make_app(desk: Desk, *, limits: Limits, token: Secret | None = None, local: 
 
 
 def _asking(desk: Desk, limits: Limits) -> Callable[[Sequence[Duel]], Awaitable[Reply]]:
-    """How a request gets its answers, or the status that says why not."""
+    """Make what gets a request its answers, or the status that says why not."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="oracle")
     waiting = 0
 

@@ -118,7 +118,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _named(given: str, overrides: Sequence[str]) -> NamedConfig:
-    """The oracle that a name and its settings mean, or a config."""
+    """Find the oracle that a name and its settings mean, or a config."""
     from duelenv import oracles
 
     if given in oracles.names():
@@ -136,7 +136,7 @@ def _named(given: str, overrides: Sequence[str]) -> NamedConfig:
 
 
 def _identity(named: NamedConfig) -> str:
-    """What the record of an oracle is known by; settings may be long, and stand for files."""
+    """Make what the record of an oracle is known by; settings may be long, and stand for files."""
     settings = json.dumps(named.settings, sort_keys=True, default=str).encode()
     return f"{named.name} with settings {hashlib.sha256(settings).hexdigest()[:12]}"
 

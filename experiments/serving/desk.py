@@ -39,7 +39,7 @@ class Desk:
         self._owed: dict[str, Question] = {}
 
     def recorded(self, questions: Sequence[Question]) -> dict[str, Answer]:
-        """Answers that need no oracle, by id.
+        """Find answers that need no oracle, by id.
 
         Raises:
             Conflict: An id stands for two questions.
@@ -51,7 +51,7 @@ class Desk:
         return self._record.known(questions)
 
     def answer_known(self, known: dict[str, Answer], questions: int) -> Reply:
-        """A reply that needs no oracle, counted."""
+        """Count a reply that needs no oracle, and give it."""
         self.metrics.add("duelenv_duels_total", questions)
         self.metrics.add("duelenv_record_hits_total", questions)
         return Reply(known, "")
@@ -82,7 +82,7 @@ class Desk:
             return Reply(known | fresh.answers, fresh.message)
 
     def finish(self, seconds: float) -> bool:
-        """Wait until the batch that is with the oracle is recorded, and take no other; whether it was in time."""
+        """Wait until the oracle's batch is recorded, and take no other; tell whether it was in time."""
         return self._turn.acquire(timeout=seconds)
 
     def _asked(self, questions: Sequence[Question]) -> Reply:

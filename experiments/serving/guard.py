@@ -143,7 +143,7 @@ class Guard:
         await self._app(scope, whole, send)
 
     def _refusal(self, scope: Scope) -> _Refusal | None:
-        """Why a request goes no further, as far as its head tells."""
+        """Find why a request goes no further, as far as its head tells."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         if self._local and not _names_this_machine(headers):
             return _Refusal(421, "this server answers to this machine's own names only")
@@ -169,7 +169,7 @@ def _names_this_machine(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 async def _body(receive: Receive, most: int, spare: int) -> bytes | None:
-    """The whole body, or None where it is longer than it may be.
+    """Read the whole body, or None where it is longer than it may be.
 
     So many bytes more are then listened to and thrown away: a sender who is still sending does not read the answer.
     """

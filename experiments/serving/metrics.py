@@ -44,7 +44,7 @@ class Metrics:
             return sum(value for (own, _), value in self._counts.items() if own == name)
 
     def text(self) -> str:
-        """All counters."""
+        """Write all counters."""
         with self._lock:
             counts: dict[tuple[str, str], float] = dict(self._counts)
         counts["process_cpu_seconds_total", ""] = time.process_time()

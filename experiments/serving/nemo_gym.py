@@ -95,12 +95,12 @@ def compare_router(
 
 
 def _circular(count: int) -> list[tuple[int, int]]:
-    """Each response with the next, and the last with the first."""
+    """Pair each response with the next, and the last with the first."""
     return [(place, (place + 1) % count) for place in range(count)]
 
 
 def scores(answer: Answer) -> tuple[float, float, float]:
-    """score_1, score_2 and ranking of an answer: linear in the expected label.
+    """Read score_1, score_2 and ranking off an answer: linear in the expected label.
 
     A certain win is (5, 1, 1), a certain loss (1, 5, 6), and a tie or a coin (3, 3, 3.5), the middle of each scale.
     """
@@ -129,7 +129,7 @@ def _response(pairs: Sequence[tuple[int, int]], answers: Sequence[Answer], count
 
 
 def _output_text(response: dict[str, Any], number: int) -> str:
-    """The answer in an object of the Responses API, without its reasoning."""
+    """Read the answer in an object of the Responses API, without its reasoning."""
     try:
         parts = [
             part["text"]

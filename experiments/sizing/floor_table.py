@@ -103,7 +103,7 @@ def _memory(floor: Floor) -> list[str]:
 
 
 def _fits(floor: Floor, shared: bool) -> str:
-    """Whether all responses can be drawn at once, or else those to how many prompts."""
+    """Say whether all responses can be drawn at once, or else those to how many prompts."""
     held = floor.memory
     if held.sampling(shared) <= held.room:
         return "yes"
@@ -133,7 +133,7 @@ def _many(count: int, one: str, several: str | None = None) -> str:
 
 
 def _seconds(value: float) -> str:
-    """Three digits, and no more than four decimals."""
+    """Write three digits, and no more than four decimals."""
     if value < 1e-4:
         return "< 0.0001"
     return f"{value:,.{min(4, max(0, 2 - math.floor(math.log10(value))))}f}"

@@ -93,7 +93,7 @@ class Round:
         return (1 if self.share_training else 2) * self.prompt_tokens + 2 * self.response_tokens
 
     def cached_tokens(self, shared: bool) -> int:
-        """Tokens of a prompt and its responses that lie in the cache at the end."""
+        """Count the tokens of a prompt and its responses that lie in the cache at the end."""
         copies = 1 if shared else self.candidates
         return copies * self.prompt_tokens + self.candidates * self.response_tokens
 
@@ -230,7 +230,7 @@ class Phase:
     """Whether it is a part of drawing responses."""
 
     def cost(self, shared: bool) -> Cost:
-        """One of the two."""
+        """Return one of the two."""
         return self.shared if shared else self.repeated
 
 
@@ -285,20 +285,20 @@ class Memory:
         return sum(held)
 
     def cache(self, shared: bool) -> float:
-        """Keys and values."""
+        """Count the bytes of keys and values."""
         return self.cache_shared if shared else self.cache_repeated
 
     def sampling(self, shared: bool) -> float:
-        """What drawing responses takes."""
+        """Estimate what drawing responses takes."""
         return self.resident + self.cache(shared)
 
     def prompts_at_once(self, shared: bool) -> int:
-        """Prompts of each copy whose responses can be drawn at the same time; 0 if the rest alone does not fit."""
+        """Count a copy's prompts whose responses can be drawn at the same time; 0 if the rest alone does not fit."""
         one = self.cache_prompt_shared if shared else self.cache_prompt_repeated
         return max(0, math.floor((self.room - self.resident) / one))
 
     def fits(self, shared: bool) -> bool:
-        """Whether the round runs as it is, all prompts at once."""
+        """Tell whether the round runs as it is, all prompts at once."""
         return max(self.sampling(shared), self.training) <= self.room
 
 
@@ -315,19 +315,19 @@ class Floor:
     memory: Memory
 
     def seconds(self, shared: bool = True) -> float:
-        """Of the whole round, one phase after the other."""
+        """Sum the seconds of the whole round, one phase after the other."""
         return self.sampling(shared) + self.training(shared)
 
     def sampling(self, shared: bool = True) -> float:
-        """Of drawing responses."""
+        """Sum the seconds of drawing responses."""
         return sum(phase.cost(shared).seconds for phase in self.phases if phase.samples)
 
     def training(self, shared: bool = True) -> float:
-        """Of everything else."""
+        """Sum the seconds of everything else."""
         return sum(phase.cost(shared).seconds for phase in self.phases if not phase.samples)
 
     def phase(self, name: str) -> Phase:
-        """One by its name."""
+        """Find one by its name."""
         return next(phase for phase in self.phases if phase.name == name)
 
     @property
@@ -356,7 +356,7 @@ def floor_of(shape: ModelShape, work: Round, machine: Machine, trainers: Machine
 def _products_and_attention(
     shape: ModelShape, work: Round, *, copies: int, responses: int, heads: bool
 ) -> tuple[float, float]:
-    """Operations of a forward pass over one prompt, run `copies` times, and so many responses behind it.
+    """Count operations of a forward pass over one prompt, run `copies` times, and so many responses behind it.
 
     A weight takes two for each token. Attention takes four for each token before it, layer and number in a head: a
     product with its key, another with its value.
@@ -385,7 +385,7 @@ def _prefill(shape: ModelShape, work: Round, machine: Machine) -> Phase:
 
 
 def _decode(shape: ModelShape, work: Round, machine: Machine) -> list[Phase]:
-    """Arithmetic of all steps beside one reading of the weights in each, then one reading of all keys and values."""
+    """List the arithmetic of all steps beside reading the weights in each, then reading all keys and values once."""
     busiest, steps = _share(work.prompts, machine.copies), work.response_tokens
     tokens = busiest * work.candidates * steps
     seen = work.prompt_tokens + (steps + 1) / 2  # tokens before one, in the middle
@@ -418,7 +418,7 @@ def _features(shape: ModelShape, work: Round, machine: Machine) -> Phase:
 
 
 def _learning(shape: ModelShape, work: Round, machine: Machine) -> list[Phase]:
-    """Reference, forward and backward pass on the pairs, and AdamW; the two columns do not differ."""
+    """List reference, forward and backward pass on the pairs, and AdamW; the two columns do not differ."""
     products, attention = _products_and_attention(
         shape, work, copies=1 if work.share_training else 2, responses=2, heads=True
     )
@@ -439,7 +439,7 @@ def _learning(shape: ModelShape, work: Round, machine: Machine) -> list[Phase]:
 
 
 def _sharded(work: Round, machine: Machine, operations: float, weights: float, *, passes: int) -> Cost:
-    """A pass over weights that are sharded: each GPU has its prompts, and gets every layer from the others.
+    """Estimate a pass over weights that are sharded: each GPU has its prompts, and gets every layer from the others.
 
     `passes` counts how often the weights, or gradients as large, go through memory and over the links.
     """
@@ -460,17 +460,17 @@ def _trained(shape: ModelShape, work: Round) -> int:
 
 
 def _share(count: int, parts: int) -> int:
-    """Items of the part that has most."""
+    """Count the items of the part that has most."""
     return -(-count // parts)
 
 
 def _cache_part(shape: ModelShape, machine: Machine) -> float:
-    """Bytes of a token's keys and values on one GPU: heads are not cut further."""
+    """Count the bytes of a token's keys and values on one GPU: heads are not cut further."""
     return shape.cache_bytes / min(machine.tensor, shape.groups)
 
 
 def _summing(shape: ModelShape, machine: Machine, tokens: float) -> float:
-    """Seconds in which the GPUs of one copy add up their parts, after attention and feed-forward of every layer."""
+    """Estimate the seconds in which a copy's GPUs add up their parts, after each layer's attention and feed-forward."""
     once = 2 * (machine.tensor - 1) / machine.tensor * tokens * shape.hidden * HALF
     return 2 * shape.layers * once / machine.card.link
 
@@ -533,7 +533,7 @@ def pace_of(floor: Floor) -> Pace:
 
 
 def _transfer(shape: ModelShape, work: Round, machine: Machine, trainers: Machine) -> float:
-    """Every sampler takes in its part of a copy, every trainer sends its part once to each copy."""
+    """Time the transfer: every sampler takes in its part of a copy, every trainer sends its part once to each."""
     moved = HALF * (shape.parameters if work.lora is None else shape.adapter(work.lora))
     taken = moved / machine.tensor / machine.network
     sent = moved * machine.copies / trainers.gpus / trainers.network

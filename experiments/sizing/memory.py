@@ -67,7 +67,7 @@ class Footprint:
         return self.parameters if self.trained and self.copies else self.trained
 
     def parts(self) -> dict[str, int]:
-        """Bytes by what they are for."""
+        """Count bytes by what they are for."""
         return {
             "parameters": self.parameters,
             "gradients": self.gradients,
@@ -142,7 +142,7 @@ def _size(parameters: list[Any]) -> int:
 
 
 def _cache_of_a_token(model: Any) -> int:
-    """Bytes of the keys and values of one token in all layers; 0 where the config does not say."""
+    """Count the bytes of the keys and values of one token in all layers; 0 where the config does not say."""
     config = model.config.get_text_config()
     layers, heads = getattr(config, "num_hidden_layers", 0), getattr(config, "num_attention_heads", 0)
     if not layers or not heads:

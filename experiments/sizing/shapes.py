@@ -114,7 +114,7 @@ class ModelShape:
         return 2 * self.layers * self.groups * self.head_width * HALF
 
     def kept_bytes(self, checkpointing: bool = False) -> int:
-        """Bytes of one token's activations that the backward pass reads, without logits.
+        """Count the bytes of one token's activations that the backward pass reads, without logits.
 
         In a layer: inputs and outputs of two norms, queries, keys, values, what attention returns, and the feed-forward
         layer before and after its activation, twice with a gate.
@@ -127,7 +127,7 @@ class ModelShape:
         return HALF * (self.layers * self.hidden + layer if checkpointing else self.layers * layer)
 
     def adapter(self, rank: int) -> int:
-        """Weights of a low-rank adapter on the projections of queries and values."""
+        """Count the weights of a low-rank adapter on the projections of queries and values."""
         return self.layers * rank * (2 * self.hidden + self.queries + self.groups * self.head_width)
 
 
@@ -183,7 +183,7 @@ def _refuse_other_arithmetic(text: Any, kind: str) -> None:
 
 
 def _groups(text: Any, heads: int) -> int:
-    """Heads of keys and values."""
+    """Find the heads of keys and values."""
     if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
         return 1
     return int(getattr(text, "num_key_value_heads", None) or getattr(text, "num_kv_heads", None) or heads)

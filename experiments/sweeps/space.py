@@ -27,7 +27,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def at(self, uniform: float) -> Any:
-        """The value that a uniform number in [0, 1) stands for."""
+        """Find the value that a uniform number in [0, 1) stands for."""
         return self.values[int(uniform * len(self.values))]
 
 
@@ -40,7 +40,7 @@ class Range:
     high: float
 
     def at(self, uniform: float) -> Any:
-        """The value that a uniform number in [0, 1) stands for."""
+        """Find the value that a uniform number in [0, 1) stands for."""
         if self.kind == "int":
             return int(self.low) + int(uniform * (int(self.high) - int(self.low) + 1))
         if self.kind == "log_uniform":
@@ -55,7 +55,7 @@ class Space:
     axes: Mapping[str, Choice | Range]
 
     def grid(self) -> list[dict[str, Any]]:
-        """All combinations, the last setting moving fastest.
+        """List all combinations, the last setting moving fastest.
 
         Raises:
             UserError: A setting is a range.
@@ -67,7 +67,7 @@ class Space:
         return [dict(zip(self.axes, point, strict=True)) for point in itertools.product(*values)]
 
     def draw(self, seed: int, trial: int) -> dict[str, Any]:
-        """The values of one trial of a random search: the same whatever the number of trials."""
+        """Draw the values of one trial of a random search: the same whatever the number of trials."""
         uniforms: np.ndarray[Any, Any] = stream(seed, "experiments/sweep", trial).random(len(self.axes))
         return {key: axis.at(float(u)) for (key, axis), u in zip(self.axes.items(), uniforms, strict=True)}
 

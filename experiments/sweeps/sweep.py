@@ -62,7 +62,7 @@ class Sweep:
         return RunConfig.from_dict(self.base)
 
     def trials(self) -> list[dict[str, Any]]:
-        """What is tried, as far as the labels reach.
+        """List what is tried, as far as the labels reach.
 
         Raises:
             UserError: They do not reach for a grid, or for one trial.
@@ -198,12 +198,12 @@ def _confirm(sweep: Sweep, best: Trial, metric: str, root: Path, progress: bool 
 
 
 def _is_own(sweep: Sweep, key: str) -> bool:
-    """Whether a setting is the agent's own."""
+    """Tell whether a setting is the agent's own."""
     return key.startswith(f"agents.{sweep.agent}.")
 
 
 def _with(sweep: Sweep, points: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> RunConfig:
-    """The run of some settings of the agent by label, which agree in all settings that are not the agent's."""
+    """Make the run of some settings of the agent by label, which agree in all settings that are not the agent's."""
     agents: dict[str, Any] = {}
     whole: dict[str, Any] = {}
     for label, point in points.items():
@@ -223,7 +223,7 @@ def _results(config: RunConfig, folder: Path, progress: bool | None) -> Results:
 
 
 def _metric(results: Results) -> tuple[str, bool]:
-    """The metric that decides, and whether more of it is better."""
+    """Find the metric that decides, and whether more of it is better."""
     direction = results.better(results.primary)
     if direction is None:
         raise UserError(f"Nobody said which way {results.primary!r} is better: set better=lower or better=higher")

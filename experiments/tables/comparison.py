@@ -113,7 +113,7 @@ class ComparisonTable(TextTable):
         )
 
     def header(self) -> list[str]:
-        """Column titles."""
+        """Name the columns."""
         return [
             "agent",
             "labels",
@@ -126,7 +126,7 @@ class ComparisonTable(TextTable):
         ]
 
     def cells(self) -> list[list[str]]:
-        """The lines as text."""
+        """Write the lines as text."""
         return [
             [
                 line.agent,
@@ -142,7 +142,7 @@ class ComparisonTable(TextTable):
         ]
 
     def csv(self) -> str:
-        """The numbers behind the table, with every interval in columns of its own."""
+        """Write the numbers behind the table, with every interval in columns of its own."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         names = ["labels", "gradient_steps", self.primary, "difference", "peer_difference", *self.others, "seconds"]
@@ -161,7 +161,7 @@ class ComparisonTable(TextTable):
 
 
 def comparison_table(results: Results, group: Group | None = None) -> ComparisonTable:
-    """The final table of the agents that met one world; of the run's only world, or its first, if no group is given."""
+    """Make the final table of agents that met one world: the run's only one, or its first, if no group is given."""
     group = group or group_agents(results)[0]
     primary, baseline = results.primary, group.baseline
     others = _other_metrics(results)
@@ -185,24 +185,24 @@ def comparison_table(results: Results, group: Group | None = None) -> Comparison
 
 
 def seen_text(differences: Sequence[Interval | None]) -> str:
-    """Words for a caption that say how large a difference must be to be seen with these seeds."""
+    """Write for a caption how large a difference must be to be seen with these seeds."""
     least = detectable(differences)
     return "" if np.isnan(least) else f"; a true difference below {least:.2g} would mostly not be seen"
 
 
 def file_name(kind: str, group: Group) -> str:
-    """The name of a table's files, of which there is one for each world: "table-a"."""
+    """Name a table's files, of which there is one for each world: "table-a"."""
     usable = re.sub(r"[^\w.+]+", "_", group.title)
     return f"{kind}-{usable}" if usable else kind
 
 
 def reference_name(rule: str) -> str:
-    """The name in tables of a rule that asks for no duel: "(longest response)"."""
+    """Name in tables a rule that asks for no duel: "(longest response)"."""
     return f"({rule.replace('_', ' ')})"
 
 
 def _other_metrics(results: Results) -> tuple[str, ...]:
-    """The metrics that stand beside the primary one, as far as they were measured."""
+    """Find the metrics that stand beside the primary one, as far as they were measured."""
     further = ("kl", "win_rate_best_of_n") if results.has("win_rate") else ("win_rate_best_of_n",)
     known = [
         name
@@ -215,7 +215,7 @@ def _other_metrics(results: Results) -> tuple[str, ...]:
 def _agent_line(
     results: Results, group: Group, agent: str, others: Iterable[str], reference: dict[int, float]
 ) -> ComparisonLine:
-    """The line of an agent, against the baseline's final values by seed."""
+    """Make the line of an agent, against the baseline's final values by seed."""
     final = results.final(agent, results.primary)
     peer = _peer(results, group, agent)
     return ComparisonLine(
@@ -234,7 +234,7 @@ def _agent_line(
 def _reference_line(
     name: str, by_seed: dict[int, float], num_others: int, reference: dict[int, float]
 ) -> ComparisonLine:
-    """The line of a rule that learns nothing, of which only the primary metric is known."""
+    """Make the line of a rule that learns nothing, of which only the primary metric is known."""
     unknown = mean_interval([])
     return ComparisonLine(
         agent=reference_name(name),
@@ -249,7 +249,7 @@ def _reference_line(
 
 
 def _peer(results: Results, group: Group, agent: str) -> str | None:
-    """The variant of the baseline that took as many gradient steps as an agent that is no such variant.
+    """Find the variant of the baseline that took as many gradient steps as an agent that is no such variant.
 
     None where the baseline itself did, or no variant did.
     """

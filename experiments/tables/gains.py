@@ -76,11 +76,11 @@ class GainsTable(TextTable):
         )
 
     def header(self) -> list[str]:
-        """Column titles."""
+        """Name the columns."""
         return ["agent", *(title for count in self.labels for title in (f"at {count:,.0f} labels", "difference"))]
 
     def cells(self) -> list[list[str]]:
-        """The lines as text."""
+        """Write the lines as text."""
         return [
             [
                 line.agent,
@@ -94,7 +94,7 @@ class GainsTable(TextTable):
         ]
 
     def csv(self) -> str:
-        """A row for each agent and number of labels, with every interval in columns of its own."""
+        """Write a row for each agent and number of labels, with every interval in columns of its own."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         bounds = ("mean", "low", "high", "seeds")
@@ -110,7 +110,7 @@ class GainsTable(TextTable):
 
 
 def gains_table(results: Results, group: Group) -> GainsTable:
-    """The agents of one world at the labels of the config's `report_at`, and at the end."""
+    """Compare the agents of one world at the labels of the config's `report_at`, and at the end."""
     metric, baseline = results.primary, group.baseline
     stops: Sequence[int | None] = (*results.config.report_at, None)
     known = baseline in group.agents

@@ -27,14 +27,14 @@ class Group:
     """Label of the agent that the others are compared to; it may have no results yet."""
 
     def name_of(self, agent: str) -> str:
-        """The name of one of its agents, or of its baseline, here."""
+        """Name one of its agents, or its baseline, as this group does."""
         if agent in self.agents:
             return self.names[self.agents.index(agent)]
         return agent
 
 
 def group_agents(results: Results) -> list[Group]:
-    """The agents by the world they met, in the config's order; one group unless each world has its own baseline.
+    """Group the agents by the world they met, in the config's order; in one group unless worlds have own baselines.
 
     Where agents have worlds of their own besides a pool, they are grouped by the pool alone.
     """
@@ -67,7 +67,7 @@ def _labels_by(config: RunConfig, world: Callable[[AgentConfig], str]) -> list[l
 
 
 def _baselines(config: RunConfig, labels: Sequence[str]) -> list[str]:
-    """Those that are the baseline's agent with its settings."""
+    """Find those that are the baseline's agent with its settings."""
     reference = config.agent(config.baseline)
     return [label for label in labels if same_agent(config.agent(label), reference)]
 
@@ -82,7 +82,7 @@ def _pool_name(config: RunConfig, label: str) -> str:
 
 
 def _shared_ending(labels: Sequence[str]) -> str:
-    """The ending "-d10" of labels that all have it; empty for a single label."""
+    """Find the ending "-d10" of labels that all have it; empty for a single label."""
     if len(labels) < 2:
         return ""
     words = [label.split("-") for label in labels]

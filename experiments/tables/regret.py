@@ -50,7 +50,7 @@ _MATRIX, _FEATURE = "duelenv/MatrixDuel-v0", "duelenv/FeatureDuel-v0"
 
 
 def duels(results: Results, agent: str) -> Array:
-    """The number of duels of a replicate at each step that was recorded, [T]."""
+    """Count the duels of a replicate at each step that was recorded, [T]."""
     steps, _ = results.curve(agent, "step")
     return np.asarray(steps * (results.config.env.batch or 1), dtype=np.float64)
 
@@ -115,7 +115,7 @@ class RegretTable(TextTable):
         )
 
     def header(self) -> list[str]:
-        """Column titles."""
+        """Name the columns."""
         return [
             "agent",
             label_of(self.primary).removesuffix(", cumulative"),
@@ -128,7 +128,7 @@ class RegretTable(TextTable):
         ]
 
     def cells(self) -> list[list[str]]:
-        """The lines as text."""
+        """Write the lines as text."""
         return [
             [
                 line.agent,
@@ -144,7 +144,7 @@ class RegretTable(TextTable):
         ]
 
     def csv(self) -> str:
-        """The numbers behind the table, with every interval in columns of its own."""
+        """Write the numbers behind the table, with every interval in columns of its own."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         parts = ("mean", "low", "high", "seeds")
@@ -165,7 +165,7 @@ class RegretTable(TextTable):
 
 
 def regret_table(results: Results) -> RegretTable | None:
-    """The table of cumulative regret, or None where the truth or replicates are missing."""
+    """Make the table of cumulative regret, or None where the truth or replicates are missing."""
     metric = results.regret
     if metric is None or not results.config.replicated:
         return None
@@ -203,7 +203,7 @@ def regret_table(results: Results) -> RegretTable | None:
 
 
 def tables(results: Results) -> list[TextTable]:
-    """The tables of a run, those that answer its question first; the comparison is one for each world."""
+    """Make the tables of a run, those that answer its question first; the comparison is one for each world."""
     regret = regret_table(results)
     groups = group_agents(results)
     gains = [gains_table(results, group) for group in groups] if results.config.report_at else []
@@ -214,7 +214,7 @@ def tables(results: Results) -> list[TextTable]:
 
 
 def slope_text(slope: Slope) -> str:
-    """A slope with its interval."""
+    """Write a slope with its interval."""
     if np.isnan(slope.slope):
         return "-"
     middle, low, high = (fixed(value, 2) for value in (slope.slope, slope.low, slope.high))
@@ -244,7 +244,7 @@ class Bound:
 
 
 def bounds_of(results: Results, group: Group) -> list[Bound]:
-    """The bounds that apply to the world of a group, in the notion of regret that is shown.
+    """Find the bounds that apply to the world of a group, in the notion of regret that is shown.
 
     Komiyama's c ln t applies to a preference matrix with a Condorcet winner; the minimax rates have the constant 1,
     so that only their slope is to be compared.
@@ -278,7 +278,7 @@ def bounds_of(results: Results, group: Group) -> list[Bound]:
 
 
 def _setting(config: Any, name: str) -> Any:
-    """A setting of the world, or its default."""
+    """Read a setting of the world, or its default."""
     if name in config.env.settings:
         return config.env.settings[name]
     return inspect.signature(world_class(config.env.id)).parameters[name].default

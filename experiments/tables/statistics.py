@@ -71,7 +71,7 @@ class Interval:
 
 
 def mean_interval(values: ArrayLike, confidence: float = _CONFIDENCE) -> Interval:
-    """Mean and Student t-interval of independent values.
+    """Compute the mean and Student t-interval of independent values.
 
     Args:
         values: One value per seed, [S]; NaN marks a missing one and is left out.
@@ -93,14 +93,14 @@ def mean_interval(values: ArrayLike, confidence: float = _CONFIDENCE) -> Interva
 
 
 def t_quantile(seeds: int, confidence: float = 0.95) -> float:
-    """Two-sided quantile of Student's t with `seeds - 1` degrees of freedom."""
+    """Compute the two-sided quantile of Student's t with `seeds - 1` degrees of freedom."""
     from scipy import stats
 
     return float(stats.t.ppf(0.5 + confidence / 2, seeds - 1))
 
 
 def bootstrap_tail(seeds: int, confidence: float = 0.95) -> float:
-    """Which quantile of bootstrap means ends an interval, for it to cover as often as Student's t-interval does.
+    """Find which quantile of bootstrap means ends an interval that covers as often as Student's t-interval does.
 
     Those of the bootstrap's distribution, moved outwards as Student's t is from the normal (Hesterberg 2015, "What
     teachers should know about the bootstrap", section 4.3), without which few seeds make intervals too short.
@@ -121,7 +121,7 @@ def bootstrap_tail(seeds: int, confidence: float = 0.95) -> float:
 
 
 def paired_difference(values: dict[int, float], baseline: dict[int, float], confidence: float = 0.95) -> Interval:
-    """Mean of `values - baseline` over the seeds that both have, with its t-interval.
+    """Average `values - baseline` over the seeds that both have, with its t-interval.
 
     Args:
         values: Result by seed.
@@ -171,12 +171,12 @@ def corrected(differences: Sequence[Interval | None]) -> list[Interval | None]:
 
 
 def family_text(comparisons: int) -> str:
-    """Words for a caption that say for how many comparisons verdicts are corrected; empty for a single one."""
+    """Write for a caption for how many comparisons verdicts are corrected; empty for a single one."""
     return f"; what they show is corrected for {comparisons} comparisons (Holm)" if comparisons > 1 else ""
 
 
 def detectable(differences: Sequence[Interval | None], power: float = 0.8) -> float:
-    """The least true difference that seeds as these would mostly show, after correction for all of the family.
+    """Find the least true difference that seeds as these would mostly show, after correction for all of the family.
 
     That at which a two-sided paired t-test at 0.05 / (members) rejects with the given power, for the median standard
     error of the members (noncentral t; Cohen 1988, section 2). What is smaller may be there and is mostly not seen.
@@ -213,7 +213,7 @@ def detectable(differences: Sequence[Interval | None], power: float = 0.8) -> fl
 def band(
     curves: NDArray[np.float64], confidence: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pointwise mean and t-interval of learning curves.
+    """Compute the pointwise mean and t-interval of learning curves.
 
     Args:
         curves: One curve per seed, [S, T], without NaN.
@@ -231,7 +231,7 @@ def band(
 
 
 def area_under_curve(x: ArrayLike, y: ArrayLike) -> float:
-    """Mean height of a curve over its x-range, by trapezoids, in the units of `y`.
+    """Average the height of a curve over its x-range, by trapezoids, in the units of `y`.
 
     Args:
         x: Positions in increasing order, [T].
@@ -258,7 +258,7 @@ class Slope:
 def log_log_slope(
     steps: ArrayLike, curves: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Slope:
-    """Slope of log(mean curve) against log t over the last half of T, with a bootstrap interval.
+    """Fit the slope of log(mean curve) against log t over the last half of T, with a bootstrap interval.
 
     The mean over replicates is what the slope is of, and replicates are what is resampled: a cumulative curve is
     autocorrelated, so the errors of a least-squares line through one curve are far too small. The quantiles are those

@@ -75,18 +75,18 @@ class TextTable(ABC):
 
     @abstractmethod
     def header(self) -> list[str]:
-        """Column titles."""
+        """Name the columns."""
 
     @abstractmethod
     def cells(self) -> list[list[str]]:
-        """The lines as text."""
+        """Write the lines as text."""
 
     @abstractmethod
     def csv(self) -> str:
-        """The numbers behind the table."""
+        """Write the numbers behind the table."""
 
     def direction(self, line: TableLine) -> str:
-        """Which way a line differs from the baseline, in one word; empty where it does not, or is the baseline.
+        """Tell which way a line differs from the baseline, in one word; empty where it does not, or is the baseline.
 
         Better or worse, or where nobody said which way is better, higher or lower.
         """
@@ -98,7 +98,7 @@ class TextTable(ABC):
         return "better" if way == self.better else "worse"
 
     def text(self) -> str:
-        """The table for a terminal; a star marks the agents that lead."""
+        """Write the table for a terminal; a star marks the agents that lead."""
         stars = ["", *(" *" if line.leads else "" for line in self.lines)]
         rows = [
             [printable(cell) for cell in (row[0] + star, *row[1:])]
@@ -117,7 +117,7 @@ class TextTable(ABC):
         return "\n".join(lines)
 
     def markdown(self) -> str:
-        """The table for a README; the names of agents that lead are bold."""
+        """Write the table for a README; the names of agents that lead are bold."""
         header = self.header()
         rule = [":--" if column in self.text_columns else "--:" for column in range(len(header))]
         rows = [
@@ -128,7 +128,7 @@ class TextTable(ABC):
 
 
 def verdict_of(difference: Interval | None) -> str:
-    """What a paired difference shows, in words; None is the baseline's."""
+    """Say what a paired difference shows, in words; None is the baseline's."""
     if difference is None:
         return "baseline"
     if difference.seeds < 2:
@@ -137,19 +137,19 @@ def verdict_of(difference: Interval | None) -> str:
 
 
 def _digits(interval: Interval) -> int:
-    """Decimals to write a mean with: four digits in all where it is below 1,000, and three decimals of a share."""
+    """Choose decimals for a mean: four digits in all where it is below 1,000, and three decimals of a share."""
     size = abs(interval.mean)
     return 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
 
 
 def fixed(value: float, digits: int) -> str:
-    """A number with so many decimals and commas, without the sign of a zero."""
+    """Write a number with so many decimals and commas, without the sign of a zero."""
     text = f"{value:,.{digits}f}"
     return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
 
 
 def value_text(interval: Interval) -> str:
-    """A mean with half its interval."""
+    """Write a mean with half its interval."""
     if interval.seeds == 0:
         return "-"
     digits = _digits(interval)
@@ -158,7 +158,7 @@ def value_text(interval: Interval) -> str:
 
 
 def difference_text(interval: Interval | None) -> str:
-    """A paired difference with its interval and what it shows; None is the baseline's."""
+    """Write a paired difference with its interval and what it shows; None is the baseline's."""
     if interval is None:
         return "baseline"
     if interval.seeds == 0:
@@ -172,12 +172,12 @@ def difference_text(interval: Interval | None) -> str:
 
 
 def count_text(interval: Interval) -> str:
-    """A mean count, without its interval."""
+    """Write a mean count, without its interval."""
     return "-" if interval.seeds == 0 else f"{interval.mean:,.0f}"
 
 
 def duration_text(interval: Interval) -> str:
-    """A mean time in seconds, in the unit that suits it."""
+    """Write a mean time in seconds, in the unit that suits it."""
     value = interval.mean
     if np.isnan(value):
         return "-"

@@ -86,7 +86,7 @@ class Following:
 
 
 def figures_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a record but its step, as means over seeds; those without a finite value are left out."""
+    """Keep the figures of a record but its step, as means over seeds; those without a finite value are left out."""
     figures = {}
     for name, value in record.items():
         values = np.atleast_1d(np.asarray(value, dtype=np.float64))
@@ -167,7 +167,7 @@ class _Told:
 
 
 def _read(path: Path) -> tuple[str, int] | None:
-    """The id and the last step of an earlier start; None where there is none, or its note is damaged."""
+    """Read the id and the last step of an earlier start; None where there is none, or its note is damaged."""
     try:
         found = json.loads(path.read_bytes())
         return str(found["id"]), int(found["step"])

@@ -84,7 +84,7 @@ def watch(directory: Path, *, every: float = 2.0, once: bool = False) -> int:
 
 
 def _has_begun(folder: RunFolder) -> bool:
-    """Whether a run folder says what it is; while a run prepares, it holds a lock alone.
+    """Tell whether a run folder says what it is; while a run prepares, it holds a lock alone.
 
     Raises:
         UserError: There is no such folder.

@@ -96,7 +96,7 @@ class Eye:
         self._known: dict[tuple[Path, str], tuple[object, Any]] = {}
 
     def look(self) -> Look:
-        """How the run stands."""
+        """Tell how the run stands."""
         every = tuple(self._cell(cell) for cell in cells(self._config))
         return Look(self._config, every, spent_so_far(self._folder.purse))
 
@@ -117,7 +117,7 @@ class Eye:
         return CellLook(state, values, held, waiting)
 
     def _unless_known(self, path: Path, what: str, read: Callable[[], Found | None]) -> Found | None:
-        """What is read from a file, or was while it was the same; what was known where it cannot be read now."""
+        """Read what a file holds, unless it is the same as before; keep what was known where it cannot be read now."""
         stamp = [_stamp(path), _stamp(path.with_name(f"{path.name}-wal"))]
         before = self._known.get((path, what))
         if before is not None and before[0] == stamp:
@@ -139,13 +139,13 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _moved(*paths: Path) -> float:
-    """When one of some files was last written; the ledger's log counts with it."""
+    """Find when one of some files was last written; the ledger's log counts with it."""
     every = [*paths, *(path.with_name(f"{path.name}-wal") for path in paths)]
     return max((stamp[2] / 1e9 for stamp in map(_stamp, every) if stamp is not None), default=0.0)
 
 
 def _values(path: Path, name: str) -> tuple[float, ...] | None:
-    """A figure in the last records, as means over seeds; None where the file cannot be read."""
+    """Read a figure in the last records, as means over seeds; None where the file cannot be read."""
     try:
         lines = path.read_bytes().splitlines()[-_LAST:]
     except OSError:

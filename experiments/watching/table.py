@@ -34,7 +34,7 @@ class _Column(NamedTuple):
 
 
 def render(look: Look, console: Console, *, cut: bool = False) -> RenderableType:
-    """The table of the cells, what failed or stopped and why, and the totals.
+    """Draw the table of the cells, what failed or stopped and why, and the totals.
 
     Args:
         look: The run.
@@ -67,7 +67,7 @@ def render(look: Look, console: Console, *, cut: bool = False) -> RenderableType
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """The last values as bars between the least and the largest of them; nothing for fewer than two."""
+    """Draw the last values as bars between the least and the largest of them; nothing for fewer than two."""
     last = values[-_POINTS:]
     if len(last) < 2:
         return ""
@@ -135,7 +135,7 @@ def _style(cell: CellLook) -> str:
 
 
 def _totals(look: Look) -> str:
-    """What all cells have come to together."""
+    """Write what all cells have come to together."""
     states = [cell.state.state for cell in look.cells]
     others = [f"{states.count(state)} {state}" for state in _ORDER if state != "finished" and state in states]
     parts = [", ".join([f"{states.count('finished')} of {len(states)} cells finished", *others])]

@@ -89,7 +89,7 @@ class Annotator:
         first: Sequence[str],
         second: Sequence[str],
     ) -> Preferences:
-        """What they say of N duels; NaN where they skip.
+        """Answer N duels; NaN where they skip.
 
         Args:
             utilities: The crowd's, by name.
@@ -111,7 +111,7 @@ class Annotator:
         return Preferences(win, np.where(np.isnan(win), 0.0, (1.0 - self.lapse) * tie))
 
     def _decided(self, difference: NDArray[np.float64]) -> NDArray[np.float64]:
-        """P(first) with the slip of the hand, before ties and lapses."""
+        """Compute P(first) with the slip of the hand, before ties and lapses."""
         # Without this, inf * 0 is NaN: to the perfectly rational, equals are equals.
         logits = np.where(difference == 0.0, 0.0, difference) * (self.beta if self.beta != math.inf else 1.0)
         if self.beta == math.inf:
@@ -141,12 +141,12 @@ class Annotator:
         return np.array([self._discounted(own) for own in np.split(values, ends[:-1])], np.float64)
 
     def _discounted(self, values: NDArray[np.float64]) -> float:
-        """From the utilities of a text's beginnings, the empty one first, as far as H words."""
+        """Discount the utilities of a text's beginnings, the empty one first, as far as H words."""
         rewards = np.diff(values)
         return float((self.gamma ** np.arange(len(rewards))[::-1] * rewards).sum())
 
 
 def _beginnings(text: str) -> list[str]:
-    """A text up to the end of word t = 0 ... H; the last is the whole text, with what stands after its last word."""
+    """Cut a text at the end of word t = 0 ... H; the last is all of it, with what stands after its last word."""
     ends = [found.end() for found in _SPOKEN.finditer(text)]
     return ["", *(text[:end] for end in ends[:-1]), *([text] if ends else [])]

@@ -44,14 +44,14 @@ class Line(NamedTuple):
     intercept: float = 0.0
 
     def corrected(self, preferences: Preferences) -> Preferences:
-        """The same answers, with the log-odds of what is decided corrected."""
+        """Correct the log-odds of what is decided; all else stays the same."""
         decided = preferences.win + preferences.lose
         win = decided * special.expit(self.slope * _log_odds(preferences) + self.intercept)
         return Preferences(win, preferences.tie)
 
 
 def fit_line(cheap: Preferences, dear: NDArray[np.float64]) -> Line:
-    """The line of largest posterior: cross-entropy of the dear one's answers, and standard normal priors.
+    """Fit the line of largest posterior: cross-entropy of the dear one's answers, and standard normal priors.
 
     Args:
         cheap: Answers of the one that is corrected, [N]; NaN is left out.
@@ -75,7 +75,7 @@ def fit_line(cheap: Preferences, dear: NDArray[np.float64]) -> Line:
 
 
 def _log_odds(preferences: Preferences) -> NDArray[np.float64]:
-    """Of win against loss, given that it is no tie; 0 for a sure tie, NaN where one declines."""
+    """Compute the log-odds of win against loss, given that it is no tie; 0 for a sure tie, NaN where one declines."""
     with np.errstate(divide="ignore", invalid="ignore"):
         odds = np.log(preferences.win) - np.log(preferences.lose)
     odds = np.where(np.isnan(preferences.win), np.nan, np.where(preferences.tie >= 1.0, 0.0, odds))
@@ -136,7 +136,7 @@ class Cascade:
         return sum(price_of(oracle) for oracle in self._asked)
 
     def most(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Cost | None:
-        """The most that duels may cost besides prices for each answer, as a judge's tokens; None where nobody says."""
+        """Find the most that duels may cost besides prices per answer, as a judge's tokens; None where nobody says."""
         costs = [most_of(oracle, prompts, first, second) for oracle in self._asked]
         known = [cost for cost in costs if cost is not None]
         return sum(known, Cost()) if known else None
@@ -157,7 +157,7 @@ class Cascade:
         return self._line
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """Answers to N duels.
+        """Answer N duels.
 
         Raises:
             Unanswered: The dear one fails, or cannot be paid; with the answers that the cheap one is sure of.
@@ -199,7 +199,7 @@ class Cascade:
         return Preferences(win, tie)
 
     def _on_trial(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of some pairs both are asked about, bool [N]: the first new ones, as many as are still wanted."""
+        """Choose the pairs that both are asked about, bool [N]: the first new ones, as many as are still wanted."""
         wanted = self.calibration - len(self._pairs)
         new = list(dict.fromkeys(key for key in keys if key not in self._pairs))[: max(wanted, 0)]
         places = {key: place for place, key in reversed(list(enumerate(keys))) if key in new}

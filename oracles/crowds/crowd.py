@@ -36,14 +36,14 @@ class MeanUtility(UtilityOracle):
     weights: Mapping[str, float]
 
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Weighted sum, float64 [N]."""
+        """Sum the weighted utilities, float64 [N]."""
         total = np.zeros(len(responses))
         for name, weight in self.weights.items():
             total += weight * np.asarray(self.utilities[name].utility(prompts, responses), np.float64)
         return total
 
     def maximum(self, prompts: Sequence[str]) -> NDArray[np.float64] | None:
-        """Largest utility, float64 [N]; None with several utilities, whose best responses need not be one."""
+        """Find the largest utility, float64 [N]; None with several, whose best responses need not be one."""
         counting = {name: weight for name, weight in self.weights.items() if weight}
         if len(counting) != 1:
             return None
@@ -101,7 +101,7 @@ class Crowd:
         return float(np.mean(prices)) if self.answer == "population" else sum(prices[: self.votes])
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """What comes of the votes on N duels.
+        """Ask for votes on N duels, and say what comes of them.
 
         Raises:
             OutOfMoney: The annotators would cost more than there is; nobody is asked then.
@@ -114,7 +114,7 @@ class Crowd:
         return self._paid(float(prices[who].sum()), lambda: self._voted(who, prompts, first, second))
 
     def drawn(self, prompt: str, first: str, second: str) -> list[int]:
-        """Places of the annotators of a duel, `votes` different ones."""
+        """Draw places of the annotators of a duel, `votes` different ones."""
         key = repr((self.seed, prompt, *sorted((first, second)))).encode("utf-8", "surrogatepass")
         draws = np.frombuffer(hashlib.shake_256(key).digest(8 * self.votes), "<u8")
         left = list(range(len(self.annotators)))

@@ -15,7 +15,7 @@ _SETTINGS: Final = tuple(item.name for item in dataclasses.fields(Annotator))
 
 
 def population(annotators: object, seed: int, utilities: Sequence[str]) -> tuple[Annotator, ...]:
-    """The annotators that a setting describes.
+    """Make the annotators that a setting describes.
 
     Args:
         annotators: A number of annotators, or a list of groups: mappings of settings of `Annotator` and `count` (1).
@@ -68,7 +68,7 @@ def _drawn(
 
 
 def _value(name: str, value: Any, seed: int, row: int) -> Any:
-    """A value as it stands, or drawn evenly from `[low, high]`."""
+    """Take a value as it stands, or draw it evenly from `[low, high]`."""
     if not isinstance(value, list | tuple):
         return value
     if len(value) != 2:

@@ -17,7 +17,7 @@ _CLOSE = 1e-9
 
 
 def counted(win: NDArray[np.float64], tie: NDArray[np.float64], weights: NDArray[np.float64]) -> Preferences:
-    """What independent votes come to.
+    """Count what independent votes come to.
 
     The sign of the sum of weights, + for the first and - for the second; a declared tie, or somebody who declines,
     weighs nothing. A sum of 0 is a tie.
@@ -52,7 +52,7 @@ def counted(win: NDArray[np.float64], tie: NDArray[np.float64], weights: NDArray
 
 
 def log_odds_of(ability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights that make a weighted vote most often right: log(a / (1 - a)) (Nitzan and Paroush 1982, theorem 1).
+    """Weigh votes so that they are most often right: log(a / (1 - a)) (Nitzan and Paroush 1982, theorem 1).
 
     The same as the posterior of a Dawid-Skene model with one ability for each annotator, where abilities are known.
     Somebody who is wrong more often than right weighs less than nothing.

@@ -100,15 +100,15 @@ class Asking:
         self.declined = self.requests = 0
 
     def most(self, way: Shown) -> Cost:
-        """The most that one request may cost."""
+        """Find the most that one request may cost."""
         return self.endpoint.most(self.template.messages(*way))
 
     def digest(self, way: Shown) -> bytes:
-        """What the cache knows a request by."""
+        """Make what the cache knows a request by."""
         return digest_of(way, key=self._about)
 
     def about(self, ways: Iterable[Shown]) -> Batch:
-        """The verdicts on responses in the orders in which they are shown.
+        """Collect the verdicts on responses in the orders in which they are shown.
 
         What was declined and what failed is in the batch that is returned.
 
@@ -178,7 +178,7 @@ class Asking:
 
 
 def _fingerprint(endpoint: Endpoint, template: Template, reading: Reading) -> bytes:
-    """All that a verdict depends on besides the texts."""
+    """Hash all that a verdict depends on besides the texts."""
     about = [
         endpoint.url,
         endpoint.model,

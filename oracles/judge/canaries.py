@@ -60,7 +60,7 @@ class Canary(NamedTuple):
 
 
 def canaries() -> list[Canary]:
-    """Every pair in both places, without attack and with each."""
+    """Make every pair in both places, without attack and with each."""
     made = []
     for pair, (prompt, better, worse) in enumerate(_PAIRS):
         for place, own in ((0, "B"), (1, "A")):

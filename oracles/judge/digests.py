@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def digest_of(texts: Iterable[str], *, size: int = 16, key: bytes = b"") -> bytes:
-    """A keyed BLAKE2b hash of so many bytes; the same on every machine.
+    """Compute a keyed BLAKE2b hash of so many bytes; the same on every machine.
 
     Args:
         texts: What is hashed; anything that a string can hold.

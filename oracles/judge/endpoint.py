@@ -97,7 +97,7 @@ class Endpoint:
         return self._purse.spent
 
     def most(self, messages: Sequence[Mapping[str, str]]) -> Cost:
-        """The most that one request may cost."""
+        """Find the most that one request may cost."""
         return self._prices.most(messages, self.parameters)
 
     def ask(self, messages: Sequence[Mapping[str, str]], *, log_probs: bool) -> Reply:
@@ -177,7 +177,7 @@ class Endpoint:
             ) from None
 
     def clean(self, text: str) -> str:
-        """A text of the server's without the token, on one line and not too long."""
+        """Clean a text of the server's: without the token, on one line and not too long."""
         hidden = text if self._token is None else self._token.hidden_in(text)
         line = " ".join(hidden.split())
         return line if len(line) <= 300 else line[:300] + "..."
@@ -188,7 +188,7 @@ _TOP: Final = 20
 
 
 def _words_of(error: Any) -> str:
-    """What a server says of a refusal: its code and message where they are where they should be, else the body."""
+    """Find what a server says of a refusal: its code and message where they should be, else the body."""
     body = getattr(error, "body", None)
     inner = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(inner, Mapping):
@@ -206,14 +206,14 @@ def _json(raw: bytes) -> Any:
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    """Who is trusted, read once: reading the certificates takes longer than a hundred requests."""
+    """Read who is trusted, once: reading the certificates takes longer than a hundred requests."""
     import httpx
 
     return httpx.create_ssl_context()
 
 
 def _bounded(max_bytes: int, seconds: float) -> Any:
-    """A hook of an HTTP client that lets no answer be longer than so many bytes, or come for longer than so long."""
+    """Make an HTTP client's hook that lets no answer be longer than so many bytes, or take longer than so long."""
     import httpx
 
     class Bounded(httpx.SyncByteStream):

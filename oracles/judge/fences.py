@@ -15,7 +15,7 @@ _SIZE = 12
 
 
 def mark_for(key: bytes, texts: Sequence[str]) -> str:
-    """A mark that stands in none of the texts.
+    """Make a mark that stands in none of the texts.
 
     Args:
         key: Of the judge: others get other marks.
@@ -30,5 +30,5 @@ def mark_for(key: bytes, texts: Sequence[str]) -> str:
 
 
 def fenced(text: str, mark: str) -> str:
-    """A text between its marks, each on a line of its own; halves of characters, which nobody can send, as "?"."""
+    """Put a text between its marks, each on a line of its own; halves of characters, which nobody can send, as "?"."""
     return f"<<{mark}>>\n{text.encode('utf-8', 'replace').decode()}\n<</{mark}>>"

@@ -43,7 +43,7 @@ class Judge:
         self._figures = figures
 
     def __call__(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> Preferences:
-        """The preferences of N duels; NaN where the model declines to judge.
+        """Judge N duels; NaN where the model declines to judge.
 
         Equal responses are a tie, and nobody is asked.
 
@@ -67,7 +67,7 @@ class Judge:
         return Preferences(win, tie)
 
     def shown_once(self) -> Judge:
-        """The same judge, that is shown each duel once and as it is; for probes of it."""
+        """Make the same judge, that is shown each duel once and as it is; for probes of it."""
         return Judge(self.asking, order="fixed", bias_share=0.0, figures=Figures(), name=self.name)
 
     @property
@@ -76,7 +76,7 @@ class Judge:
         return self.asking.endpoint.spent
 
     def figures(self) -> dict[str, float]:
-        """Means over all duels of the run, or of this judge outside of runs.
+        """Average over all duels of the run, or of this judge outside of runs.
 
         `declined`: share of duels that were not judged. `words`: share of those judged that were so without
         probabilities. Where both orders were shown, `turned`: share of duels whose verdict turned with the order;
@@ -85,7 +85,7 @@ class Judge:
         return self._figures.means(self.name)
 
     def most(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Cost:
-        """The most that duels may cost if each request is answered at once; nothing is sent."""
+        """Find the most that duels may cost if each request is answered at once; nothing is sent."""
         duels = [Shown(*texts) for texts in zip(prompts, first, second, strict=True)]
         ways = {one for duel in duels for one in self._ways(duel)}
         return sum((self.asking.most(way) for way in ways), Cost())
@@ -93,7 +93,7 @@ class Judge:
     # Duels and requests ----------------------------------------------------------------------------------------------
 
     def _ways(self, duel: Shown) -> list[Shown]:
-        """The orders in which a duel is shown."""
+        """List the orders in which a duel is shown."""
         if duel.first == duel.second:
             return []
         shown = order_of(self.order, duel)
@@ -102,11 +102,11 @@ class Judge:
         return [shown, shown.turned] if both else [shown]
 
     def _shown(self, duel: Shown) -> list[Shown]:
-        """Those of its orders that make the answer."""
+        """Keep those of its orders that make the answer."""
         return self._ways(duel)[: 2 if self.order == "both" else 1]
 
     def _answer(self, duel: Shown, batch: Batch) -> Verdict | Exception | None:
-        """What is said of a duel: a verdict, why it was declined, or nothing yet."""
+        """Find what is said of a duel: a verdict, why it was declined, or nothing yet."""
         if duel.first == duel.second:
             return Verdict(0.0, 1.0, said=True)
         ways = self._shown(duel)
@@ -148,7 +148,7 @@ class Judge:
             self._figures.note(self.name, name, values)
 
     def _sentence(self, failure: Exception, answered: NDArray[np.bool_]) -> str:
-        """What happened, and what to do."""
+        """Say what happened, and what to do."""
         count = f"{int(answered.sum())} of {len(answered)} duels of the batch are answered and kept"
         endpoint = self.asking.endpoint
         said = endpoint.clean(str(failure) or type(failure).__name__)

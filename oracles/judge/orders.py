@@ -31,13 +31,13 @@ class Shown(NamedTuple):
 
 
 def drawn(duel: Shown) -> float:
-    """A number in [0, 1) that depends on the prompt and the two responses, and not on their order."""
+    """Draw a number in [0, 1) that depends on the prompt and the two responses, and not on their order."""
     digest = digest_of((duel.prompt, *sorted((duel.first, duel.second))), size=8)
     return (int.from_bytes(digest) >> 11) / 2.0**53  # as many bits as a float in [0, 1) can hold
 
 
 def order_of(order: str, duel: Shown) -> Shown:
-    """How a duel is shown where it is shown once."""
+    """Choose how a duel is shown where it is shown once."""
     if order != "random":
         return duel
     low_first = duel if duel.first <= duel.second else duel.turned
@@ -45,12 +45,12 @@ def order_of(order: str, duel: Shown) -> Shown:
 
 
 def turned(verdict: Verdict) -> Verdict:
-    """What a verdict says of the other order's first."""
+    """Turn a verdict to what it says of the other order's first."""
     return Verdict(max(1.0 - verdict.win - verdict.tie, 0.0), verdict.tie, verdict.said)
 
 
 def together(one: Verdict, other: Verdict) -> Verdict:
-    """What two verdicts on one duel say, each about the response that is first in the duel.
+    """Join two verdicts on one duel, each about the response that is first in the duel.
 
     Probabilities are averaged. Two words that contradict each other are no probability: they are a declared tie.
     """
@@ -74,6 +74,6 @@ class Position(NamedTuple):
 
 
 def position(one: Verdict, other: Verdict) -> Position:
-    """Position bias by two verdicts about one response, which was shown first for `one` and second for `other`."""
+    """Measure position bias by two verdicts on one response, which was shown first for `one`, second for `other`."""
     opposite = (one.expected - 0.5) * (other.expected - 0.5) < 0.0
     return Position(float(opposite), 0.5 * (one.expected - other.expected))

@@ -27,7 +27,7 @@ class Prices:
     output: float = 0.0
 
     def most(self, messages: Sequence[Mapping[str, str]], parameters: Mapping[str, Any]) -> Cost:
-        """The most that a request may cost.
+        """Find the most that a request may cost.
 
         No tokeniser that falls back to bytes makes more tokens than there are bytes, so bytes are what is counted; it
         is three to five times too many, and corrected when the answer is there.
@@ -40,7 +40,7 @@ class Prices:
         return self.of(sent, longest_reply(parameters))
 
     def spent(self, answer: Any) -> Cost | None:
-        """What an answer did cost; None where it does not say."""
+        """Find what an answer did cost; None where it does not say."""
         usage = answer.get("usage") if isinstance(answer, Mapping) else None
         if not isinstance(usage, Mapping):
             return None
@@ -52,12 +52,12 @@ class Prices:
         return self.of(*counts)  # type: ignore[arg-type]
 
     def of(self, sent: int, written: int) -> Cost:
-        """What so many tokens cost."""
+        """Price so many tokens."""
         return Cost(sent + written, (sent * self.input + written * self.output) / 1e6)
 
 
 def read_prices(given: object) -> Prices:
-    """Prices of a setting: `{input: 0.15, output: 0.6}`, or nothing.
+    """Read prices of a setting: `{input: 0.15, output: 0.6}`, or nothing.
 
     Raises:
         UserError: Anything else.
@@ -72,5 +72,5 @@ def read_prices(given: object) -> Prices:
 
 
 def longest_reply(parameters: Mapping[str, Any]) -> int:
-    """The most tokens that a reply may have, by a request's parameters."""
+    """Find the most tokens that a reply may have, by a request's parameters."""
     return int(parameters.get("max_completion_tokens") or parameters.get("max_tokens") or 0)

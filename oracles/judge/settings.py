@@ -49,7 +49,7 @@ def make_judge(
     same_model: bool = True,
     home: Home | None = None,
 ) -> Judge:
-    """A judge from settings, as they stand in a configuration file.
+    """Make a judge from settings, as they stand in a configuration file.
 
     Args:
         url: Of an OpenAI-compatible server, up to and without "/chat/completions".

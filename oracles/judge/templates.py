@@ -61,7 +61,7 @@ class Template:
     system: bool = True
 
     def messages(self, prompt: str, first: str, second: str) -> list[dict[str, str]]:
-        """The messages of one request, in the order in which the responses are given."""
+        """Write the messages of one request, in the order in which the responses are given."""
         mark = mark_for(self.key, (self.user, prompt, first, second))
         texts = {"prompt": fenced(prompt, mark), "first": fenced(first, mark), "second": fenced(second, mark)}
         rules, asked = _SYSTEM.format(mark=mark, form=self.form), self.user.format(**texts)
@@ -71,7 +71,7 @@ class Template:
 
 
 def read_template(template: object, criteria: object = None) -> str:
-    """The user's message of a setting.
+    """Read the user's message of a setting.
 
     Args:
         template: A name of `TEMPLATES`; a text with {prompt}, {first} and {second}; or the path of a file with one.

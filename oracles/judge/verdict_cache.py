@@ -30,7 +30,7 @@ class VerdictCache:
         self._database = Database(path, _SCHEMA)
 
     def known(self, asked: Sequence[bytes]) -> dict[bytes, Verdict]:
-        """The verdicts that are there.
+        """Look up the verdicts that are there.
 
         Raises:
             UserError: The file cannot be read.

@@ -119,7 +119,7 @@ class Reading:
         return Verdict(*self.grades[word], said=True)
 
     def _by_mass(self, tokens: tuple[Token, ...]) -> Verdict | None:
-        """The verdict by probabilities at the first token that is not blank; None where that is no verdict."""
+        """Read the verdict off probabilities at the first token that is not blank; None where that is no verdict."""
         token = next((token for token in tokens if _bare(token.text)), None)
         if token is None or _bare(token.text) not in self.grades:  # such as the thoughts before a reply
             return None
@@ -137,7 +137,7 @@ class Reading:
 
 
 def reading(verdict: object, scale: object = 5, ties: object = False) -> Reading:
-    """The reading of the settings.
+    """Make the reading of the settings.
 
     Args:
         verdict: One of `VERDICTS`. "scale" asks for a number from 1 (the first is much better) to `scale`.
@@ -167,7 +167,7 @@ _MARKED: Final = re.compile(r"\[\[([A-Ca-c1-9])\]\]")
 
 
 def _first_word(text: str) -> str:
-    """The letter or number with which a reply begins, unless words follow it on its line: "A good answer" is prose."""
+    """Read the letter or number that begins a reply, unless words follow it on its line: "A good answer" is prose."""
     found = _ALONE.match(text)
     return found[1].upper() if found else ""
 
@@ -177,7 +177,7 @@ def _bare(token: str) -> str:
 
 
 def _word_of(text: str) -> str:
-    """The word of a reply that is nothing but a verdict, or whose last line is one in double brackets; else nothing."""
+    """Read the word of a reply that is only a verdict, or whose last line is one in double brackets; else nothing."""
     said = _THOUGHT.sub("", text, count=1).strip()
     lines = said.splitlines()
     marked = _MARKED.fullmatch(lines[-1].strip()) if lines else None
@@ -185,7 +185,7 @@ def _word_of(text: str) -> str:
 
 
 def read_reply(body: Any, model: str | None) -> Reply:
-    """A reply of the shape that chat completions have (OpenAI, vLLM, SGLang).
+    """Read a reply of the shape that chat completions have (OpenAI, vLLM, SGLang).
 
     Args:
         body: As read from JSON.
@@ -225,7 +225,7 @@ def read_reply(body: Any, model: str | None) -> Reply:
 
 
 def _same_model(asked: str, echoed: object) -> bool:
-    """Whether a name may be that of the model that was asked: an alias is often told with a date."""
+    """Tell whether a name may be that of the model that was asked: an alias is often told with a date."""
     if not isinstance(echoed, str) or not echoed:
         return False
     one, other = asked.rsplit("/", 1)[-1].lower(), echoed.rsplit("/", 1)[-1].lower()
@@ -233,7 +233,7 @@ def _same_model(asked: str, echoed: object) -> bool:
 
 
 def _tokens(given: Any) -> tuple[Token, ...]:
-    """The tokens of `logprobs`, up to the first that is not blank and no further."""
+    """Read the tokens of `logprobs`, up to the first that is not blank and no further."""
     content = given.get("content") if isinstance(given, Mapping) else None
     if not isinstance(content, list):
         return ()

@@ -118,7 +118,7 @@ class Desk:
         return self.overlap.raters if self._draw("overlap", key) < self.overlap.share else 1
 
     def _draw(self, *words: str) -> float:
-        """A number in [0, 1) for words, the same at every start of this desk."""
+        """Draw a number in [0, 1) for words, the same at every start of this desk."""
         digest = hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), key=self.store.key, digest_size=7)
         return int.from_bytes(digest.digest(), "big") / 256.0**7
 

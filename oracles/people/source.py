@@ -96,7 +96,7 @@ class People:
         return self._collected(self.open)
 
     def collect_last(self) -> list[Answer]:
-        """The same in a last round, after which nobody learns from an answer: waits until no question is open."""
+        """Collect in a last round, after which nobody learns from an answer: wait until no question is open."""
         return self._collected(0)
 
     def _collected(self, most: int) -> list[Answer]:

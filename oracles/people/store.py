@@ -101,13 +101,13 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that sees one state of the desk, whatever others write."""
+        """Open a connection that sees one state of the desk, whatever others write."""
         with self._connection() as connection, _transaction(connection, "BEGIN"):
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection that alone may write; what it wrote is on the disk when the block has ended."""
+        """Open a connection that alone may write; what it wrote is on the disk when the block has ended."""
         with self._connection() as connection, _transaction(connection, "BEGIN IMMEDIATE"):
             yield connection
 
@@ -131,10 +131,10 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
 
 
 def stored(text: str) -> bytes:
-    """A text as it is kept: half a surrogate pair, which UTF-8 cannot hold, comes back as it was."""
+    """Write a text as it is kept: half a surrogate pair, which UTF-8 cannot hold, comes back as it was."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def restored(content: bytes) -> str:
-    """The text that was kept."""
+    """Read the text that was kept."""
     return content.decode("utf-8", "surrogatepass")

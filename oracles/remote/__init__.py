@@ -24,7 +24,7 @@ def connect(
     later: bool = False,
     home: Home | None = None,
 ) -> Remote | RemoteSource:
-    """The oracle `remote` of configs.
+    """Make the oracle `remote` of configs.
 
     Args:
         url: As `Remote` takes it, like all others but the last.

@@ -140,7 +140,7 @@ class Remote:
         return Gathered(answers, fault, message)
 
     def fault(self, words: str) -> UserError:
-        """The error of a source that could not ask, or got no answer."""
+        """Make the error of a source that could not ask, or got no answer."""
         return UserError(
             f"{self.url} did not answer ({words}); what was answered is kept, and the same command goes on"
         )
@@ -211,7 +211,7 @@ class Remote:
             return self._client
 
     def _said(self, error: Exception) -> str:
-        """What went wrong, in a few words that hold no token.
+        """Say what went wrong, in a few words that hold no token.
 
         Raises:
             Exception: The error itself, where it is a mistake in a program and says nothing of the server.
@@ -258,7 +258,7 @@ def _address(url: object) -> str:
 
 
 def _read(response: httpx.Response, longest: int, until: float) -> bytes:
-    """The body, unless it is too long or drips in for ever."""
+    """Read the body, unless it is too long or drips in for ever."""
     pieces: list[bytes] = []
     length = 0
     for piece in response.iter_raw():
@@ -272,7 +272,7 @@ def _read(response: httpx.Response, longest: int, until: float) -> bytes:
 
 
 def _sentence(raw: bytes) -> str:
-    """A server's own words, cut short, as far as they are words."""
+    """Cut a server's own words short, as far as they are words."""
     import json
 
     try:

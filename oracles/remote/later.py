@@ -48,7 +48,7 @@ class RemoteSource:
         return come
 
     def collect_last(self) -> list[Answer]:
-        """The same in a last round, after which nobody learns from an answer: waits until no request is open.
+        """Collect in a last round, after which nobody learns from an answer: wait until no request is open.
 
         Raises:
             UserError: As for `ask`, or no answer has come for as long as patience lasts. Those that came are kept.

@@ -38,7 +38,7 @@ class Reply(NamedTuple):
 
 
 def texts_digest(*texts: str) -> str:
-    """SHA-256 of texts in this order, each with its length: no two lists of texts run into one. Hexadecimal."""
+    """Hash texts in order by SHA-256, each with its length: no two lists of texts run into one. Hexadecimal."""
     digest = hashlib.sha256()
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass")  # data sets hold halves of characters, too
@@ -48,7 +48,7 @@ def texts_digest(*texts: str) -> str:
 
 
 def make_duel(salt: str, prompt: str, first: str, second: str) -> Duel:
-    """A duel under the id that follows from what it asks: who asks again, and when, does not matter.
+    """Make a duel under the id that follows from what it asks: who asks again, and when, does not matter.
 
     Args:
         salt: Sets questions of equal texts apart that are to be answered anew.
@@ -60,7 +60,7 @@ def make_duel(salt: str, prompt: str, first: str, second: str) -> Duel:
 
 
 def question(duels: Sequence[Duel]) -> bytes:
-    """The body of a request. Lone surrogates travel as JSON escapes."""
+    """Write the body of a request. Lone surrogates travel as JSON escapes."""
     return json.dumps({"duels": [duel._asdict() for duel in duels]}).encode("ascii")
 
 
@@ -113,5 +113,5 @@ def _answer(raw: Any) -> Answer:
 
 
 def answer_entry(id_: str, win: float, tie: float) -> dict[str, Any]:
-    """An answer as it is written; `win` is null where the oracle declines for good. Doubles arrive bit for bit."""
+    """Write an answer; `win` is null where the oracle declines for good. Doubles arrive bit for bit."""
     return {"id": id_, "win": None if math.isnan(win) else win, "tie": tie}

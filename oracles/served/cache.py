@@ -30,12 +30,12 @@ class Scores:
         self._known: dict[bytes, float] = {}
 
     def key(self, prompt: str, response: str) -> bytes:
-        """Names one response to a prompt."""
+        """Name one response to a prompt."""
         told = json.dumps([self._owner, prompt, response]).encode()
         return hashlib.blake2b(told, digest_size=16).digest()
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, float]:
-        """Those of the scores that are known."""
+        """Find those of the scores that are known."""
         keys = list(keys)
         missing = [key for key in keys if key not in self._known]
         if missing and self._path is not None and self._path.exists():

@@ -38,7 +38,7 @@ class Reading:
         self._wanted: list[str | int] = wanted
 
     def utility(self, row: Row) -> float:
-        """The utility that a row of scores stands for.
+        """Find the utility that a row of scores stands for.
 
         Raises:
             Refused: The row has no such label, or its numbers are not on the scale; it will be the same next time.

@@ -85,7 +85,7 @@ class RewardServer(UtilityOracle):
         link: str = "logistic",
         home: Home | None = None,
     ) -> None:
-        """Nothing is asked yet.
+        """Take the settings; nothing is asked yet.
 
         Args:
             url: The server's address, such as `http://127.0.0.1:8000`.
@@ -138,7 +138,7 @@ class RewardServer(UtilityOracle):
         return 2.0 * (self._price or 0.0)
 
     def utility(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
-        """Score of each response, float64 [N].
+        """Score each response, float64 [N].
 
         Raises:
             Unscored: Some have none now; its message says why.
@@ -169,7 +169,7 @@ class RewardServer(UtilityOracle):
     def preference(
         self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str], *, temperature: float = 1.0
     ) -> NDArray[np.float64]:
-        """F((u_first - u_second) / temperature), float64 [N].
+        """Compute F((u_first - u_second) / temperature), float64 [N].
 
         Raises:
             Unanswered: Some duels lack a score; the others are answered in it.
@@ -200,7 +200,7 @@ class RewardServer(UtilityOracle):
         return [faults[place] for place in sorted(faults)]
 
     def _batches(self, asked: Mapping[bytes, Asked]) -> list[list[bytes]]:
-        """Keys in groups of at most `batch_size`; of one prompt each, where the server takes one only."""
+        """Group keys, at most `batch_size` together; of one prompt each, where the server takes one only."""
         groups: dict[str, list[bytes]] = {}
         for key, one in asked.items():
             groups.setdefault(one.prompt if self._api.one_prompt else "", []).append(key)
@@ -211,7 +211,7 @@ class RewardServer(UtilityOracle):
         return persistently(lambda: self._once(asked), self._patience)
 
     def _once(self, asked: Sequence[Asked]) -> list[float]:
-        """The utilities of one batch, by one request."""
+        """Ask for the utilities of one batch, by one request."""
         body = {**self._api.body(asked, raw=self._reading.scale == "raw"), **self._extra}
         body = {name: value for name, value in body.items() if value is not None}
         most = Cost(money=(self._price or 0.0) * len(asked))
@@ -234,7 +234,7 @@ class RewardServer(UtilityOracle):
 
 
 def _writer(api: str, pairs: bool, text: str | None, tokenizer: str | None) -> Template | Chat | None:
-    """What makes one text of prompt and response; None where they are sent apart."""
+    """Make what writes one text of prompt and response; None where they are sent apart."""
     if tokenizer is not None and text != "chat":
         raise UserError("tokenizer is given, which is for text='chat' only; leave it out")
     if pairs:

@@ -20,9 +20,9 @@ class Classify:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"text": [...]}`; there is no activation to switch off."""
+        """Write `{"text": [...]}`; there is no activation to switch off."""
         return {"text": [one.text for one in asked]}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`[{"embedding": [0.3], "meta_info": {...}}, ...]`: without an index, so the order is believed."""
+        """Read `[{"embedding": [0.3], "meta_info": {...}}, ...]`: without an index, so the order is believed."""
         return [numbered(listed(field(entry, "embedding"))) for entry in listed(answer, count)]

@@ -45,11 +45,11 @@ class Api(Protocol):
     most_bytes: int
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """The request's JSON; `raw` asks for logits where the server would answer probabilities."""
+        """Write the request's JSON; `raw` asks for logits where the server would answer probabilities."""
         ...
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """What the answer says of each response, in the order in which they were asked.
+        """Read what the answer says of each response, in the order in which they were asked.
 
         Raises:
             Unreadable: It is not one readable row for each of the `count` responses.
@@ -58,7 +58,7 @@ class Api(Protocol):
 
 
 def by_index(entries: Any, count: int) -> list[Mapping[str, Any]]:
-    """Entries with an `index` each, put in order; the indices must be 0 to `count` - 1, each once.
+    """Put entries with an `index` each in order; the indices must be 0 to `count` - 1, each once.
 
     Raises:
         Unreadable: They are not.
@@ -75,7 +75,7 @@ def by_index(entries: Any, count: int) -> list[Mapping[str, Any]]:
 
 
 def listed(value: Any, count: int | None = None) -> list[Any]:
-    """A list, of `count` entries where that is given.
+    """Read a list, of `count` entries where that is given.
 
     Raises:
         Unreadable: It is none, or of another length.
@@ -88,7 +88,7 @@ def listed(value: Any, count: int | None = None) -> list[Any]:
 
 
 def field(value: Any, name: str) -> Any:
-    """A field of a JSON object.
+    """Read a field of a JSON object.
 
     Raises:
         Unreadable: It is no object, or has no such field.
@@ -99,7 +99,7 @@ def field(value: Any, name: str) -> Any:
 
 
 def finite(value: Any) -> float:
-    """A finite number.
+    """Read a finite number.
 
     Raises:
         Unreadable: It is none.
@@ -110,7 +110,7 @@ def finite(value: Any) -> float:
 
 
 def numbered(values: Iterable[Any]) -> dict[str | int, float]:
-    """Scores by the index of their label.
+    """Read scores by the index of their label.
 
     Raises:
         Unreadable: There is none, or one is not finite.

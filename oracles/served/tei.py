@@ -22,14 +22,14 @@ class Predict:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"inputs": [["text"], ...], "raw_scores": true}`: each text in a list of its own.
+        """Write `{"inputs": [["text"], ...], "raw_scores": true}`: each text in a list of its own.
 
         A list of two plain strings would be read as one pair.
         """
         return {"inputs": [[one.text] for one in asked], "raw_scores": raw, "truncate": False}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`[[{"score": 0.3, "label": "LABEL_0"}], ...]`."""
+        """Read `[[{"score": 0.3, "label": "LABEL_0"}], ...]`."""
         return [self._row(listed(entries)) for entries in listed(answer, count)]
 
     def _row(self, entries: list[Any]) -> Row:
@@ -45,7 +45,7 @@ class PredictPairs(Predict):
     pairs = True
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"inputs": [["prompt", "response"], ...], "raw_scores": true}`."""
+        """Write `{"inputs": [["prompt", "response"], ...], "raw_scores": true}`."""
         return {"inputs": [[one.prompt, one.response] for one in asked], "raw_scores": raw, "truncate": False}
 
 
@@ -58,10 +58,10 @@ class Rerank:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"query": prompt, "texts": [responses], "raw_scores": true}`."""
+        """Write `{"query": prompt, "texts": [responses], "raw_scores": true}`."""
         texts = [one.response for one in asked]
         return {"query": asked[0].prompt, "texts": texts, "raw_scores": raw, "truncate": False}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`[{"index": 1, "score": 0.9}, {"index": 0, "score": 0.3}]`."""
+        """Read `[{"index": 1, "score": 0.9}, {"index": 0, "score": 0.3}]`."""
         return [{0: finite(field(entry, "score"))} for entry in by_index(answer, count)]

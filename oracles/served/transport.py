@@ -41,7 +41,7 @@ class Transport:
             raise UserError(f"url is {url!r}, which is no address ({error}); correct it") from error
 
     def post(self, path: str, body: Mapping[str, Any], most_bytes: int) -> Any:
-        """The JSON that answers.
+        """Post a request, and read the JSON that answers.
 
         Raises:
             Unreadable: It is no JSON, or larger than `most_bytes`.

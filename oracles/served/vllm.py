@@ -24,11 +24,11 @@ class Classify:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"input": [...], "use_activation": false}`."""
+        """Write `{"input": [...], "use_activation": false}`."""
         return {"input": [one.text for one in asked], "use_activation": not raw}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`{"data": [{"index": 0, "label": "LABEL_0", "probs": [0.3], "num_classes": 1}, ...]}`."""
+        """Read `{"data": [{"index": 0, "label": "LABEL_0", "probs": [0.3], "num_classes": 1}, ...]}`."""
         return [numbered(listed(field(entry, "probs"))) for entry in by_index(field(answer, "data"), count)]
 
 
@@ -41,11 +41,11 @@ class Pooling:
     most_bytes = 64 * MEGABYTE  # token by token, a batch of long texts takes some
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"input": [...], "use_activation": false}`; `extra: {task: ...}` where a server has several tasks."""
+        """Write `{"input": [...], "use_activation": false}`; `extra: {task: ...}` where a server has several tasks."""
         return {"input": [one.text for one in asked], "encoding_format": "float", "use_activation": not raw}
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`{"data": [{"index": 0, "object": "pooling", "data": [0.3] or [[0.1], [0.3]]}, ...]}`."""
+        """Read `{"data": [{"index": 0, "object": "pooling", "data": [0.3] or [[0.1], [0.3]]}, ...]}`."""
         return [self._row(listed(field(entry, "data"))) for entry in by_index(field(answer, "data"), count)]
 
     def _row(self, data: list[Any]) -> Row:
@@ -63,7 +63,7 @@ class Score:
     most_bytes = 4 * MEGABYTE
 
     def body(self, asked: Sequence[Asked], raw: bool) -> dict[str, Any]:
-        """`{"text_1": [prompts], "text_2": [responses], "use_activation": false}`: two lists are taken in pairs."""
+        """Write `{"text_1": [prompts], "text_2": [responses], "use_activation": false}`: two lists taken in pairs."""
         return {
             "text_1": [one.prompt for one in asked],
             "text_2": [one.response for one in asked],
@@ -71,5 +71,5 @@ class Score:
         }
 
     def rows(self, answer: Any, count: int) -> list[Row]:
-        """`{"data": [{"index": 0, "object": "score", "score": 0.3}, ...]}`."""
+        """Read `{"data": [{"index": 0, "object": "score", "score": 0.3}, ...]}`."""
         return [{0: finite(field(entry, "score"))} for entry in by_index(field(answer, "data"), count)]

@@ -32,7 +32,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a transaction that holds off everybody else who writes.
+        """Open a connection in a transaction that holds off everybody else who writes.
 
         Raises:
             UserError: The file cannot be used; the transaction has not taken place.

@@ -67,13 +67,13 @@ class Figures:
                 )
 
     def means(self, oracle: str) -> dict[str, float]:
-        """The means of one oracle by their names."""
+        """Find the means of one oracle by their names."""
         with self._database.transaction() as connection:
             return {figure.name: figure.value for figure in _all(connection) if figure.oracle == oracle}
 
 
 def read_figures(folder: Path) -> list[Figure]:
-    """The figures of a run's oracles, by oracle and name; none where nothing was written.
+    """Read the figures of a run's oracles, by oracle and name; none where nothing was written.
 
     Args:
         folder: Of the run's oracles.

@@ -60,7 +60,7 @@ class Patience:
 
 
 def may_be_tried_again(error: BaseException) -> bool:
-    """Whether the same request may fare better next time: by an HTTP status, or where the connection failed."""
+    """Tell whether the same request may fare better next time: by an HTTP status, or where the connection failed."""
     if isinstance(error, Refused):
         return False
     if isinstance(error, Unreadable | ConnectionError | TimeoutError):
@@ -75,13 +75,13 @@ def may_be_tried_again(error: BaseException) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status with which a request was refused, whichever client says so; None where none came."""
+    """Find the HTTP status with which a request was refused, whichever client says so; None where none came."""
     response = getattr(error, "response", None)
     return getattr(response, "status_code", None)
 
 
 def pause_asked_for(error: BaseException, now: Callable[[], float] = time.time) -> float | None:
-    """Seconds that a server asks to wait (Retry-After, RFC 9110 10.2.3: seconds or a date); None where it says none."""
+    """Read the seconds that a server asks to wait (Retry-After, RFC 9110 10.2.3: seconds or a date); None without."""
     response = getattr(error, "response", None)
     value = None if response is None else response.headers.get("retry-after")
     if value is None:

@@ -38,7 +38,7 @@ class Secret:
         return self._value
 
     def hidden_in(self, text: str) -> str:
-        """A text, such as somebody's error message, in which the token does not stand."""
+        """Hide the token where it stands in a text, such as somebody's error message."""
         return text.replace(self._value, "***")
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class Secret:
 
 
 def read_secret(name: str, place: object) -> Secret | None:
-    """The token that stands at a place.
+    """Read the token that stands at a place.
 
     Args:
         name: What the user knows the setting by.
@@ -80,7 +80,7 @@ def read_secret(name: str, place: object) -> Secret | None:
 
 
 def token_for(url: str, place: object) -> Secret | None:
-    """The token that travels to an address; warns where others on the way can read it.
+    """Read the token that travels to an address; warn where others on the way can read it.
 
     Args:
         url: Where it is sent, with its scheme.

@@ -123,14 +123,14 @@ class Purse:
 
 
 def spent_so_far(record: Path) -> Cost | None:
-    """What a purse on the disk has spent, for those who watch: it is neither made nor locked; None where it is not."""
+    """Read what a purse on the disk has spent, for those who watch, without making or locking it; None without one."""
     if not record.is_file():
         return None
     return look_into(record, _total)
 
 
 def most_of(oracle: object, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Cost | None:
-    """The most that an oracle's answers to duels may cost, without asking it; None of one that cannot say.
+    """Find the most that an oracle's answers to duels may cost, without asking it; None of one that cannot say.
 
     Args:
         oracle: One with a method `most(prompts, first, second) -> Cost`, in any number of wrappers.
