@@ -124,7 +124,7 @@ def _pool(name: str, raw: object) -> World:
 
 
 def _exactly(key: str, raw: object, names: tuple[str, ...], others: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A mapping with all of `names`, and `others` where they are given."""
+    """Check a mapping for all of `names`, and `others` where they are given."""
     given = checks.mapping(f"'{key}'", raw)
     checks.refuse_unknown(key, given, (*names, *others))
     for name in names:
