@@ -11,7 +11,7 @@ from duelenv.ground.terminal import printable
 if TYPE_CHECKING:
     from duelenv.experiments.results.measurements import Results
 
-__all__ = ["print_tables", "print_text"]
+__all__ = ["print_provenance", "print_tables", "print_text"]
 
 
 def print_text(text: str) -> None:
@@ -31,3 +31,19 @@ def print_tables(results: Results) -> None:
         print(f"\n{heading}{table.text()}\n\n{textwrap.fill(printable(table.caption), 100)}")
     for number, line in enumerate(oracle_lines(RunFolder(results.directory))):
         print(("\n" if number == 0 else "") + printable(f"{line.oracle}: {line.value} {line.meaning}"))
+
+
+def print_provenance(results: Results) -> None:
+    """Print what stands behind the tables, in a line, and a caution where that is not one thing."""
+    from duelenv.experiments.results.provenance import provenance_of
+
+    found = provenance_of(RunFolder(results.directory), results.config)
+    if found.line():
+        print("\n" + _labelled("played", f"on {found.line()}"))
+    for caution in found.cautions():
+        print(_labelled("caution", caution))
+
+
+def _labelled(name: str, text: str) -> str:
+    lines = textwrap.wrap(printable(text), 91, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([f"{name:<9}{lines[0]}", *(" " * 9 + line for line in lines[1:])])

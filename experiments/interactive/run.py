@@ -17,6 +17,7 @@ from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.interactive.frames import as_frame, check_frame, comparisons, finals, regrets
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import check_measured
+from duelenv.experiments.results.provenance import Provenance, provenance_of
 from duelenv.experiments.tables.regret import regret_table, tables
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -122,6 +123,11 @@ class Run:
         if not path.is_file():
             raise UserError(f"The run {self.config.name!r} kept no duels: run it with label_log=True")
         return as_frame(pq.read_table(path), self._frame)
+
+    @property
+    def provenance(self) -> Provenance:
+        """On what it was played: processors, threads, versions, commits, commands; cautions where these are mixed."""
+        return provenance_of(RunFolder(self.folder), self.config)
 
     # Figures ---------------------------------------------------------------------------------------------------------
 
