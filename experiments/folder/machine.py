@@ -28,8 +28,8 @@ def describe_machine() -> dict[str, Any]:
     """Return what this process computes on and with, as far as its libraries are loaded by now.
 
     Returns:
-        `python`, `processor`, `cores`, `versions` by package; `torch_threads`, `torch_instructions` (None while torch is
-        not loaded); `omp_num_threads`, the variable (None where it is not set); `blas_threads` and `blas_kernels`,
+        `python`, `processor`, `cores`, `versions` by package; `torch_threads`, `torch_instructions` (None while torch
+        is not loaded); `omp_num_threads`, the variable (None where it is not set); `blas_threads` and `blas_kernels`,
         such as "openblas Haswell", of the library that NumPy calls, which is loaded first (None where it is not known).
     """
     torch = sys.modules.get("torch")

@@ -91,7 +91,8 @@ class Run:
         """A row for each agent but the baseline: its difference to that in the metric, paired by seed.
 
         Columns: `world`, `agent`, `baseline`, `metric`, `difference`, `difference_low`, `difference_high`, `seeds`,
-        `p_value` (Student's t), `corrected_p_value` (of the agents together, by Holm) and `verdict`.
+        `p_value` (Student's t), `corrected_p_value` (of the agents together, by Holm), `verdict`, and `turns_without`,
+        the seeds without any one of which that would be the other.
         """
         return as_frame(comparisons(self.results), self._frame)
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from duelenv.experiments.results.metrics import Direction
+from duelenv.experiments.tables.borderline import borderline_of
 from duelenv.experiments.tables.statistics import Interval
 from duelenv.ground.terminal import printable
 
@@ -22,6 +23,7 @@ __all__ = [
     "difference_text",
     "duration_text",
     "fixed",
+    "turning_seeds",
     "value_text",
     "verdict_of",
 ]
@@ -97,6 +99,12 @@ class TextTable(ABC):
             return way
         return "better" if way == self.better else "worse"
 
+    def outcome(self, line: TableLine) -> str:
+        """What a line's difference shows, its direction included, and without which seed that would turn."""
+        shown = line.difference is not None and line.difference.shows_difference
+        words = self.direction(line) if shown else line.verdict
+        return "; ".join(part for part in (words, borderline_of(line.difference)) if part)
+
     def text(self) -> str:
         """The table for a terminal; a star marks the agents that lead."""
         stars = ["", *(" *" if line.leads else "" for line in self.lines)]
@@ -168,7 +176,13 @@ def difference_text(interval: Interval | None) -> str:
     if interval.seeds < 2:
         return f"{mean} (one seed)"
     bounds = f"[{interval.low:+,.{digits}f}, {interval.high:+,.{digits}f}]"
-    return f"{mean} {bounds} {verdict_of(interval)}".rstrip()
+    said = "; ".join(words for words in (verdict_of(interval), borderline_of(interval)) if words)
+    return f"{mean} {bounds} {said}".rstrip()
+
+
+def turning_seeds(interval: Interval | None) -> str:
+    """The seeds without any one of which a verdict would be the other, for a column of CSV."""
+    return "" if interval is None else " ".join(str(seed) for seed in interval.turns_without)
 
 
 def count_text(interval: Interval) -> str:
