@@ -13,6 +13,7 @@ import numpy as np
 
 from duelenv.experiments.results.metrics import Direction
 from duelenv.experiments.tables.borderline import borderline_of
+from duelenv.experiments.tables.layout import laid_out
 from duelenv.experiments.tables.statistics import Interval
 from duelenv.ground.terminal import printable
 
@@ -105,24 +106,14 @@ class TextTable(ABC):
         words = self.direction(line) if shown else line.verdict
         return "; ".join(part for part in (words, borderline_of(line.difference)) if part)
 
-    def text(self) -> str:
-        """The table for a terminal; a star marks the agents that lead."""
+    def text(self, width: int | None = None) -> str:
+        """The table for a terminal of a width, or for any reader; a star marks the agents that lead."""
         stars = ["", *(" *" if line.leads else "" for line in self.lines)]
         rows = [
             [printable(cell) for cell in (row[0] + star, *row[1:])]
             for star, row in zip(stars, [self.header(), *self.cells()], strict=True)
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        left = self.text_columns  # words to the left, numbers to the right
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column in left else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        lines.insert(1, "-" * max(len(line) for line in lines))
-        return "\n".join(lines)
+        return laid_out(rows, self.text_columns, width)
 
     def markdown(self) -> str:
         """The table for a README; the names of agents that lead are bold."""
