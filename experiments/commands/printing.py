@@ -53,7 +53,7 @@ def _terminal() -> int | None:
 
 def _width() -> int:
     """Characters of a line of sentences."""
-    return min(_terminal() or 100, 100)
+    return max(min(_terminal() or 100, 100), 40)
 
 
 def _labelled(name: str, text: str) -> str:

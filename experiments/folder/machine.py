@@ -7,11 +7,9 @@ threads and on versions; all of these are looked at in the process itself, when 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import sys
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -52,16 +50,13 @@ def add_player(path: Path, found: dict[str, Any]) -> None:
     """
     known = players(path)
     if not known or known[-1] != found:
-        files.write_json(path, {"players": [*known, found]})
+        files.write_sealed(path, {"players": [*known, found]})
 
 
 def players(path: Path) -> list[dict[str, Any]]:
-    """Return what was written of each that played the cell; nothing where the file is missing or damaged."""
-    with suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
-        known = json.loads(path.read_bytes())["players"]
-        if isinstance(known, list) and all(isinstance(one, dict) for one in known):
-            return known
-    return []
+    """Return what was written of each that played the cell; nothing where the file is missing or was changed."""
+    known: list[dict[str, Any]] = (files.read_sealed(path) or {}).get("players", [])
+    return known
 
 
 def _blas() -> dict[str, Any]:

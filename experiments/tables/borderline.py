@@ -103,7 +103,7 @@ def _p_values_without(values: Mapping[int, float], seeds: Sequence[int]) -> NDAr
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(mean) / np.sqrt(rest / (count - 1) / count)
     t[(rest == 0.0) & (mean == 0.0)] = 0.0
-    p_values: NDArray[np.float64] = 2.0 * stats.t.sf(t, count - 1)  # NaN without a degree of freedom
+    p_values: NDArray[np.float64] = 2.0 * np.asarray(stats.t.sf(t, count - 1))  # NaN without a degree of freedom
     return p_values
 
 
