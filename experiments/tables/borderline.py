@@ -77,7 +77,7 @@ def borderline_of(difference: Interval | None) -> str:
         named = ", ".join(str(seed) for seed in turning[:-1])
         which = f"seed {named} or {turning[-1]}" if named else f"seed {turning[-1]}"
     else:
-        which = f"any of {len(turning):,} of {difference.seeds:,} seeds"
+        which = f"any one of {len(turning):,} of {difference.seeds:,} seeds"
     return f"borderline: turns without {which}"
 
 

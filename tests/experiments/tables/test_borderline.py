@@ -98,7 +98,9 @@ def test_words_name_the_seeds_or_count_them():
     )
     assert borderline_of(judged_alone(by_seed(4.0, 5.0, 6.0))) == "borderline: turns without seed 0, 1 or 2"
     # t is 3.46 and 3.18 is needed; of three it is 3.5 at most, and 4.30 is needed.
-    assert borderline_of(judged_alone(by_seed(1.0, 1.0, 3.0, 3.0))) == "borderline: turns without any of 4 of 4 seeds"
+    assert (
+        borderline_of(judged_alone(by_seed(1.0, 1.0, 3.0, 3.0))) == "borderline: turns without any one of 4 of 4 seeds"
+    )
     assert borderline_of(judged_alone(by_seed(13.0, 14.0, 15.0))) == borderline_of(None) == ""
 
 
