@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from duelenv.agents.registry import LOSSES
 from duelenv.ground.checks import number
 from duelenv.ground.errors import UserError
-from duelenv.ground.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,22 +365,6 @@ class KTO(ScaledLoss):
         chosen = torch.sigmoid(self.beta * (z0 - ratio[:, 0]))
         rejected = torch.sigmoid(self.beta * (ratio[:, 1] - z0))
         return (chosen + rejected) / 2
-
-
-LOSSES: Registry[type[PreferenceLoss]] = Registry(
-    "loss",
-    {
-        "dpo": DPO,
-        "conservative": ConservativeDPO,
-        "robust": RobustDPO,
-        "ipo": IPO,
-        "ipo_mean": MeanIPO,
-        "slic": SLiC,
-        "simpo": SimPO,
-        "length_dpo": LengthDPO,
-        "kto": KTO,
-    },
-)
 
 
 def make_loss(name: str, **settings: Any) -> PreferenceLoss:

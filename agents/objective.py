@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from duelenv.agents.bonuses import BONUSES, Bonus, make_bonus
-from duelenv.agents.losses import LOSSES, PreferenceLoss, make_loss
+from duelenv.agents.bonuses import Bonus, make_bonus
+from duelenv.agents.losses import PreferenceLoss, make_loss
+from duelenv.agents.registry import BONUSES, LOSSES
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 

@@ -12,7 +12,7 @@ from duelenv.evaluation import evaluate
 from duelenv.ground.errors import UserError
 from duelenv.scalar import DuelEnv
 from duelenv.vector import DuelVectorEnv
-from duelenv.worlds import WORLDS, register_worlds
+from duelenv.worlds import WORLDS, register_world, register_worlds
 
 register_worlds()
 
@@ -31,4 +31,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'duelenv' has no attribute {name!r}")
 
 
-__all__ = ["WORLDS", "AgentView", "DuelEnv", "DuelVectorEnv", "UserError", "evaluate"]
+__all__ = ["WORLDS", "AgentView", "DuelEnv", "DuelVectorEnv", "UserError", "evaluate", "register_world"]

@@ -290,9 +290,9 @@ def make(name: str, *, home: Home | None = None, **settings: Any) -> Oracle:
     """Build an oracle from its name and settings, as they stand in a configuration file.
 
     Besides the oracle's own settings every oracle takes those of the wrappers: `temperature`,
-    `position_bias`, `tie_band` and `noise`, applied in this order (`duelenv.oracles.wrappers`). Last, `price` is the
-    money that each answer costs (`duelenv.oracles.pricing`), unless the oracle has a setting of this name itself.
-    `home` is what a run gives.
+    `position_bias`, `tie_band` and `noise`, applied in this order, then those that were registered
+    (`duelenv.oracles.wrappers`). Last, `price` is the money that each answer costs (`duelenv.oracles.pricing`). A
+    setting of the oracle itself goes before a wrapper's, or the price, of the same name. `home` is what a run gives.
 
     >>> oracle = make("good_words", scale=4.0, noise=0.1)
     >>> float(oracle(["greet"], ["kind"], ["rude"]).win[0].round(4))
@@ -303,16 +303,17 @@ def make(name: str, *, home: Home | None = None, **settings: Any) -> Oracle:
     """
     from duelenv.oracles import pricing, wrappers  # here, because they build on this module
 
-    besides = [*wrappers.WRAPPERS, "price"]
-    if "price" in inspect.signature(ORACLES[name]).parameters:
-        besides.remove("price")
+    taken = inspect.signature(ORACLES[name]).parameters
+    besides = [key for key in (*wrappers.WRAPPERS.in_order(), "price") if key not in taken]
     own = {key: value for key, value in settings.items() if key not in besides}
     if home is not None and takes_home(name):
         own["home"] = home
     oracle: Any = ORACLES.make(name, own, besides=besides)
-    for key in wrappers.WRAPPERS:
-        if key in settings:
+    for key in besides:
+        if key not in settings:
+            continue
+        if key == "price":
+            oracle = pricing.priced(oracle, settings[key], home)
+        else:
             oracle = wrappers.wrapped(oracle, key, settings[key])
-    if "price" in besides and "price" in settings:
-        oracle = pricing.priced(oracle, settings["price"], home)
     return oracle

@@ -7,12 +7,9 @@ winners and transitivity are those of the exact matrix.
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 from duelenv.oracles import links
 
 Matrix = NDArray[np.float64]
@@ -106,8 +104,8 @@ def load_matrix(source: ArrayLike | str | Path) -> Matrix:
     readers: dict[str, Callable[[Path], Matrix]] = {".npy": _read_npy, ".csv": _read_csv}
     if not path.suffix:
         raise UserError(
-            f"matrix is {str(source)!r}, expected a .npy or .csv file, or one of {', '.join(MATRICES)}; "
-            + _advice(source, MATRICES, "give one of these")
+            f"matrix is {str(source)!r}, expected a .npy or .csv file, or a generator's name: "
+            + checks.choices(source, MATRICES)
         )
     if path.suffix not in readers:
         raise UserError(f"matrix file is {str(path)!r}, expected .npy or .csv; convert the file")
@@ -285,7 +283,8 @@ def random(num_arms: int = 10, seed: int | np.random.Generator = 0) -> Matrix:
     return check_matrix(np.where(above, draws, np.where(above.T, 1.0 - draws.T, 0.5)))
 
 
-MATRICES: Mapping[str, Callable[..., Matrix]] = MappingProxyType(
+MATRICES: Registry[Callable[..., Matrix]] = Registry(
+    "matrix",
     {
         "bradley_terry": bradley_terry,
         "plackett_luce": plackett_luce,
@@ -294,9 +293,9 @@ MATRICES: Mapping[str, Callable[..., Matrix]] = MappingProxyType(
         "arithmetic": arithmetic,
         "savage_hard": savage_hard,
         "random": random,
-    }
+    },
 )
-"""Generators by name, for `make_matrix`."""
+"""Generators by name, for `make_matrix`; one of your own is a function of its settings that returns a matrix."""
 
 
 def make_matrix(name: str, **settings: Any) -> Matrix:
@@ -307,31 +306,7 @@ def make_matrix(name: str, **settings: Any) -> Matrix:
     Raises:
         UserError: the name or a setting is unknown, a setting is missing, or a value is refused.
     """
-    if not isinstance(name, str) or name not in MATRICES:
-        raise checks.unknown_name("matrix", name, MATRICES)
-    parameters = inspect.signature(MATRICES[name]).parameters
-    for key in settings:
-        if key not in parameters:
-            advice = _advice(key, parameters, "correct or remove it")
-            raise UserError(
-                f"matrix {name!r} has no setting {key!r}, expected one of {', '.join(parameters)}; {advice}"
-            )
-    required = [key for key, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
-    missing = [key for key in required if key not in settings]
-    if missing:
-        values, one = ("value", "one") if len(missing) == 1 else ("values", "one for each")
-        call = f"duelenv.oracles.matrices.make_matrix({name!r}, {', '.join(f'{key}=...' for key in required)})"
-        raise UserError(
-            f"matrix {name!r} has no {values} for {' and '.join(map(repr, missing))}, expected {one}; "
-            f"add {' and '.join(missing)} to its settings, as in {call}"
-        )
-    return MATRICES[name](**settings)
-
-
-def _advice(given: object, known: Iterable[str], otherwise: str) -> str:
-    """Write the end of a sentence about an unknown name."""
-    near = difflib.get_close_matches(str(given), list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else otherwise
+    return check_matrix(MATRICES.make(name, settings))
 
 
 # Winners

@@ -7,8 +7,7 @@ and nothing an agent can reach should hold one of these objects.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 
 HIDDEN_UNITS = 32
 """Width of both hidden layers of the `mlp` utility."""
@@ -221,7 +221,8 @@ class CosineUtility(LinearUtility):
         return utilities
 
 
-UTILITIES: Mapping[str, Callable[[Sequence[np.random.Generator], int, float], FeatureUtility]] = MappingProxyType(
+UTILITIES: Registry[Callable[[Sequence[np.random.Generator], int, float], FeatureUtility]] = Registry(
+    "utility",
     {
         "linear": LinearUtility,
         "mlp": MLPUtility,
@@ -230,9 +231,10 @@ UTILITIES: Mapping[str, Callable[[Sequence[np.random.Generator], int, float], Fe
         "gp": GaussianProcessUtility,
         "ackley": AckleyUtility,
         "cosine": CosineUtility,
-    }
+    },
 )
-"""Utility families by name."""
+"""Utility families by name; one of your own is made of R generators, the number of features d and a scale, and takes
+features [R, B, K, d] to utilities [R, B, K]."""
 
 
 def make_utility(name: str, generators: Sequence[np.random.Generator], dim: int, scale: float = 1.0) -> FeatureUtility:
@@ -254,13 +256,12 @@ def make_utility(name: str, generators: Sequence[np.random.Generator], dim: int,
     Raises:
         UserError: the name is unknown, there is no generator, or a number is out of range.
     """
-    if name not in UTILITIES:
-        raise checks.unknown_name("utility", name, UTILITIES)
+    family = UTILITIES[name]
     if len(generators) == 0:
         raise UserError("generators is empty, expected one per replicate; pass at least one")
     dim = checks.integer("dim", dim, low=1)
     scale = checks.number("scale", scale, low=0.0)
-    return UTILITIES[name](generators, dim, scale)
+    return family(generators, dim, scale)
 
 
 def _check_features(features: NDArray[np.floating[Any]], replicates: int, dim: int) -> None:

@@ -8,9 +8,9 @@ randomness: a wrapper maps probabilities to probabilities.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from scipy import special
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 from duelenv.oracles.base import Oracle, Preferences, Unanswered, UtilityOracle, ask
 from duelenv.oracles.sources import Answer, Request, Source, at_once_or_later, checked, collected
 
@@ -139,16 +140,21 @@ class PositionBias(Wrapper):
         return _decided(preferences, lambda log_odds: log_odds + self.bias)
 
 
-WRAPPERS: Mapping[str, Callable[[Oracle, float], Wrapper]] = MappingProxyType(
+WRAPPERS: Registry[Callable[[Oracle, Any], Wrapper]] = Registry(
+    "wrapper",
     {
         "temperature": Temperature,
         "position_bias": PositionBias,
         "tie_band": TieBand,
         "noise": Noise,
-    }
+    },
+    reserved=("price",),
 )
-"""Wrappers by the name of their setting, in the order in which `make` applies them: how sharply the
-annotator sees, what the order does, where a tie is called, and last the slip of the hand."""
+"""Wrappers by the name of their setting, in the order in which `make` applies them: how sharply the annotator sees,
+what the order does, where a tie is called, and the slip of the hand; then your own, as they were registered. Each is
+made of the oracle and of what stands at its name in a config."""
+
+register_wrapper = WRAPPERS.register
 
 
 @dataclass(frozen=True)
@@ -189,18 +195,20 @@ class DisturbedSource:
             yield Answer(answer.id, float(changed.win[0]), float(changed.tie[0]))
 
 
-def wrapped(oracle: Oracle | Source, name: str, value: float) -> Oracle | Source:
-    """Put an oracle in the wrapper of a name, whether it answers at once or later.
+def wrapped(oracle: Oracle | Source, name: str, value: Any) -> Oracle | Source:
+    """Make an oracle in the wrapper of a name, whether it answers at once or later.
 
     Raises:
-        UserError: the value is refused.
+        UserError: the name is unknown, the value is refused, or what is registered under the name makes no wrapper.
     """
-    kind = WRAPPERS[name]
     at_once, later = at_once_or_later(oracle)
-    if later is not None:
-        return DisturbedSource(later, kind(_nobody, value))
-    assert at_once is not None
-    return kind(at_once, value)
+    made = WRAPPERS[name](_nobody if at_once is None else at_once, value)
+    if not isinstance(made, Wrapper):
+        raise UserError(
+            f"wrapper {name!r} made {type(made).__name__}, expected a Wrapper; derive it from "
+            "duelenv.oracles.wrappers.Wrapper, with a method change(preferences)"
+        )
+    return made if later is None else DisturbedSource(later, made)
 
 
 def _nobody(prompts: Sequence[str], first: Sequence[str], second: Sequence[str], /) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ negligible depends on the loss: `gradient_ratio` says. `linear` has a coefficien
 what fades as a response becomes improbable, `counting` what asks how often something like a response has duelled.
 """
 
-from duelenv.agents.bonuses.base import BONUSES, Bonus, gradient_ratio, make_bonus
+from duelenv.agents.bonuses.base import Bonus, gradient_ratio, make_bonus
+from duelenv.agents.registry import BONUSES
 
 __all__ = ["BONUSES", "Bonus", "gradient_ratio", "make_bonus"]

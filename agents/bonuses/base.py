@@ -1,4 +1,4 @@
-"""What a bonus is, the registry of names, and how strong one is beside a loss; no method is here."""
+"""What a bonus is, and how strong one is beside a loss; no method is here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from duelenv.agents.registry import BONUSES
 from duelenv.ground.errors import UserError
-from duelenv.ground.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +42,6 @@ class Bonus(ABC):
         Raises:
             UserError: The shapes differ, or something that is needed is missing.
         """
-
-
-BONUSES: Registry[type[Bonus]] = Registry(
-    "bonus",
-    {
-        "copo": "duelenv.agents.bonuses.counting:COPO",
-        "geb": "duelenv.agents.bonuses.bounded:GEB",
-        "se_popo": "duelenv.agents.bonuses.bounded:SEPOPO",
-        "selm": "duelenv.agents.bonuses.linear:SELM",
-        "vpo": "duelenv.agents.bonuses.linear:VPO",
-        "xpo": "duelenv.agents.bonuses.linear:XPO",
-    },
-)
 
 
 def make_bonus(name: str, **settings: Any) -> Bonus:

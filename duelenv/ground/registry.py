@@ -24,10 +24,14 @@ class Registry(Generic[Part]):
     Args:
         kind: What they are, for messages.
         parts: Those that are known from the start, or where they lie.
+        reserved: Names that may be written in place of a part's, and that whoever looks parts up reads before.
     """
 
-    def __init__(self, kind: str, parts: Mapping[str, Part | str] | None = None) -> None:
+    def __init__(
+        self, kind: str, parts: Mapping[str, Part | str] | None = None, *, reserved: Iterable[str] = ()
+    ) -> None:
         self.kind = kind
+        self.reserved = tuple(reserved)
         self._parts: dict[str, Part | str] = dict(parts or {})
 
     @overload
@@ -44,7 +48,7 @@ class Registry(Generic[Part]):
             part: The part, or "module:attribute" of it.
 
         Raises:
-            UserError: Another part has the name.
+            UserError: Another part has the name, or it stands for something else.
         """
         if part is None:
 
@@ -54,7 +58,7 @@ class Registry(Generic[Part]):
 
             return add
         known = self._parts.get(name, part)
-        if known is not part and not _from_one_file(known, part):
+        if name in self.reserved or (known is not part and not _from_one_file(known, part)):
             raise UserError(f"{self.kind} {name!r} is registered already; choose another name")
         self._parts[name] = part
         return None
@@ -62,6 +66,14 @@ class Registry(Generic[Part]):
     def names(self) -> tuple[str, ...]:
         """Return all names, sorted."""
         return tuple(sorted(self._parts))
+
+    def known(self) -> tuple[str, ...]:
+        """Return all names that may be written, sorted: those of parts and the reserved ones."""
+        return tuple(sorted({*self.reserved, *self._parts}))
+
+    def in_order(self) -> tuple[str, ...]:
+        """Return all names as they were registered, for parts of which several are used one after the other."""
+        return tuple(self._parts)
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
@@ -79,7 +91,7 @@ class Registry(Generic[Part]):
             UserError: There is none.
         """
         if not isinstance(name, str) or name not in self._parts:
-            raise unknown_name(self.kind, name, self._parts, extensible=True)
+            raise unknown_name(self.kind, name, self.known(), extensible=True)
         part = self._parts[name]
         if isinstance(part, str):
             module, _, path = part.partition(":")
@@ -108,9 +120,11 @@ class Registry(Generic[Part]):
         for key in settings:
             if key not in known and not takes_any:
                 raise UserError(f"{self.kind} {name!r} has no setting {key!r}: {choices(key, [*known, *besides])}")
-        for parameter in named:
-            if parameter.default is parameter.empty and parameter.name not in settings:
-                raise UserError(f"{self.kind} {name!r} needs the setting {parameter.name!r}; give it")
+        missing = [one.name for one in named if one.default is one.empty and one.name not in settings]
+        if missing:
+            several, it = ("s", "them") if len(missing) > 1 else ("", "it")
+            listed = " and ".join(map(repr, missing))
+            raise UserError(f"{self.kind} {name!r} needs the setting{several} {listed}; give {it}")
         return factory(**settings)
 
 

@@ -11,27 +11,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy
     from duelenv.policies.completions import CompletionsSampler
-    from duelenv.policies.samplers import SAMPLERS, GenerateSampler
+    from duelenv.policies.registry import POLICIES, SAMPLERS, register_policy
+    from duelenv.policies.samplers import GenerateSampler
     from duelenv.policies.sampling import Samples
     from duelenv.policies.toy import tiny_model, toy_policy, toy_prompts
 
 __all__ = [
+    "POLICIES",
     "SAMPLERS",
     "CausalLMPolicy",
     "CompletionsSampler",
     "GenerateSampler",
     "Samples",
+    "register_policy",
     "tiny_model",
     "toy_policy",
     "toy_prompts",
 ]
 
 _MODULES = {
-    "SAMPLERS": "samplers",
+    "POLICIES": "registry",
+    "SAMPLERS": "registry",
     "CausalLMPolicy": "causal_lm",
     "CompletionsSampler": "completions",
     "GenerateSampler": "samplers",
     "Samples": "sampling",
+    "register_policy": "registry",
     "tiny_model": "toy",
     "toy_policy": "toy",
     "toy_prompts": "toy",

@@ -8,7 +8,7 @@ where they are known, their log-probs come out, with the version of the weights 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -18,11 +18,11 @@ from transformers import GenerationConfig
 
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
-from duelenv.ground.registry import Registry
 from duelenv.policies.codec import Prompts
 from duelenv.policies.decoding import Term, draw_responses
 from duelenv.policies.passes import base_model as without_adapter
 from duelenv.policies.passes import pieces
+from duelenv.policies.registry import SAMPLERS
 from duelenv.policies.sampling import token_log_prob
 
 if TYPE_CHECKING:
@@ -195,16 +195,6 @@ def seed_of(uniforms: torch.Tensor) -> int:
     return int.from_bytes(hashlib.blake2b(numbers, digest_size=8).digest(), "big") >> (64 - _SEED_BITS)
 
 
-SAMPLERS: Registry[Callable[..., Sampler]] = Registry(
-    "sampler",
-    {
-        "completions": "duelenv.policies.completions:CompletionsSampler",
-        "generate": "duelenv.policies.samplers:GenerateSampler",
-    },
-)
-"""Samplers by name, for YAML: `sampler: {name: completions, url: ...}`; a module of yours may register more."""
-
-
 def sampler_of(given: Sampler | Mapping[str, Any] | str | None) -> Sampler | None:
     """Make a sampler from what a user gives: a sampler, its name, or name and settings; None for the own loop.
 
@@ -227,8 +217,6 @@ def sampler_of(given: Sampler | Mapping[str, Any] | str | None) -> Sampler | Non
     if name == "own":
         checks.refuse_unknown("sampler: own", settings, ())
         return None
-    if name not in SAMPLERS:
-        raise checks.unknown_name("sampler", name, ["own", *SAMPLERS], extensible=True)
     made: Sampler = SAMPLERS.make(name, settings)
     return made
 

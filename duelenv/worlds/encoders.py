@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from duelenv.ground import checks
-from duelenv.ground.checks import unknown_name
 from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
 
@@ -70,10 +69,11 @@ def _vector(word: str, dim: int) -> NDArray[np.float32]:
     return vector
 
 
-ENCODERS: Registry[Callable[[], Encoder]] = Registry("encoder", {"words": HashedWords})
-
 START: Final = "start"
 """The mean hidden state of a response under the frozen start model, which drawing gives away for nothing."""
+
+ENCODERS: Registry[Callable[[], Encoder]] = Registry("encoder", {"words": HashedWords}, reserved=(START,))
+
 DEFAULT: Final = (START, "words")
 """What is said, and what the model makes of it."""
 
@@ -97,8 +97,6 @@ def read_features(given: Block | Sequence[Block]) -> tuple[Block, ...]:
 def _read_block(block: Block) -> Block:
     if callable(block) or block == START:
         return block
-    if not isinstance(block, str) or block not in ENCODERS:
-        raise unknown_name("encoder", block, [START, *ENCODERS], extensible=True)
     return ENCODERS[block]()
 
 

@@ -91,9 +91,9 @@ def wrapper_overheads(
 
     together: Oracle = bare
     oracles: dict[str, Oracle] = {"bare oracle": bare}
-    for name, kind in WRAPPERS.items():
-        oracles[name] = kind(bare, _STRENGTH[name])
-        together = kind(together, _STRENGTH[name])
+    for name, strength in _STRENGTH.items():
+        oracles[name] = WRAPPERS[name](bare, strength)
+        together = WRAPPERS[name](together, strength)
     oracles["all wrappers"] = together
     texts = [[made_up_text(length, row, side) for row in range(duels)] for side, length in _SIDES]
     times: dict[str, list[float]] = {name: [] for name in oracles}

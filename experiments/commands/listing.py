@@ -14,30 +14,18 @@ __all__ = ["add_parser"]
 
 def add_parser(commands: Any) -> None:
     """Add the command to those of `duelenv`."""
-    listing = commands.add_parser("list", help="agents, oracles, worlds and suites")
+    listing = commands.add_parser("list", help="parts of every kind by name, and suites")
     listing.set_defaults(run=_list)
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    import duelenv
-    from duelenv import agents, oracles
-    from duelenv.experiments import trackers
-    from duelenv.labels import stage_names
-    from duelenv.oracles.links import LINKS
-    from duelenv.oracles.matrices import MATRICES
-    from duelenv.oracles.utilities import UTILITIES
+    from duelenv.experiments.config.kinds import KINDS
 
     sections = {
-        "agents": sorted(agents.names()),
-        "oracles": sorted(oracles.names()),
-        "worlds": list(duelenv.WORLDS),
-        "stages of labels (env.stages)": stage_names(),
-        "matrices (env.matrix)": sorted(MATRICES),
-        "utilities of features (env.utility)": sorted(UTILITIES),
-        "links (env.link)": sorted(LINKS),
-        "trackers": trackers.names(),
-        "suites": [f"{name}  ({_about(path)})" for name, path in suites().items()],
+        kind.title if kind.where == kind.title else f"{kind.title} ({kind.where})": kind.registry.known()
+        for kind in KINDS
     }
+    sections["suites"] = tuple(f"{name}  ({_about(path)})" for name, path in suites().items())
     for title, names in sections.items():
         print(title)
         for name in names:

@@ -16,11 +16,13 @@ import yaml
 
 from duelenv.experiments.config.paths import anchor_paths
 from duelenv.experiments.config.places import misplaced
+from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
 from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
-from duelenv.experiments.config.settings import POLICY_SOURCES, PROMPT_SOURCES, distinct_labels, spell_out_source
+from duelenv.experiments.config.settings import distinct_labels, spell_out_source
 from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
+from duelenv.policies.registry import POLICIES
 
 __all__ = [
     "apply_override",
@@ -286,7 +288,7 @@ def apply_setting(raw: dict[str, Any], key: str, value: Any) -> None:
         raise UserError(f"Cannot set {key!r}: {head!r} is {section!r}, expected a mapping of settings")
     if head == "agents" and len(rest) > 1 and rest[0] not in section:
         raise UserError(f"Unknown setting {key!r}: no agent has the label {rest[0]!r}, {choices(rest[0], section)}")
-    sources = {"policy": POLICY_SOURCES, "prompts": PROMPT_SOURCES}.get(head, ())
+    sources = {"policy": POLICIES.names(), "prompts": PROMPT_SOURCES.names()}.get(head, ())
     if rest[0] in sources:
         others = [name for name in sources if name in section and name != rest[0]]
         if others:  # settings beside a path are the path's

@@ -6,13 +6,16 @@ Loads worlds, oracles and policies only to read what they take, and only once so
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from duelenv.experiments.config.settings import POLICY_SOURCES, PROMPT_SOURCES, BudgetConfig, full_id
+from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
+from duelenv.experiments.config.settings import BudgetConfig, full_id
 from duelenv.experiments.config.worlds import ELSEWHERE, parameters_of, world_settings
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
+from duelenv.policies.registry import POLICIES
 
 __all__ = ["misplaced", "of_world"]
 
@@ -73,28 +76,13 @@ def _places(key: str, raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_source(key: str, section: str, given: Any) -> Iterator[str]:
-    """Find where a setting of a policy or of prompts stands: with `path` beside it, or another source inside it."""
-    sources = POLICY_SOURCES if section == "policy" else PROMPT_SOURCES
+    """Where a setting of a policy or of prompts stands: with `path` beside it, with another source inside it."""
+    sources: Registry[Any] = POLICIES if section == "policy" else PROMPT_SOURCES
     source = given if isinstance(given, str) else next((name for name in sources if name in given), None)
     if source is None or source not in sources:
         source = "path"
-    if key in _taken(section, source):
+    if key in [name for name in parameters_of(sources[source]) if name != "path"]:
         yield f"{section}.{key}" if source == "path" else f"{section}.{source}.{key}"
-
-
-def _taken(section: str, source: str) -> list[str]:
-    if section == "prompts":
-        return {"toy": ["train", "test", "seed"], "list": ["train", "test"]}.get(
-            source, ["column", "test_share", "limit"]
-        )
-    make: Callable[..., Any]
-    if source == "toy":
-        from duelenv.policies.toy import toy_policy as make
-    else:
-        from duelenv.policies.causal_lm import CausalLMPolicy
-
-        make = CausalLMPolicy.from_pretrained
-    return [name for name in parameters_of(make) if name != "path"]
 
 
 def _of_oracle(name: str) -> list[str]:

@@ -17,9 +17,8 @@ from typing import Any, Final
 from duelenv.experiments.config.paths import anchor_paths
 from duelenv.experiments.config.places import misplaced
 from duelenv.experiments.config.pools import in_pools, refuse_mixed_pools
+from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
 from duelenv.experiments.config.settings import (
-    POLICY_SOURCES,
-    PROMPT_SOURCES,
     AgentConfig,
     BudgetConfig,
     EnvConfig,
@@ -41,6 +40,7 @@ from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 from duelenv.oracles.services.secrets import refuse_secrets
+from duelenv.policies.registry import POLICIES
 
 __all__ = ["EXECUTION_KEYS", "SHORTHANDS", "RunConfig"]
 
@@ -88,13 +88,14 @@ class RunConfig:
     agents: tuple[AgentConfig, ...]
     """The agents to compare, in table order."""
     policy: NamedConfig | None = None
-    """The start policy of a policy world: `{toy: {...}}` or `{path: ..., ...}`."""
+    """The start policy of a policy world: `{toy: {...}}`, `{path: ..., ...}`, or one of your own by its name."""
     oracle: NamedConfig | None = None
     """Who labels."""
     evaluation_oracle: NamedConfig | None = None
     """Who judges held-out responses; the labelling oracle if absent."""
     prompts: NamedConfig | None = None
-    """Prompts of a policy world: `{toy: {...}}`, `{path: ..., ...}` or `{list: {train: [...], test: [...]}}`."""
+    """Prompts of a policy world: `{toy: {...}}`, `{path: ..., ...}`, `{list: {train: [...], test: [...]}}`, or those of
+    a source of your own by its name."""
     data: Mapping[str, Any] | None = None
     """Table of recorded responses, for pool worlds: its `path`, and the settings it is read with. None where every
     agent has its own, as several pools are written out, see `duelenv.experiments.config.pools`."""
@@ -216,9 +217,9 @@ class RunConfig:
             values["checkpoint_seconds"] = checks.number("'checkpoint_seconds'", raw["checkpoint_seconds"], low=0)
         # Of these, null stands for the default.
         given = {key: value for key, value in raw.items() if value is not None}
-        for key, sources in (("policy", POLICY_SOURCES), ("prompts", PROMPT_SOURCES)):
+        for key, sources in (("policy", POLICIES), ("prompts", PROMPT_SOURCES)):
             if key in given:
-                values[key] = read_source(key, given[key], sources)
+                values[key] = read_source(key, given[key], sources, modules=bool(values["modules"]))
         for key in ("oracle", "evaluation_oracle"):
             if key in given:
                 values[key] = read_named(key, given[key])

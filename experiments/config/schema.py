@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from duelenv.experiments.config.run_config import RunConfig
-from duelenv.experiments.config.settings import POLICY_SOURCES, PROMPT_SOURCES, BudgetConfig, EnvConfig
+from duelenv.experiments.config.settings import BudgetConfig, EnvConfig
 from duelenv.experiments.config.worlds import ELSEWHERE, parameters_of, world_class
 from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
@@ -103,8 +103,8 @@ def _written(budget: Schema) -> Schema:
         "seeds": {"anyOf": [_COUNT, {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True}]},
         "first_seed": {**_SEED, "description": "The first of a count of seeds."},
         "variants": {**mapping, "description": "Worlds in which every agent plays: name -> settings of `env`."},
-        "policy": _source(POLICY_SOURCES),
-        "prompts": _source(PROMPT_SOURCES),
+        "policy": {"anyOf": [_TEXT, {"type": ["object", "null"]}]},
+        "prompts": {"anyOf": [_TEXT, {"type": ["object", "null"]}]},
         "oracle": named,
         "evaluation_oracle": named,
         "backend": named,
@@ -122,7 +122,7 @@ def _written(budget: Schema) -> Schema:
     }
 
 
-def _source(sources: Iterable[str]) -> Schema:
+def _source(sources: Registry[Any]) -> Schema:
     one = [{"required": [name]} for name in sources]
     return {"anyOf": [_TEXT, {"type": "object", "oneOf": one}, {"type": "null"}]}
 
@@ -132,12 +132,14 @@ def _known_names() -> Schema:
     import duelenv
     from duelenv import agents
     from duelenv.agents.asking import ASK, PROMPTS
-    from duelenv.agents.bonuses import BONUSES
-    from duelenv.agents.losses import LOSSES
     from duelenv.agents.parts import BELIEFS
+    from duelenv.agents.registry import BONUSES, LOSSES
     from duelenv.agents.teaching import TEACHING
+    from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
     from duelenv.labels.stage import STAGES
     from duelenv.oracles.base import ORACLES
+    from duelenv.oracles.wrappers import WRAPPERS
+    from duelenv.policies.registry import POLICIES
 
     names = sorted(agents.names())
     rules: Mapping[str, Registry[Any]] = {
@@ -183,8 +185,15 @@ def _known_names() -> Schema:
             ],
         },
     }
-    oracle = _choice(ORACLES, hidden=("home",), beside=("price",), none=True)
-    return {"agents": chosen, "env": env, "oracle": oracle, "evaluation_oracle": oracle}
+    oracle = _choice(ORACLES, hidden=("home",), beside=WRAPPERS.known(), none=True)
+    return {
+        "agents": chosen,
+        "env": env,
+        "oracle": oracle,
+        "evaluation_oracle": oracle,
+        "policy": _source(POLICIES),
+        "prompts": _source(PROMPT_SOURCES),
+    }
 
 
 def _spellings(world: str) -> list[str]:

@@ -15,10 +15,9 @@ from typing import Any
 from duelenv.experiments.folder.layout import LONGEST_NAME
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 
 __all__ = [
-    "POLICY_SOURCES",
-    "PROMPT_SOURCES",
     "AgentConfig",
     "BudgetConfig",
     "EnvConfig",
@@ -39,10 +38,6 @@ __all__ = [
     "read_trackers",
     "same_agent",
 ]
-
-#: Where a policy and prompts may come from.
-POLICY_SOURCES = ("toy", "path")
-PROMPT_SOURCES = ("toy", "path", "list")
 
 #: World settings that all agents of a comparison must share.
 _SHARED_ENV = ("id", "num_envs", "batch", "horizon")
@@ -243,10 +238,21 @@ def read_named(key: str, raw: object, what: str = "a registered oracle ('duelenv
     return NamedConfig(name, given)
 
 
-def read_source(key: str, raw: object, known: Sequence[str]) -> NamedConfig:
-    """Read `{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone."""
+def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = False) -> NamedConfig:
+    """`{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone.
+
+    Args:
+        key: Where it stands.
+        raw: What stands there.
+        known: Sources by name.
+        modules: Whether the config names modules, which register sources and are imported later.
+    """
     given = spell_out_source(raw) if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     named = [name for name in known if name in given]
+    if not named and len(given) == 1:
+        named = [name for name, value in given.items() if value is None or isinstance(value, Mapping)]
+        if named and not modules:
+            raise checks.unknown_name(known.kind, named[0], known, extensible=True)
     if len(named) != 1:
         raise UserError(f"{key!r} is {raw!r}, expected exactly one of {', '.join(known)} in it")
     name = named[0]

@@ -14,7 +14,7 @@ from duelenv.experiments.folder.layout import LONGEST_NAME
 from duelenv.experiments.results.informative import INFORMATIVE_COLUMNS
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
-from duelenv.worlds.candidates import SAMPLER_FIGURES
+from duelenv.worlds.alignment_duel.candidates import SAMPLER_FIGURES
 
 __all__ = [
     "ANY_REGRET",

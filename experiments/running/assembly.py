@@ -12,12 +12,14 @@ from typing import Any
 
 from duelenv.experiments.config.contents import function_named
 from duelenv.experiments.config.modules import load_function
+from duelenv.experiments.config.prompt_sources import prompts_from
 from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
 from duelenv.experiments.config.worlds import ELSEWHERE, make_matrix, parameters_of, world_class
 from duelenv.experiments.running.pool_features import kept_features
-from duelenv.ground.checks import choices, integer, refuse_unknown
+from duelenv.ground.checks import choices, integer
 from duelenv.ground.errors import UserError
 from duelenv.oracles.services.home import Home
+from duelenv.policies.registry import POLICIES
 
 __all__ = ["make_agent", "make_environment", "make_policy"]
 
@@ -29,7 +31,9 @@ def _check_settings(
     hidden: Sequence[str],
     beside: Sequence[str] = (),
 ) -> None:
-    """Refuse settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
+    """Refuses settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
+    if any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values()):
+        return
     top = [*(item.name for item in dataclasses.fields(RunConfig)), *SHORTHANDS]
     known = [*(name for name in parameters_of(function) if name not in hidden), *beside]
     for name in given:
@@ -53,23 +57,24 @@ def make_policy(config: RunConfig) -> Any:
     if "policy" not in parameters_of(world_class(config.env.id)):  # loading one may take minutes
         raise _takes_no(config.env.id, "policy")
     settings = dict(config.policy.settings)
-    if config.policy.name == "toy":
-        from duelenv.policies.toy import toy_policy
-
-        _check_settings("the toy policy", toy_policy, settings, ())
-        integer("'policy.toy.seed'", settings.get("seed", 0), low=0)
-        return toy_policy(**settings)
     from duelenv.policies.causal_lm import CausalLMPolicy
 
-    path = settings.pop("path")
-    _check_settings("the policy", CausalLMPolicy.from_pretrained, settings, ("path",))
+    name, settings = config.policy.name, dict(config.policy.settings)
+    _check_settings("the policy" if name == "path" else f"the policy {name!r}", POLICIES[name], settings, ())
+    if name == "toy":
+        integer("'policy.toy.seed'", settings.get("seed", 0), low=0)
     try:
-        return CausalLMPolicy.from_pretrained(path, **settings)
-    except UserError:
-        raise
+        made = POLICIES.make(name, settings)
     except (OSError, ValueError) as error:
+        if name != "path" or isinstance(error, UserError):
+            raise
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"Cannot load a language model from {path!r}: {reason}") from error
+        raise UserError(f"Cannot load a language model from {settings['path']!r}: {reason}") from error
+    if not isinstance(made, CausalLMPolicy):
+        raise UserError(
+            f"policy {name!r} made {type(made).__name__}, expected a duelenv.policies.CausalLMPolicy; return one"
+        )
+    return made
 
 
 def make_prompts(config: RunConfig) -> dict[str, list[str]]:
@@ -80,35 +85,7 @@ def make_prompts(config: RunConfig) -> dict[str, list[str]]:
     """
     if config.prompts is None:
         return {}
-    settings = dict(config.prompts.settings)
-    if config.prompts.name == "toy":
-        from duelenv.policies.toy import toy_prompts
-
-        refuse_unknown("prompts.toy", settings, ("train", "test", "seed"))
-        seed = integer("'prompts.toy.seed'", settings.get("seed", 0), low=0)
-        train = integer("'prompts.toy.train'", settings.get("train", 64), low=1)
-        test = integer("'prompts.toy.test'", settings.get("test", 24), low=1)
-        return {"train": toy_prompts(train, "train", seed), "test": toy_prompts(test, "test", seed)}
-    if config.prompts.name == "list":
-        refuse_unknown("prompts.list", settings, ("train", "test"))
-        return {split: _listed_prompts(f"'prompts.list.{split}'", settings.get(split)) for split in ("train", "test")}
-    from duelenv.experiments.config.prompts import read_prompts
-
-    refuse_unknown("prompts", settings, ("path", "column", "test_share", "limit"))
-    return read_prompts(**settings)
-
-
-def _listed_prompts(name: str, prompts: Any) -> list[str]:
-    """Read texts, or dialogues as lists of messages, as texts."""
-    from duelenv.ground.dialogue import is_messages, prompt_of
-
-    if (
-        not isinstance(prompts, list)
-        or not prompts
-        or not all(isinstance(one, str) or is_messages(one) for one in prompts)
-    ):
-        raise UserError(f"{name} is {prompts!r}, expected a list of texts, or of dialogues, each a list of messages")
-    return [prompt_of(one, name, f"{name} prompt {number}") for number, one in enumerate(prompts)]
+    return prompts_from(config.prompts.name, config.prompts.settings)
 
 
 def make_oracle(config: RunConfig, key: str = "oracle", home: Home | None = None) -> Any:

@@ -56,26 +56,35 @@ class Failures:
     Args:
         folder: The run's.
         cells: How many cells the run has.
+        left: Names of those that were to be played now.
         bad: How they ended.
         say: Shows a line to the user.
     """
 
-    def __init__(self, folder: RunFolder, cells: int, bad: Sequence[Outcome], say: Callable[[str], None]) -> None:
-        self._folder, self._cells, self._bad, self._say = folder, cells, bad, say
+    def __init__(
+        self, folder: RunFolder, cells: int, left: Sequence[str], bad: Sequence[Outcome], say: Callable[[str], None]
+    ) -> None:
+        self._folder, self._cells, self._left, self._bad, self._say = folder, cells, left, bad, say
 
     def told(self) -> Exception:
         """Write tracebacks, list the commands, and return what is to be raised."""
         sentences = [self._sentence(outcome) for outcome in self._bad]
         if self._folder.config.is_file():
-            for outcome in self._bad:
-                self._say(f"{outcome.name!r} is played again by: {self._command(outcome)}")
+            names = self._left if self._bad[0].name == PREPARATION else [outcome.name for outcome in self._bad]
+            for name in names:
+                self._say(f"{name!r} is played again by: {self._command(name)}")
         first = self._bad[0]
         if len(sentences) == 1:
             text = sentences[0]
+        elif all(outcome.kind == "unplaced" for outcome in self._bad):
+            text = f"{len(sentences)} of {self._cells} cells failed: {first.message}"
         else:
             more = f"; and {len(sentences) - _NAMED} more" if len(sentences) > _NAMED else ""
             text = f"{len(sentences)} of {self._cells} cells failed: {'; '.join(sentences[:_NAMED])}{more}"
-        if all(outcome.kind == "refused" for outcome in self._bad):
+        if first.kind == "unplaced" and first.name == PREPARATION:
+            more = f" and {len(self._left) - _NAMED} more" if len(self._left) > _NAMED else ""
+            text += f"; no cell was begun ({', '.join(self._left[:_NAMED])}{more}), and the same command begins them"
+        if all(outcome.kind in ("refused", "unplaced") for outcome in self._bad):
             return CellsRefused(text)
         if all(outcome.kind == "died" for outcome in self._bad):
             return WorkerDied(
@@ -92,14 +101,16 @@ class Failures:
                 failure.add_note(outcome.trace)
         return failure
 
-    def _command(self, outcome: Outcome) -> str:
+    def _command(self, name: str) -> str:
         root = self._folder.root
-        return shlex.join(["duelenv", "run", str(self._folder.config), "--output", str(root), "--only", outcome.name])
+        return shlex.join(["duelenv", "run", str(self._folder.config), "--output", str(root), "--only", name])
 
     def _sentence(self, outcome: Outcome) -> str:
         alone = outcome.name == PREPARATION or self._cells == 1
         if outcome.kind == "refused":
             self._leave(self._folder.cell(outcome.name).refusal, f"{outcome.message}\n")
+            return outcome.message if alone else f"{outcome.name!r}: {outcome.message}"
+        if outcome.kind == "unplaced":
             return outcome.message if alone else f"{outcome.name!r}: {outcome.message}"
         if outcome.kind == "died":
             return f"The workers of {outcome.name!r} ended {RETRIES + 1} times, the last one by {outcome.message}"

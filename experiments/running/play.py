@@ -35,7 +35,7 @@ from duelenv.experiments.running.start_policy import start_policy, threads_of
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Ledger
 from duelenv.labels.ledger_file import COPY, DATABASE
-from duelenv.worlds.candidates import SAMPLER_FIGURES
+from duelenv.worlds.alignment_duel.candidates import SAMPLER_FIGURES
 
 __all__ = ["run_cell", "scout_cell"]
 

@@ -29,6 +29,7 @@ __all__ = [
     "RETRIES",
     "Ending",
     "FuseBlown",
+    "NoWorkers",
     "Outcome",
     "Stopped",
     "Task",
@@ -81,6 +82,10 @@ class FuseBlown(Exception):
     """A cell would have spent more labels than its run may."""
 
 
+class NoWorkers(UserError):
+    """A backend has no worker and will get none, as where a cluster takes no job; says why."""
+
+
 def stop_requested() -> bool:
     """Tell whether this process was told to stop."""
     return _stop.is_set()
@@ -108,7 +113,8 @@ class Outcome:
     Attributes:
         name: The task's.
         kind: "done", "stopped" as it was told to, "blown" since the run's labels or its money are spent, "refused" by a
-            sentence for the user, "failed", "died" as often as it was begun, or "interrupted" by Ctrl-C.
+            sentence for the user, "unplaced" since there is no worker for it, "failed", "died" as often as it was
+            begun, or "interrupted" by Ctrl-C.
         value: What it returned.
         message: What it raised, as text.
         trace: The traceback of a failure.
@@ -116,7 +122,7 @@ class Outcome:
     """
 
     name: str
-    kind: Literal["done", "stopped", "blown", "refused", "failed", "died", "interrupted"]
+    kind: Literal["done", "stopped", "blown", "refused", "unplaced", "failed", "died", "interrupted"]
     value: Any = None
     message: str = ""
     trace: str = ""
@@ -374,6 +380,8 @@ def _outcome_of(future: Future[Outcome], task: Task) -> Outcome:
     """Say how a task ended, its worker's death included: by any exception, since tasks themselves raise none."""
     try:
         outcome = future.result()
+    except NoWorkers as error:
+        return Outcome(task.name, "unplaced", message=str(error))
     except (Exception, CancelledError) as error:
         words = " ".join(_words_of(error).split())
         return Outcome(task.name, "died", message=f"{type(error).__name__}: {words[:_MOST_WORDS]}")

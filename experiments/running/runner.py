@@ -278,13 +278,14 @@ class _Cells:
                         bad.append(outcome)
                         if outcome.common or self.config.fail_fast:
                             self.ending.ask()  # the others finish the round that they are in
-                        elif len(tasks) > 1 and lost is None:
+                        elif len(tasks) > 1 and lost is None and outcome.kind != "unplaced":
                             self._say(f"{outcome.name!r} failed; the others go on")
         except KeyboardInterrupt:
             if not bad:
                 raise
         if bad and (lost is None or self.ending.asked):
-            raise Failures(self.folder, len(cells(self.config)), bad, self._say).told()
+            left = [cell.name for cell in self.todo]
+            raise Failures(self.folder, len(cells(self.config)), left, bad, self._say).told()
         if lost is not None:
             lost += [outcome.name for outcome in bad]
         if self.ending.signal is not None:

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "sweep",
-        help="grid or random search over settings, with a budget in labels; the same command goes on",
+        help="grid or random search over settings, also by halving, with a budget in labels; the same command goes on",
         description="Plays the trials that the section 'sweep' of CONFIG describes, prints them and the best of them, "
         "and plays that one on seeds that chose nothing.",
     )
@@ -29,33 +29,51 @@ def add_parser(commands: Any) -> None:
         "overrides", metavar="key=value", nargs="*", default=[], help="settings, such as sweep.labels=20000 seeds=8"
     )
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the runs (default: runs/NAME-sweep)")
+    parser.add_argument(
+        "--dry",
+        action="store_true",
+        help="say which cells it will play, what they ask and how long they take, by a short probe; write nothing",
+    )
     parser.set_defaults(run=_sweep)
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from duelenv.experiments.config.loading import read_sweep_file
     from duelenv.experiments.folder import files
-    from duelenv.experiments.sweeps.sweep import play, read_sweep
+    from duelenv.experiments.sweeps.plan import read_sweep
+    from duelenv.experiments.sweeps.sweep import play
 
     base, section = read_sweep_file(arguments.config, arguments.overrides)
     sweep = read_sweep(base, section)
+    if arguments.dry:
+        from duelenv.experiments.sweeps.dry import dry_text
+
+        print(printable(dry_text(sweep), newlines=True))
+        return 0
     root = arguments.output or Path("runs") / f"{sweep.config.name}-sweep"
     trials, metric, best, confirmed = play(sweep, root)
-    text = _text(trials, metric, best, confirmed, len(sweep.config.seeds))
+    text = _text(trials, metric, best, confirmed, sweep)
     files.write_text(root / "sweep.txt", text + "\n")
     print(printable(text, newlines=True))
     return 0
 
 
-def _text(trials: Sequence[Any], metric: str, best: Any, confirmed: Any, seeds: int) -> str:
+def _text(trials: Sequence[Any], metric: str, best: Any, confirmed: Any, sweep: Any) -> str:
     from duelenv.experiments.tables.text_table import difference_text, value_text
 
     names = list(best.settings)
-    rows = [["trial", *names, metric]]
-    rows += [[str(t.number), *(_short(t.settings[name]) for name in names), value_text(t.value)] for t in trials]
+    halved = sweep.halving is not None
+    rows = [["trial", *names, *(["rungs"] if halved else []), metric]]
+    for one in trials:
+        settings = [_short(one.settings[name]) for name in names]
+        rows.append([str(one.number), *settings, *([str(one.rungs)] if halved else []), value_text(one.value)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines += ["", f"best     {_overrides(best.settings)}  (trial {best.number} of {len(trials)}, {seeds} seeds)"]
+    lines += [
+        "",
+        f"best     {_overrides(best.settings)}  (trial {best.number} of {len(trials)}, "
+        f"{len(sweep.config.seeds)} seeds)",
+    ]
     if confirmed is None:
         lines.append(
             "The best of many is better than it will be again: do not report its figure above. 'sweep.confirm=N' plays "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from duelenv.ground import checks
 from duelenv.ground.dialogue import prompt_of
 from duelenv.ground.errors import UserError
+from duelenv.ground.registry import Registry
 from duelenv.oracles import links
 from duelenv.oracles.base import Preferences, Unanswered, UtilityOracle
 from duelenv.oracles.served import sglang, tei, vllm
@@ -27,15 +28,18 @@ from duelenv.oracles.services.secrets import token_for
 from duelenv.oracles.services.spending import Cost, Purse, Reservation
 from duelenv.oracles.templates import check_whole
 
-APIS: Final[Mapping[str, Api]] = {
-    "vllm_classify": vllm.Classify(),
-    "vllm_pooling": vllm.Pooling(),
-    "vllm_score": vllm.Score(),
-    "sglang_classify": sglang.Classify(),
-    "tei_predict": tei.Predict(),
-    "tei_rerank": tei.Rerank(),
-}
-"""The servers' shapes by the name that stands in a configuration."""
+APIS: Registry[Callable[[], Api]] = Registry(
+    "api",
+    {
+        "vllm_classify": vllm.Classify,
+        "vllm_pooling": vllm.Pooling,
+        "vllm_score": vllm.Score,
+        "sglang_classify": sglang.Classify,
+        "tei_predict": tei.Predict,
+        "tei_rerank": tei.Rerank,
+    },
+)
+"""The servers' shapes by the name that stands in a configuration; one of your own is a class like `Api`."""
 
 
 class Unscored(UserError):
@@ -111,9 +115,7 @@ class RewardServer(UtilityOracle):
         """
         links.link(link)
         self.link = link
-        if api not in APIS:
-            raise UserError(f"api is {api!r}: {checks.choices(api, APIS)}")
-        self._api: Api = tei.PredictPairs() if (api, text) == ("tei_predict", "pair") else APIS[api]
+        self._api: Api = tei.PredictPairs() if (api, text) == ("tei_predict", "pair") else APIS[api]()
         self._write = _writer(api, self._api.pairs, text, tokenizer)
         self._reading = Reading(label, scale)
         self._extra = checks.mapping("extra", extra)

@@ -20,6 +20,22 @@ def parts():
     return registry
 
 
+def shift(by, of, along=0):
+    return by, of, along
+
+
+def test_names_are_sorted_or_as_they_were_registered_and_some_may_stand_for_no_part():
+    registry = Registry("part", {"b": Scale, "a": shift}, reserved=("none",))
+    assert registry.names() == ("a", "b")
+    assert registry.in_order() == ("b", "a")
+    assert registry.known() == ("a", "b", "none")
+    assert "none" not in registry
+    with pytest.raises(UserError, match="did you mean 'none'"):
+        registry["nine"]
+    with pytest.raises(UserError, match="part 'none' is registered already"):
+        registry.register("none", shift)
+
+
 def test_a_part_is_found_where_it_lies(parts):
     from fractions import Fraction
 
@@ -61,9 +77,11 @@ def test_a_name_is_taken_once(parts):
         ("scale", {"factr": 1}, "part 'scale' has no setting 'factr': did you mean 'factor'"),
         ("scale", {"outside": 1, "factor": 1}, "has no setting 'outside': choose from elsewhere, factor, offset"),
         ("scale", {"offset": 1}, "part 'scale' needs the setting 'factor'; give it"),
+        ("shift", {"along": 1}, "part 'shift' needs the settings 'by' and 'of'; give them"),
     ],
 )
 def test_a_wrong_name_or_setting_is_one_sentence(parts, name, settings, message):
+    parts.register("shift", shift)
     with pytest.raises(UserError, match=message):
         parts.make(name, settings, besides=["elsewhere"])
 

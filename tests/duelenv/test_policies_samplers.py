@@ -21,7 +21,7 @@ from duelenv.policies.causal_lm import CausalLMPolicy
 from duelenv.policies.completions import CompletionsSampler
 from duelenv.policies.samplers import SAMPLERS, GenerateSampler, sampler_of, seed_of
 from duelenv.policies.toy import tiny_model
-from duelenv.worlds.candidates import SAMPLER_FIGURES, Candidates, draw_candidates, sampler_figures
+from duelenv.worlds.alignment_duel.candidates import SAMPLER_FIGURES, Candidates, draw_candidates, sampler_figures
 
 PROMPTS = ["tell me about the garden", "describe the river near the old bridge", "how", "what is the road now"]
 LENGTH = 8

@@ -12,8 +12,9 @@ user's own is a few lines:
 
 Backends that are registered with joblib are found by their names too. A submitted call never raises: what it returns
 says how it ended. So whatever a future raises means that its worker is gone, and the call is submitted again; an
-executor has to replace the worker by then. At most `jobs` calls are submitted at a time. When the block ends, by an
-exception too, calls that still run should be ended.
+executor has to replace the worker by then. But for `NoWorkers` (`watched`): there will be none, and the call is listed
+as failed, as are those that follow. At most `jobs` calls are submitted at a time. When the block ends, by an exception
+too, calls that still run should be ended.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ BACKENDS: Final[Registry[Backend]] = Registry(
         "multiprocessing": f"{_HERE}.local:multiprocessing_backend",
         "ray": f"{_HERE}.ray_cluster:ray_backend",
         "sequential": f"{_HERE}.local:sequential_backend",
-        "slurm": f"{_HERE}.dask_cluster:slurm_backend",
+        "slurm": f"{_HERE}.slurm:slurm_backend",
         "threading": f"{_HERE}.local:threading_backend",
     },
 )

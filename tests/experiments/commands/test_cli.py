@@ -139,8 +139,11 @@ def test_list_names_everything(capsys):
     assert main(["list"]) == 0
     output = capsys.readouterr().out
     named = ("passive", "thompson", "selm", "real", "good_words", "duelenv/PoolDuel-v0", "demo", "features")
-    for name in (*named, "delay", "mallows", "ackley", "probit"):
-        assert f"  {name}" in output
+    parts = ("delay", "mallows", "ackley", "probit", "slurm", "wandb", "tie_band", "best_worst", "dpo", "completions")
+    for name in (*named, *parts):
+        assert f"\n  {name}" in output
+    assert "\nbackends (backend)\n  dask\n" in output
+    assert "\ntrackers\n  mlflow\n" in output
 
 
 def test_list_and_help_load_nothing_heavy():

@@ -79,10 +79,21 @@ def test_the_config_s_own_checks_refuse_it_too(key):
         RunConfig.from_dict(mistaken(key))
 
 
+def test_what_stands_beside_every_oracle_s_own_settings_is_no_mistake(schema):
+    config = read_config("demo")[1]
+    for key, value in {"noise": 0.1, "tie_band": 0.1, "price": 1.0}.items():
+        oracle = {"name": "length", "target": 12, key: value}
+        assert not faults(schema, {**config, "oracle": oracle}), key
+
+
 def test_names_are_free_where_modules_register_them(schema):
     config = {**read_config("demo")[1], "oracle": "mine"}
     assert faults(schema, config)
     assert not faults(schema, {**config, "modules": "mine.py"})
+    for key in ("policy", "prompts"):
+        own = {**read_config("demo")[1], key: {"mine": {"size": 3}}}
+        assert faults(schema, own)
+        assert not faults(schema, {**own, "modules": "mine.py"})
 
 
 def test_keys_are_described_as_beside_the_fields(schema):

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import signal
-import stat
 import sys
 import time
 from pathlib import Path
@@ -285,44 +284,3 @@ def test_a_scheduler_that_runs_already_is_used_and_left_alone(tmp_path, played_h
         assert cluster.status.name == "running"
         assert len(cluster.scheduler_info["workers"]) == 1
     assert results(tmp_path / "run").equals(played_here)
-
-
-#: Plays SLURM on this machine: a job is a process, its number its id.
-SBATCH = """#!/bin/bash
-setsid bash "${@: -1}" >{log} 2>&1 &
-echo $! >> {jobs}
-echo "Submitted batch job $!"
-"""
-SCANCEL = """#!/bin/bash
-for job in "$@"; do echo "$job" >> {cancelled}; kill -TERM -- "-$job"; done
-"""
-
-
-# Waits without end where the machine has no core left for the stubs; found in a whole run of the suite.
-@pytest.mark.exhaustive
-def test_slurm_jobs_are_submitted_used_and_cancelled(tmp_path, monkeypatch, played_here):
-    places = {name: tmp_path / name for name in ("jobs", "cancelled", "log")}
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
-        for key, place in places.items():
-            text = text.replace("{" + key + "}", str(place))
-        (commands / name).write_text(text)
-        (commands / name).chmod(stat.S_IRWXU)
-    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    settings = {"memory": "1GB", "walltime": "00:05:00", "queue": "short", "interface": "lo"}
-    run(small_run(backend={"name": "slurm", **settings}), tmp_path / "run")
-    jobs = [int(line) for line in places["jobs"].read_text().split()]
-    assert len(jobs) == 2
-    assert sorted(jobs) == sorted(int(line) for line in places["cancelled"].read_text().split())
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{job}/cmdline").exists() and Path(f"/proc/{job}/cmdline").read_bytes() for job in jobs):
-        assert time.monotonic() < until, "a job goes on"
-        time.sleep(0.1)
-    assert results(tmp_path / "run").equals(played_here)
-
-
-def test_where_there_is_no_slurm_it_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no command 'sbatch'"):
-        run(small_run(backend={"name": "slurm", "interface": "lo"}), tmp_path / "run")

@@ -40,7 +40,7 @@ def test_the_world_plays_the_named_matrix():
         ({"utilities": [1, 2]}, "no 'name'"),
         ({"name": "bradley"}, "did you mean 'bradley_terry'"),
         ({"name": "cyclic", "arms": 3}, "no setting 'arms'"),
-        ({"name": "bradley_terry"}, "no value for 'utilities'"),
+        ({"name": "bradley_terry"}, "needs the setting 'utilities'"),
         ([[0.5, 0.7], [0.7, 0.5]], "expected 1"),
         ("gone.npy", "does not exist"),
     ],

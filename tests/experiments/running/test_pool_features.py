@@ -14,7 +14,7 @@ from duelenv.experiments.running.backends.local import end_kept_workers
 from duelenv.experiments.running.pool_features import features_folder
 from duelenv.experiments.running.runner import run
 from duelenv.ground.errors import UserError
-from duelenv.worlds.pool_inputs import encoded
+from duelenv.worlds.pool_duel.inputs import encoded
 
 CODE = """
 import numpy as np

@@ -9,8 +9,9 @@ import yaml
 from duelenv import UserError
 from duelenv.experiments.commands.cli import main
 from duelenv.experiments.results.measurements import Results
+from duelenv.experiments.sweeps.plan import read_sweep
 from duelenv.experiments.sweeps.space import Choice, Range, read_space
-from duelenv.experiments.sweeps.sweep import play, read_sweep
+from duelenv.experiments.sweeps.sweep import play
 
 BASE = {
     "name": "swept",

@@ -70,7 +70,7 @@ def test_a_pair_for_predict_and_the_pooling_of_a_whole_text() -> None:
     with rude_server(documented("tei_predict")) as server:
         assert make("reward_server", url=server.url, api="tei_predict", text="pair").utility(["p"], ["r:3"]) == [3.0]
         assert server.seen[0].body["inputs"] == [["p", "r:3"]]
-    assert APIS["vllm_pooling"].rows({"data": [{"index": 0, "data": [1.5]}]}, 1) == [{0: 1.5}]
+    assert APIS["vllm_pooling"]().rows({"data": [{"index": 0, "data": [1.5]}]}, 1) == [{0: 1.5}]
 
 
 @pytest.mark.parametrize(
@@ -107,15 +107,15 @@ GOOD = {
 
 @pytest.mark.parametrize("api", APIS)
 def test_a_score_is_a_finite_number_or_the_answer_is_none(api: str) -> None:
-    assert list(APIS[api].rows(GOOD[api](2), 1)[0].values()) == [2.0]
+    assert list(APIS[api]().rows(GOOD[api](2), 1)[0].values()) == [2.0]
     for value in WRONG:
         with pytest.raises(Unreadable):
-            APIS[api].rows(GOOD[api](value), 1)
+            APIS[api]().rows(GOOD[api](value), 1)
     for answer in ({}, [], {"data": []}, {"data": [{"index": 0}]}, [{}], [[]], "x", None, 3):
         with pytest.raises(Unreadable):
-            APIS[api].rows(answer, 1)
+            APIS[api]().rows(answer, 1)
     with pytest.raises(Unreadable):
-        APIS[api].rows(GOOD[api](2), 2)
+        APIS[api]().rows(GOOD[api](2), 2)
 
 
 def test_one_of_several_labels_or_the_difference_of_two() -> None:

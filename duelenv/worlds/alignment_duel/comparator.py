@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from duelenv.ground.randomness import stream
 from duelenv.oracles.base import UtilityOracle, finite_utility
-from duelenv.worlds.candidates import Strings
+from duelenv.worlds.alignment_duel.candidates import Strings
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.data import Pool
-from duelenv.worlds.pairwise_fit import fit_all_pairs
+from duelenv.worlds.pool_duel.pairwise_fit import fit_all_pairs
 
 Float64 = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -58,7 +58,7 @@ def fit_on_all_pairs(
     """Return the simple regret of a linear belief that was told the outcome of every pair of the training prompts.
 
     The belief is the agents' default, a linear-logistic one with prior N(0, I), at its exact maximum; see
-    `duelenv.worlds.pairwise_fit`.
+    `duelenv.worlds.pool_duel.pairwise_fit`.
 
     Args:
         pool: The responses.

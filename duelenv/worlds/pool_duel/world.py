@@ -23,8 +23,8 @@ from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.scalar import DuelEnv
 from duelenv.spaces import Unicode, UnicodeArray
-from duelenv.worlds.pool_inputs import Features, features_of, pool_of
-from duelenv.worlds.pool_references import fit_on_all_pairs, fixed_references
+from duelenv.worlds.pool_duel.inputs import Features, features_of, pool_of
+from duelenv.worlds.pool_duel.references import fit_on_all_pairs, fixed_references
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
 SPLITS = ("train", "test")
@@ -345,7 +345,7 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
             answer are left out of its mean); and where the recorded utilities decide the duels
             `fit_on_all_pairs`, what a linear belief recommends that was told the outcome of every
             pair of responses to every training prompt, each once, as its probability, undisturbed by
-            stages, see `duelenv.worlds.pairwise_fit`: where random pairs end with these features. An
+            stages, see `duelenv.worlds.pool_duel.pairwise_fit`: where random pairs end with these features. An
             agent that chooses its pairs may end elsewhere, since a linear utility is only an
             approximation, and best where it was asked. Another oracle is not asked for all pairs.
         """

@@ -11,8 +11,8 @@ from pools import FEATURES, POOL, PROMPTS, RESPONSES, make
 
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
 from duelenv.data import Pool
-from duelenv.worlds import pairwise_fit
-from duelenv.worlds.pairwise_fit import fit_all_pairs
+from duelenv.worlds.pool_duel import pairwise_fit
+from duelenv.worlds.pool_duel.pairwise_fit import fit_all_pairs
 
 PAIRS = list(itertools.combinations(range(RESPONSES), 2))
 

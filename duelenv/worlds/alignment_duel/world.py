@@ -25,8 +25,7 @@ from duelenv.oracles.links import link
 from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.scalar import DuelEnv
-from duelenv.worlds.alignment_evaluation import AlignmentEvaluation, judge_of
-from duelenv.worlds.candidates import (
+from duelenv.worlds.alignment_duel.candidates import (
     Candidates,
     Context,
     Strings,
@@ -37,7 +36,8 @@ from duelenv.worlds.candidates import (
     observe,
     sampler_figures,
 )
-from duelenv.worlds.comparator import Comparator
+from duelenv.worlds.alignment_duel.comparator import Comparator
+from duelenv.worlds.alignment_duel.evaluation import AlignmentEvaluation, judge_of
 from duelenv.worlds.encoders import DEFAULT, START, Block, read_features
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
@@ -96,7 +96,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     ## Samplers
     A `policy.sampler` draws the candidates of the source "policy", perhaps with the weights of an earlier version,
     which `policy_version` says. The info of `step` then has `sampler_lag`, `importance_mean`, `importance_max` and
-    `effective_sample_share` of the round's candidates, see `duelenv.worlds.candidates.sampler_figures`. All other
+    `effective_sample_share` of the round's candidates, see `sampler_figures` in the module `candidates`. All other
     responses, those of `evaluate` and of PILAF's mixtures among them, are drawn by the policy's own loop.
 
     ## Episode End

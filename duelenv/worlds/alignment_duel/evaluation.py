@@ -21,8 +21,8 @@ from duelenv.observation import LazyObservation
 from duelenv.oracles.base import Oracle, UtilityOracle, utility_of
 from duelenv.oracles.links import link
 from duelenv.oracles.sources import Source, answers_later, at_once_or_later
-from duelenv.worlds.candidates import Candidates, Context, Strings, draw_candidates, observe
-from duelenv.worlds.comparator import Comparator
+from duelenv.worlds.alignment_duel.candidates import Candidates, Context, Strings, draw_candidates, observe
+from duelenv.worlds.alignment_duel.comparator import Comparator
 from duelenv.worlds.encoders import Block
 
 if TYPE_CHECKING:
