@@ -90,7 +90,7 @@ def play(sweep: Sweep, root: Path, *, progress: bool | None = None) -> tuple[lis
 
 
 def _rank(trial: Trial, higher: bool) -> tuple[bool, float, int]:
-    """Say what sorts trials, the best first; those that measured nothing come last, and equal ones as they were drawn."""
+    """Give the key that sorts trials: best first, those that measured nothing last, equal ones as drawn."""
     mean = trial.value.mean
     return bool(np.isnan(mean)), -mean if higher else mean, trial.number
 
