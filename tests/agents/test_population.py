@@ -109,7 +109,7 @@ def test_every_draw_is_there_once_with_its_probability():
 class Recorded(Trainer):
     """Takes no step, and keeps the gradient that it would have taken it with."""
 
-    def train(self, terms, steps):
+    def train(self, terms, steps, *, outcome=None):
         self.gradient = collect(self.policy, terms())
         return [0.0]
 
