@@ -49,7 +49,8 @@ def test_a_run_that_diverges_stops_with_one_sentence_and_a_state_to_go_on_from(t
     for words in (
         "Gradient step 1 of the policy is not finite (loss 0.693147, gradient norm ",
         "; with the weights that it leads to, log-probs are not finite) in round 0 on a batch of 3 pairs: ",
-        f"it was not taken, and the state from before it is in {str(place)!r}; set a smaller learning_rate (here 1e+09)",
+        f"it was not taken, and the state from before it is in {str(place)!r}; ",
+        "set a smaller learning_rate (here 1e+09); the same command",
         f"'--output NEW --answers {output}'",
     ):
         assert words in said
@@ -57,9 +58,7 @@ def test_a_run_that_diverges_stops_with_one_sentence_and_a_state_to_go_on_from(t
     assert state["schooling"]["learner"]["trainer"]["gradient_steps"] == 0
     start = start_policy(load(config)).parameters()
     assert all(torch.equal(a, b) for a, b in zip(CausalLMPolicy.load(place).parameters(), start, strict=True))
-    assert (
-        state["schooling"]["learner"]["trainer"]["policy"] and not (place.parent / "error.txt").exists()
-    )  # it is no failure of somebody's code
+    assert not (place.parent / "error.txt").exists()  # it is no failure of somebody's code
     assert "is not finite" in (place.parent / "refused.txt").read_text()
     assert main(command) == 2  # comes to the same step
     assert said in capsys.readouterr().err
