@@ -298,7 +298,7 @@ def test_parts_combine_by_name(ask, teach):
     assert type(agent.learner.loss).__name__ == "IPO"
 
 
-NEED_BELIEF = set(ASK) - {"random", "dissimilar", "against_reference"}
+NEED_BELIEF = set(ASK) - {"random", "dissimilar", "against_reference", "against_recorded"}
 NEED_BELIEF -= {"gradient_distance", "implicit_gap", "offline", "pilaf"}
 PRESETS = {
     "passive": {"ask": "random"},
