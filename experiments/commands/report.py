@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from duelenv.experiments.commands.printing import print_tables
+from duelenv.experiments.commands.printing import print_provenance, print_tables
 from duelenv.ground.terminal import printable
 
 __all__ = ["add_parser"]
@@ -37,6 +37,8 @@ def _report(arguments: argparse.Namespace) -> int:
             left = unfinished_sentence(unfinished, len(cells(config)))
             print(textwrap.fill(printable(f"{left}; they are left out below."), 100))
         page = write_report(directory)
-        print_tables(Results(directory))
+        results = Results(directory)
+        print_tables(results)
+        print_provenance(results)
         print(f"\nreport   {printable(str(page))}")
     return 0

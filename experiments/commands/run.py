@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from duelenv.experiments.commands.printing import print_tables, print_text
+from duelenv.experiments.commands.printing import print_provenance, print_tables, print_text
 from duelenv.experiments.config.loading import load, parse_yaml, read_study_file
 from duelenv.experiments.config.run_config import EXECUTION_KEYS, RunConfig
 from duelenv.experiments.folder.layout import RunFolder
@@ -81,7 +81,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     run(config, directory, only=arguments.only, answers=arguments.answers)
     page = write_report(directory)
-    print_tables(Results(directory))
+    results = Results(directory)
+    print_tables(results)
+    print_provenance(results)
     spending = spending_of(RunFolder(directory), config)
     for kind, text in [] if spending is None else spending.lines():
         print(f"\nspent    {text} in {kind}", end="")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from duelenv.experiments.efficiency.stages import Table
-from duelenv.experiments.efficiency.study import COMPOSED, NOTHING_ELSE, Study
+from duelenv.experiments.efficiency.study import COMPOSED, NOTHING_ELSE, PASSIVE, Study
 from duelenv.experiments.figures.panels import as_bytes, matplotlib_settings
 from duelenv.experiments.figures.styles import LIGHT, Theme
 from duelenv.experiments.folder import files
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["heat_map", "labels_to_target", "save_pictures"]
 
+#: What the baseline asks, and what it teaches besides the labels.
+_BASELINE = ("random", NOTHING_ELSE)
 #: Panels that stand beside each other.
 _PANELS = 3
-#: Ratios of labels at which colours end: a third and three times as many.
-_FULL = math.log(3.0)
+#: Ratios of labels at which colours end: an eighth and eight times as many.
+_FULL = math.log(8.0)
 
 
 def heat_map(study: Study, table: Table, carried: Sequence[str], theme: Theme = LIGHT) -> Figure:
@@ -59,16 +61,20 @@ def heat_map(study: Study, table: Table, carried: Sequence[str], theme: Theme = 
             column = teaches.index(str(cell.teach.get("teach", NOTHING_ELSE)))
             if table.comparisons[cell.name].log_ratio.value == values[row, column]:
                 _write(axes, row, column, values[row, column], cell.name in carried)
+        if _BASELINE[0] in asks and _BASELINE[1] in teaches:
+            column, row = teaches.index(_BASELINE[1]), asks.index(_BASELINE[0])
+            if np.isnan(values[row, column]):
+                axes.text(column, row, f"1 ({PASSIVE})", ha="center", va="center")
         axes.set_xticks(range(len(teaches)), teaches)
         axes.set_yticks(range(len(asks)), asks)
         axes.set_xlabel("taught besides the labels")
         axes.set_ylabel("asked")
-        axes.set_title(f"Labels to target, ratio to passive: {table.regime.name}")
-        bar = figure.colorbar(image, ticks=[-_FULL, math.log(0.5), 0.0, math.log(2.0), _FULL])
-        bar.ax.set_yticklabels(["1/3", "1/2", "1", "2", "3"])
+        figure.suptitle(f"Labels to target, ratio to passive:\n{table.regime.name}")
+        bar = figure.colorbar(image, ticks=[math.log(2.0**power) for power in range(-3, 4)])
+        bar.ax.set_yticklabels(["1/8", "1/4", "1/2", "1", "2", "4", "8"])
         figure.supxlabel(
-            f"{table.world.name}, {table.baseline.measured.arm.seeds} seeds; framed: carried on; in brackets: screened "
-            "only, claims nothing",
+            f"{table.world.name}, {table.baseline.measured.arm.seeds} seeds; framed: carried on;\nin brackets: "
+            "screened only, claims nothing",
             fontsize=8,
         )
     return figure

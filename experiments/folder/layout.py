@@ -40,6 +40,11 @@ class CellFolder:
         return self.path / "cell.json"
 
     @property
+    def players(self) -> Path:
+        """On what it was played."""
+        return self.path / "played_on.json"
+
+    @property
     def checkpoint(self) -> Path:
         """The cell as it stood after some round."""
         return self.path / "checkpoint.npz"

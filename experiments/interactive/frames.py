@@ -84,6 +84,7 @@ def comparisons(results: Results) -> pa.Table:
                     "p_value": line.difference.p_value,
                     "corrected_p_value": line.difference.adjusted,
                     "verdict": shown,
+                    "turns_without": " ".join(str(seed) for seed in line.difference.turns_without),
                 }
             )
     return _table(rows, like=_COMPARISONS)
@@ -92,7 +93,7 @@ def comparisons(results: Results) -> pa.Table:
 #: The columns of `comparisons`, for a run of one agent.
 _COMPARISONS: Final = (
     *("world", "agent", "baseline", "metric", "difference", "difference_low", "difference_high", "seeds"),
-    *("p_value", "corrected_p_value", "verdict"),
+    *("p_value", "corrected_p_value", "verdict", "turns_without"),
 )
 
 

@@ -17,6 +17,7 @@ from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.interactive.frames import as_frame, check_frame, comparisons, finals, regrets
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import check_measured
+from duelenv.experiments.results.provenance import Provenance, provenance_of
 from duelenv.experiments.tables.regret import regret_table, tables
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -90,7 +91,8 @@ class Run:
         """A row for each agent but the baseline: its difference to that in the metric, paired by seed.
 
         Columns: `world`, `agent`, `baseline`, `metric`, `difference`, `difference_low`, `difference_high`, `seeds`,
-        `p_value` (Student's t), `corrected_p_value` (of the agents together, by Holm) and `verdict`.
+        `p_value` (Student's t), `corrected_p_value` (of the agents together, by Holm), `verdict`, and `turns_without`,
+        the seeds without any one of which that would be the other.
         """
         return as_frame(comparisons(self.results), self._frame)
 
@@ -122,6 +124,11 @@ class Run:
         if not path.is_file():
             raise UserError(f"The run {self.config.name!r} kept no duels: run it with label_log=True")
         return as_frame(pq.read_table(path), self._frame)
+
+    @property
+    def provenance(self) -> Provenance:
+        """On what it was played: processors, threads, versions, commits, commands; cautions where these are mixed."""
+        return provenance_of(RunFolder(self.folder), self.config)
 
     # Figures ---------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,8 @@ def run(
         source: A config file, the name of a suite, settings, or a config; None where keywords say everything.
         output: The run folder, in which the same call goes on and finds what is finished. Without it, a temporary
             folder that lasts as long as the returned object.
-        progress: Bars (True), a line per finished cell (False); by default bars on a terminal, lines elsewhere.
+        progress: Bars (True), a line per finished cell (False); by default bars on a terminal and in a notebook, lines
+            elsewhere.
         frame: Tables are "arrow" tables, or "pandas" data frames.
         **settings: Settings of a config, as on the command line: each replaces what `source` says, and dotted keys,
             `**{"env.horizon": 20}`, reach inside. `backend="threading"` plays in this process, which knows agents and

@@ -137,15 +137,14 @@ def _line(table: TextTable, line: TableLine, cells: list[str]) -> dict[str, Any]
     """Take a table line apart into what the page styles apart."""
     column = table.text_columns[1]
     mean, _, rest = cells[column].partition(" ") if line.difference is not None else ("", "", "")
-    verdict = line.verdict
     return {
         "agent": line.agent,
         "baseline": line.difference is None,
         "leads": line.leads,
         "before": cells[1:column],
         "mean": mean,
-        "interval": rest.removesuffix(verdict).strip() if verdict else rest,
-        "verdict": verdict or table.direction(line),
+        "interval": rest[: rest.find("]") + 1] or rest,
+        "verdict": table.outcome(line),
         "shown": line.difference is not None and line.difference.shows_difference,
         "after": [(cell, place in table.text_columns) for place, cell in enumerate(cells) if place > column],
     }

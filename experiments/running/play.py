@@ -21,6 +21,7 @@ from duelenv.experiments.config.cell import CellReport, CellTask
 from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.locks import hold_cell
+from duelenv.experiments.folder.machine import add_player, describe_machine
 from duelenv.experiments.folder.standing import write_standing
 from duelenv.experiments.results.informative import InformativeDuels
 from duelenv.experiments.results.metrics import KEYS, check_name, is_measured
@@ -128,6 +129,7 @@ class _Run:
 
     def start(self) -> None:
         """Open the ledger and go to the first round, or to where the last checkpoint was taken."""
+        add_player(self.folder.players, describe_machine())  # now that the libraries it needs are loaded
         self.ledger = custody.open_ledger(self._task, self.truth)
         self.notes += [] if self.ledger is None else self.ledger.healed
         state = self._checkpoint()

@@ -12,7 +12,7 @@ from duelenv.experiments.config.settings import AgentConfig
 from duelenv.experiments.folder.environment import describe
 from duelenv.experiments.running import assembly
 from duelenv.experiments.running.given_labels import check_given, read_labels
-from duelenv.experiments.running.start_policy import start_policy
+from duelenv.experiments.running.start_policy import start_policy, threads_of
 from duelenv.experiments.trackers import check_trackers
 from duelenv.ground.errors import UserError
 from duelenv.oracles.sources import is_free
@@ -64,7 +64,8 @@ def prepare(config: RunConfig) -> tuple[dict[str, Any], bool]:
         _check_agent(config, agent, worlds[key])
         if config.labels is not None:
             check_given(worlds[key].unwrapped, read_labels(**config.labels))
-    return describe(with_torch=policy is not None), free
+    with threads_of(config):
+        return describe(with_torch=policy is not None), free
 
 
 def _called(named: AgentConfig) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: bars on a terminal, a line per finished cell in a log."""
+"""What a person sees while a run goes on: a bar on a terminal or in a notebook, a line per finished cell in a log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from duelenv.experiments.config.cell import CellReport
 from duelenv.experiments.folder.standing import Standing, read_standing
@@ -31,7 +31,7 @@ class Progress:
         total: Cells of the run.
         finished: Cells that were finished before.
         folders: Folders of the cells that will run.
-        bars: Bars or lines; by default bars if standard error is a terminal.
+        bars: Bars or lines; by default bars in a notebook, and where standard error is a terminal.
     """
 
     def __init__(self, name: str, total: int, finished: int, folders: Sequence[Path], bars: bool | None) -> None:
@@ -39,7 +39,8 @@ class Progress:
         self.total = total
         self.done = finished
         self.folders = folders
-        self.bars = sys.stderr.isatty() if bars is None else bars
+        self.notebook = "ipykernel.zmqshell" in sys.modules  # as tqdm tells
+        self.bars = (self.notebook or sys.stderr.isatty()) if bars is None else bars
         self._bar: Any = None
         self._known: dict[Path, Standing] = {}
         self._stop = threading.Event()
@@ -65,24 +66,29 @@ class Progress:
         """Say something once."""
         text = printable(text, newlines=True)
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(text, file=self._stream)
         elif self.bars:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm
 
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=self._stream, flush=True)
+            # A terminal of unknown size reports 0 x 0, in which tqdm would draw nothing.
+            terminal: dict[str, Any] = {"ncols": min(shutil.get_terminal_size().columns, 120), "nrows": 24}
             self._bar = tqdm(
                 total=None,
-                file=sys.stderr,
+                file=self._stream,
                 unit="round",
-                # A terminal of unknown size reports 0 x 0, in which tqdm would draw nothing.
-                ncols=min(shutil.get_terminal_size().columns, 120),
-                nrows=24,
+                **({"dynamic_ncols": True} if self.notebook else terminal),
                 bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} rounds "
                 "[{elapsed}<{remaining}, {rate_fmt}]{postfix}",
             )
             self._thread.start()
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=self._stream, flush=True)
+
+    @property
+    def _stream(self) -> TextIO:
+        """Where things are said: a notebook shows standard error as if something were wrong."""
+        return sys.stdout if self.notebook else sys.stderr
 
     def finished(self, report: CellReport) -> None:
         """Tell that a cell has ended."""
@@ -93,7 +99,7 @@ class Progress:
             figure = f", {report.figure}" if report.figure else ""
             came = f"({self.done} of {self.total} cells)"
             line = f"{self.name}: {report.cell.label}, {which}: {report.seconds:.1f} s{figure} {came}"
-            print(printable(line), file=sys.stderr, flush=True)
+            print(printable(line), file=self._stream, flush=True)
 
     def _follow(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):
@@ -117,11 +123,11 @@ class Progress:
         if horizon == 0:
             return
         bar = self._bar
-        if bar.total is None:
+        if bar.total != horizon * len(self.folders):
+            bar.reset(total=horizon * len(self.folders))  # a notebook's bar learns its length only so
             # Rounds of a continued cell were not played now: they would spoil the rate.
             bar.initial = bar.n = rounds
             bar.start_t = bar._time()
-        bar.total = horizon * len(self.folders)
         bar.n = bar.total if final else rounds
         bar.set_description_str(printable(f"{self.name}: {self.done}/{self.total} cells"), refresh=False)
         bar.set_postfix_str(printable("; ".join(figures[:2])), refresh=False)

@@ -84,7 +84,7 @@ def run(
     Args:
         config: The run.
         directory: Its run folder; made if absent. One that holds a run of fewer seeds or agents is extended.
-        progress: Bars (True), a line per finished cell (False); by default bars on a terminal.
+        progress: Bars (True), a line per finished cell (False); by default bars on a terminal and in a notebook.
         only: Names of the cells to play, as their folders have them; all if absent.
         answers: A run folder, or what `duelenv labels --export` wrote, whose answers cells begin with that have no
             ledger yet: where a run was moved, or its code was mended.

@@ -16,20 +16,15 @@ import numpy as np
 
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import Direction, label_of
+from duelenv.experiments.tables.borderline import borderline_caption, judged, judged_alone
 from duelenv.experiments.tables.groups import Group, group_agents
-from duelenv.experiments.tables.statistics import (
-    Interval,
-    corrected,
-    detectable,
-    family_text,
-    mean_interval,
-    paired_difference,
-)
+from duelenv.experiments.tables.statistics import Interval, detectable, family_text, mean_interval, paired
 from duelenv.experiments.tables.text_table import (
     TextTable,
     count_text,
     difference_text,
     duration_text,
+    turning_seeds,
     value_text,
     verdict_of,
 )
@@ -104,12 +99,13 @@ class ComparisonTable(TextTable):
         seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
         noun = "seed" if seeds == "1" else "seeds"
         family = [line.difference for line in self.lines if line.learns and line.difference is not None]
+        marked = [one for line in self.lines for one in (line.difference, line.peer_difference)]
         better = "nobody said which way is better" if self.better is None else f"{self.better} is better"
         time = "time is that of all seeds together" if self.shared_time else "time is the mean of a seed"
         return (
             f"{seeds} {noun}; ± is half a 95 % t-interval over seeds, brackets are the interval of the difference to "
-            f"{self.baseline}, paired by seed{family_text(len(family))}{seen_text(family)}; {label_of(self.primary)}: "
-            f"{better}; {time}, without evaluation."
+            f"{self.baseline}, paired by seed{family_text(len(family))}{seen_text(family)}"
+            f"{borderline_caption(marked)}; {label_of(self.primary)}: {better}; {time}, without evaluation."
         )
 
     def header(self) -> list[str]:
@@ -147,7 +143,8 @@ class ComparisonTable(TextTable):
         writer = csv.writer(stream, lineterminator="\n")
         names = ["labels", "gradient_steps", self.primary, "difference", "peer_difference", *self.others, "seconds"]
         bounds = ("mean", "low", "high", "seeds")
-        writer.writerow(["agent", *(f"{name}_{bound}" for name in names for bound in bounds)])
+        columns = [f"{name}_{bound}" for name in names for bound in bounds]
+        writer.writerow(["agent", *columns, "difference_turns_without"])
         for line in self.lines:
             intervals = [
                 *(line.labels, line.gradient_steps, line.primary, line.difference, line.peer_difference),
@@ -156,7 +153,7 @@ class ComparisonTable(TextTable):
             values: list[Any] = [line.agent]
             for interval in intervals:
                 values += ["", "", "", ""] if interval is None else [getattr(interval, bound) for bound in bounds]
-            writer.writerow(values)
+            writer.writerow([*values, turning_seeds(line.difference)])
         return stream.getvalue()
 
 
@@ -166,8 +163,9 @@ def comparison_table(results: Results, group: Group | None = None) -> Comparison
     primary, baseline = results.primary, group.baseline
     others = _other_metrics(results)
     reference = results.final(baseline, primary) if baseline in results.agents else {}
-    lines = [_agent_line(results, group, agent, others, reference) for agent in group.agents]
-    verdicts = corrected([line.difference for line in lines])
+    lines = [_agent_line(results, group, agent, others) for agent in group.agents]
+    final = {agent: results.final(agent, primary) for agent in group.agents}
+    verdicts = judged([None if agent == baseline else paired(final[agent], reference) for agent in group.agents])
     lines = [replace(line, difference=difference) for line, difference in zip(lines, verdicts, strict=True)]
     if primary == "simple_regret":
         for name, by_seed in results.references(group.agents).items():
@@ -212,10 +210,8 @@ def _other_metrics(results: Results) -> tuple[str, ...]:
     return tuple(name for name in known if results.has(name) and name != results.primary)
 
 
-def _agent_line(
-    results: Results, group: Group, agent: str, others: Iterable[str], reference: dict[int, float]
-) -> ComparisonLine:
-    """Make the line of an agent, against the baseline's final values by seed."""
+def _agent_line(results: Results, group: Group, agent: str, others: Iterable[str]) -> ComparisonLine:
+    """Make the line of an agent, without its difference to the baseline, which is judged with those of the others."""
     final = results.final(agent, results.primary)
     peer = _peer(results, group, agent)
     return ComparisonLine(
@@ -223,11 +219,11 @@ def _agent_line(
         labels=_final_interval(results, agent, "queries"),
         gradient_steps=_final_interval(results, agent, "gradient_steps"),
         primary=_over_seeds(final),
-        difference=None if agent == group.baseline else paired_difference(final, reference),
+        difference=None,
         others=tuple(_final_interval(results, agent, metric) for metric in others),
         seconds=_final_interval(results, agent, "seconds"),
         peer=None if peer is None else group.name_of(peer),
-        peer_difference=None if peer is None else paired_difference(final, results.final(peer, results.primary)),
+        peer_difference=None if peer is None else judged_alone(paired(final, results.final(peer, results.primary))),
     )
 
 
@@ -241,7 +237,7 @@ def _reference_line(
         labels=unknown,
         gradient_steps=unknown,
         primary=_over_seeds(by_seed),
-        difference=paired_difference(by_seed, reference),
+        difference=judged_alone(paired(by_seed, reference)),
         others=(unknown,) * num_others,
         seconds=unknown,
         learns=False,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import Direction, label_of
+from duelenv.experiments.tables.borderline import borderline_caption, judged, judged_alone
 from duelenv.experiments.tables.comparison import file_name, reference_name, seen_text
 from duelenv.experiments.tables.groups import Group
-from duelenv.experiments.tables.statistics import Interval, corrected, family_text, mean_interval, paired_difference
-from duelenv.experiments.tables.text_table import TextTable, difference_text, value_text, verdict_of
+from duelenv.experiments.tables.statistics import Interval, family_text, mean_interval, paired
+from duelenv.experiments.tables.text_table import TextTable, difference_text, turning_seeds, value_text, verdict_of
 
 __all__ = ["GainsLine", "GainsTable", "gains_table"]
 
@@ -66,13 +67,12 @@ class GainsTable(TextTable):
         seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
         noun = "seed" if seeds == "1" else "seeds"
         better = "nobody said which way is better" if self.better is None else f"{self.better} is better"
-        family = [
-            one for line in self.lines for one in line.differences if one is not None and one.adjusted is not None
-        ]
+        marked = [one for line in self.lines for one in line.differences]
+        family = [one for one in marked if one is not None and one.adjusted is not None]
         return (
             f"{label_of(self.primary)} by the labels of a seed: {better}; {seeds} {noun}; ± is half a 95 % t-interval, "
             f"brackets are the interval of the difference to {self.baseline} at as many labels, paired by seed"
-            f"{family_text(len(family))}{seen_text(family)}."
+            f"{family_text(len(family))}{seen_text(family)}{borderline_caption(marked)}."
         )
 
     def header(self) -> list[str]:
@@ -99,13 +99,13 @@ class GainsTable(TextTable):
         writer = csv.writer(stream, lineterminator="\n")
         bounds = ("mean", "low", "high", "seeds")
         names = [f"{name}_{bound}" for name in (self.primary, "difference") for bound in bounds]
-        writer.writerow(["agent", "labels", *names])
+        writer.writerow(["agent", "labels", *names, "difference_turns_without"])
         for line in self.lines:
             for count, *intervals in zip(self.labels, line.values, line.differences, strict=True):
                 values: list[Any] = [line.agent, count]
                 for interval in intervals:
                     values += [""] * 4 if interval is None else [getattr(interval, bound) for bound in bounds]
-                writer.writerow(values)
+                writer.writerow([*values, turning_seeds(intervals[-1])])
         return stream.getvalue()
 
 
@@ -120,14 +120,22 @@ def gains_table(results: Results, group: Group) -> GainsTable:
     distinct = [place for place, count in enumerate(labels) if count not in labels[:place]]
     stops, labels = [stops[place] for place in distinct], [labels[place] for place in distinct]
     reference = [results.at_labels(baseline, metric, stop) if known else {} for stop in stops]
-    lines = []
-    for agent in group.agents:
-        values = [results.at_labels(agent, metric, stop) for stop in stops]
-        lines.append(_line(group.name_of(agent), values, None if agent == baseline else reference))
-    lines = _corrected(lines)
+    values = {agent: [results.at_labels(agent, metric, stop) for stop in stops] for agent in group.agents}
+    # What they show survives all that the table compares: every agent at every number of labels.
+    shown = iter(
+        judged(
+            [
+                None if agent == baseline else paired(own, base)
+                for agent in group.agents
+                for own, base in zip(values[agent], reference, strict=True)
+            ]
+        )
+    )
+    lines = [_line(group.name_of(agent), values[agent], [next(shown) for _ in stops]) for agent in group.agents]
     if metric == "simple_regret":
         for rule, by_seed in results.references(group.agents).items():
-            lines.append(_line(reference_name(rule), [by_seed] * len(stops), reference))
+            apart = [judged_alone(paired(by_seed, base)) for base in reference]
+            lines.append(_line(reference_name(rule), [by_seed] * len(stops), apart))
     return GainsTable(
         metric,
         group.name_of(baseline),
@@ -139,15 +147,5 @@ def gains_table(results: Results, group: Group) -> GainsTable:
     )
 
 
-def _corrected(lines: Sequence[GainsLine]) -> list[GainsLine]:
-    """Let differences show what survives all that the table compares: every agent at every number of labels."""
-    shown = iter(corrected([one for line in lines for one in line.differences]))
-    return [replace(line, differences=tuple(next(shown) for _ in line.differences)) for line in lines]
-
-
-def _line(name: str, values: Sequence[dict[int, float]], reference: Sequence[dict[int, float]] | None) -> GainsLine:
-    if reference is None:
-        differences: tuple[Interval | None, ...] = (None,) * len(values)
-    else:
-        differences = tuple(paired_difference(own, base) for own, base in zip(values, reference, strict=True))
-    return GainsLine(name, tuple(mean_interval(list(own.values())) for own in values), differences)
+def _line(name: str, values: Sequence[dict[int, float]], differences: Sequence[Interval | None]) -> GainsLine:
+    return GainsLine(name, tuple(mean_interval(list(own.values())) for own in values), tuple(differences))

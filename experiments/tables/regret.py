@@ -24,19 +24,27 @@ from duelenv.experiments.config.paths import ARRAY_FILES
 from duelenv.experiments.config.worlds import make_matrix, world_class
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import Direction, label_of
+from duelenv.experiments.tables.borderline import borderline_caption, judged
 from duelenv.experiments.tables.comparison import comparison_table, seen_text
 from duelenv.experiments.tables.gains import gains_table
 from duelenv.experiments.tables.groups import Group, group_agents
 from duelenv.experiments.tables.statistics import (
     Interval,
     Slope,
-    corrected,
     family_text,
     log_log_slope,
     mean_interval,
+    paired,
     paired_difference,
 )
-from duelenv.experiments.tables.text_table import TextTable, difference_text, fixed, value_text, verdict_of
+from duelenv.experiments.tables.text_table import (
+    TextTable,
+    difference_text,
+    fixed,
+    turning_seeds,
+    value_text,
+    verdict_of,
+)
 from duelenv.oracles.matrices import condorcet_winner
 
 __all__ = ["Bound", "RegretTable", "bounds_of", "duels", "regret_table", "tables"]
@@ -108,7 +116,7 @@ class RegretTable(TextTable):
         return (
             f"{label_of(self.primary)} after {self.rounds:,} rounds, {seeds} replicates; ± is half a 95 % t-interval; "
             f"differences to {self.baseline} are paired by replicate, with their interval{family_text(len(family))}"
-            f"{seen_text(family)}; slope: growth of the mean "
+            f"{seen_text(family)}{borderline_caption(family)}; slope: growth of the mean "
             "in log-log coordinates over the last half of the rounds, with a 95 % bootstrap interval over replicates; "
             "the time of a duel is that of world and agent on one core, divided by the duels of all replicates; "
             "marked: the least mean, and those whose paired difference to it is not shown to be above 0."
@@ -153,6 +161,7 @@ class RegretTable(TextTable):
                 "agent",
                 *(f"{name}_{part}" for name in (self.primary, "difference", "simple_regret") for part in parts),
                 *("median", "percentile_95", "slope", "slope_low", "slope_high", "microseconds_per_duel", "leads"),
+                "difference_turns_without",
             ]
         )
         for line in self.lines:
@@ -160,7 +169,8 @@ class RegretTable(TextTable):
             for interval in (line.regret, line.difference, line.simple_regret):
                 values += [""] * 4 if interval is None else [getattr(interval, part) for part in parts]
             slope = (line.slope.slope, line.slope.low, line.slope.high)
-            writer.writerow([*values, line.median, line.tail, *slope, line.microseconds, int(line.leads)])
+            values += [line.median, line.tail, *slope, line.microseconds, int(line.leads)]
+            writer.writerow([*values, turning_seeds(line.difference)])
         return stream.getvalue()
 
 
@@ -170,6 +180,7 @@ def regret_table(results: Results) -> RegretTable | None:
     if metric is None or not results.config.replicated:
         return None
     lines: list[RegretLine] = []
+    compared: list[dict[int, float] | None] = []
     rounds = 0
     for group in group_agents(results):
         final = {agent: results.final(agent, metric) for agent in group.agents}
@@ -180,15 +191,14 @@ def regret_table(results: Results) -> RegretTable | None:
             values = np.array(list(final[agent].values()))
             total = sum(results.final(agent, "queries").values())
             behind = paired_difference(final[agent], final[order[0]])
+            compared.append(None if agent == group.baseline else paired(final[agent], final.get(group.baseline, {})))
             lines.append(
                 RegretLine(
                     agent=agent,
                     regret=mean_interval(values),
                     median=float(np.median(values)),
                     tail=float(np.quantile(values, 0.95)),
-                    difference=None
-                    if agent == group.baseline
-                    else paired_difference(final[agent], final.get(group.baseline, {})),
+                    difference=None,  # judged with those of all others
                     slope=log_log_slope(steps, curves),
                     simple_regret=mean_interval(
                         list(results.final(agent, "simple_regret").values()) if results.has("simple_regret") else []
@@ -197,7 +207,7 @@ def regret_table(results: Results) -> RegretTable | None:
                     leads=agent == order[0] or (behind.seeds > 1 and behind.low <= 0),
                 )
             )
-    shown = corrected([line.difference for line in lines])
+    shown = judged(compared)
     lines = [dataclasses.replace(line, difference=difference) for line, difference in zip(lines, shown, strict=True)]
     return RegretTable(metric, results.config.agent(results.config.baseline).name, tuple(lines), rounds)
 

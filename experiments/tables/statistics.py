@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "LEVEL",
     "Interval",
     "Slope",
     "area_under_curve",
@@ -24,11 +25,14 @@ __all__ = [
     "holm",
     "log_log_slope",
     "mean_interval",
+    "paired",
     "paired_difference",
 ]
 
 
 _CONFIDENCE = 0.95
+#: The p-value, corrected for its family, below which a difference is shown.
+LEVEL = 1.0 - _CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Interval:
     Attributes:
         adjusted: p-value of "the mean is 0" after correction for the others of a family, see `corrected`; None where it
             stands alone.
+        turns_without: Seeds without any one of which the verdict would be the other, as `judged` finds them.
     """
 
     mean: float
@@ -45,6 +50,7 @@ class Interval:
     high: float
     seeds: int
     adjusted: float | None = None
+    turns_without: tuple[int, ...] = ()
 
     @property
     def half_width(self) -> float:
@@ -55,7 +61,7 @@ class Interval:
     def shows_difference(self) -> bool:
         """Whether 0 lies outside the interval, and still does so for its family. False where there is no interval."""
         alone = bool(self.low > 0 or self.high < 0)
-        return alone and (self.adjusted is None or self.adjusted < 1.0 - _CONFIDENCE)
+        return alone and (self.adjusted is None or self.adjusted < LEVEL)
 
     @property
     def p_value(self) -> float:
@@ -128,8 +134,12 @@ def paired_difference(values: dict[int, float], baseline: dict[int, float], conf
         baseline: The comparator's result by seed; the same seed means the same prompts and coins.
         confidence: Coverage of the interval.
     """
-    common = sorted(values.keys() & baseline.keys())
-    return mean_interval([values[seed] - baseline[seed] for seed in common], confidence)
+    return mean_interval(list(paired(values, baseline).values()), confidence)
+
+
+def paired(values: dict[int, float], baseline: dict[int, float]) -> dict[int, float]:
+    """Differences `values - baseline` by seed, over the seeds that both have."""
+    return {seed: values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys())}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from duelenv.experiments.results.metrics import Direction
+from duelenv.experiments.tables.borderline import borderline_of
+from duelenv.experiments.tables.layout import laid_out
 from duelenv.experiments.tables.statistics import Interval
 from duelenv.ground.terminal import printable
 
@@ -22,6 +24,7 @@ __all__ = [
     "difference_text",
     "duration_text",
     "fixed",
+    "turning_seeds",
     "value_text",
     "verdict_of",
 ]
@@ -97,24 +100,20 @@ class TextTable(ABC):
             return way
         return "better" if way == self.better else "worse"
 
-    def text(self) -> str:
-        """Write the table for a terminal; a star marks the agents that lead."""
+    def outcome(self, line: TableLine) -> str:
+        """Say what a line's difference shows, its direction included, and without which seed that would turn."""
+        shown = line.difference is not None and line.difference.shows_difference
+        words = self.direction(line) if shown else line.verdict
+        return "; ".join(part for part in (words, borderline_of(line.difference)) if part)
+
+    def text(self, width: int | None = None) -> str:
+        """Write the table for a terminal of a width, or for any reader; a star marks the agents that lead."""
         stars = ["", *(" *" if line.leads else "" for line in self.lines)]
         rows = [
             [printable(cell) for cell in (row[0] + star, *row[1:])]
             for star, row in zip(stars, [self.header(), *self.cells()], strict=True)
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        left = self.text_columns  # words to the left, numbers to the right
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column in left else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        lines.insert(1, "-" * max(len(line) for line in lines))
-        return "\n".join(lines)
+        return laid_out(rows, self.text_columns, width)
 
     def markdown(self) -> str:
         """Write the table for a README; the names of agents that lead are bold."""
@@ -168,7 +167,13 @@ def difference_text(interval: Interval | None) -> str:
     if interval.seeds < 2:
         return f"{mean} (one seed)"
     bounds = f"[{interval.low:+,.{digits}f}, {interval.high:+,.{digits}f}]"
-    return f"{mean} {bounds} {verdict_of(interval)}".rstrip()
+    said = "; ".join(words for words in (verdict_of(interval), borderline_of(interval)) if words)
+    return f"{mean} {bounds} {said}".rstrip()
+
+
+def turning_seeds(interval: Interval | None) -> str:
+    """Find the seeds without any one of which a verdict would be the other, for a column of CSV."""
+    return "" if interval is None else " ".join(str(seed) for seed in interval.turns_without)
 
 
 def count_text(interval: Interval) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy
 import pytest
 import yaml
 from interrupts import take_signals
@@ -213,3 +214,14 @@ def test_a_secret_on_the_command_line_is_refused_before_anything_is_written(conf
     assert "holds a secret itself" in sentence
     assert "sk-very-secret" not in sentence
     assert [path.name for path in tmp_path.iterdir()] == [config]
+
+
+def test_what_a_run_was_played_on_stands_under_its_table(config, capsys):
+    assert main(["run", config, "--output", "run"]) == 0
+    ran = capsys.readouterr().out
+    assert main(["report", "run"]) == 0
+    for output in (ran, capsys.readouterr().out):
+        line = " ".join(output[output.index("\nplayed   on ") : output.index("\nreport ")].split())
+        assert " threads: " in line and f" numpy {numpy.__version__}, " in line and line.count("python 3.") == 1
+        assert max(map(len, output[output.index("\nplayed ") : output.index("\nreport ")].splitlines())) <= 100
+        assert "\ncaution" not in output

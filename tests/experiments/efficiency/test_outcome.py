@@ -129,6 +129,21 @@ def test_the_heat_map_says_what_was_only_screened():
     assert len(figure.axes[0].patches) == 1
 
 
+def test_the_heat_map_shows_the_baseline_where_its_two_rules_cross():
+    rules = {"blind": ("random", {"teach": "best_worst"}), "far": ("dissimilar", {})}
+    cells = tuple(
+        Cell(name, "composed", {"ask": ask}, teach, {}, {}, {}, ("few",)) for name, (ask, teach) in rules.items()
+    )
+    arms = {name: measured(name, 2.0) for name in rules}
+    axes = heat_map(
+        Study("s", {}, (), (REGIME,), cells, (), {}, {}), table(arms, dict.fromkeys(arms, "cell")), []
+    ).axes[0]
+    (text,) = [text for text in axes.texts if "passive" in text.get_text()]
+    column, row = text.get_position()
+    labels = axes.get_xticklabels()[column].get_text(), axes.get_yticklabels()[row].get_text()
+    assert (text.get_text(), labels) == ("1 (passive)", ("duel", "random"))
+
+
 def test_an_arm_that_may_never_arrive_ends_in_an_arrow():
     arms = {"slow": measured("slow", 0.1), "fast": measured("fast", 2.0)}
     (axes,) = labels_to_target([table(arms, dict.fromkeys(arms, "cell"))]).axes

@@ -1,7 +1,9 @@
 """What a person sees: bars on a terminal, lines in a log."""
 
 import json
+import sys
 import time
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -116,3 +118,61 @@ def test_nothing_that_a_terminal_obeys_is_passed_on(tmp_path, capsys):
     with Progress("de\x1bmo", 1, 0, [], False) as progress:
         progress.finished(CellReport(Cell("a\x07", (0,)), 1.0, "x\x9b 1"))
     assert capsys.readouterr().err == r"de\x1bmo: a\x07, seed 0: 1.0 s, x\x9b 1 (1 of 1 cells)" + "\n"
+
+
+class Widget:
+    """As much of a widget as tqdm touches."""
+
+    def __init__(self, children=(), **settings):
+        self.children, self.value, self.bar_style = list(children), "", ""
+        self.layout, self.style = SimpleNamespace(), SimpleNamespace(bar_color=None)
+        self.__dict__.update(settings)
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A process that looks like a notebook's to tqdm; what it displays."""
+    shown = []
+    made = {
+        "ipykernel.zmqshell": {},
+        "IPython": {"get_ipython": lambda: None},
+        "IPython.display": {"display": shown.append},
+        "ipywidgets": {
+            "HTML": type("HTML", (Widget,), {}),
+            "HBox": type("HBox", (Widget,), {}),
+            "FloatProgress": Widget,
+        },
+    }
+    for name, content in made.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in ("tqdm.auto", "tqdm.autonotebook", "tqdm.notebook"):  # which choose when they are imported
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield shown
+    for name in ("tqdm.auto", "tqdm.autonotebook", "tqdm.notebook"):
+        sys.modules.pop(name, None)
+
+
+def test_a_notebook_gets_a_bar_and_nothing_on_standard_error(notebook, folders, capsys):
+    with Progress("demo", 3, 0, folders, None) as progress:
+        progress.note("demo: preparing")
+        progress._refresh()
+        (container,) = notebook
+        words, bar, rest = container.children
+        assert (bar.value, bar.max) == (40, 180)
+        assert words.value.replace("\u2007", " ").startswith("demo: 0/3 cells")
+        assert "40/180 rounds" in rest.value.replace("\u2007", " ")
+        assert "passive-seed0 win_rate 0.612" in rest.value.replace("\u2007", " ")
+        progress.note("demo: a note")
+    assert (bar.value, bar.bar_style) == (180, "success")
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[:2] == ["demo: preparing", "demo: a note"]
+    assert captured.err == ""
+
+
+def test_lines_can_be_chosen_in_a_notebook(notebook, folders, capsys):
+    with Progress("demo", 3, 0, folders, False) as progress:
+        progress.finished(CellReport(Cell("passive", (0,)), 2.0, ""))
+    assert notebook == []
+    assert capsys.readouterr().out == "demo: passive, seed 0: 2.0 s (1 of 3 cells)\n"
