@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from duelenv.ground.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ROWS_NAMED = 6
 _PROMPT_SHOWN = 60
 
 
 class Diverged(UserError):
-    """A gradient step whose loss or gradient is not finite; it was not taken.
+    """A gradient step whose loss or gradient is not finite, or what the model says after it; it was not taken.
 
     Weights and optimiser are as before the step, the labels that it would have taught wait on, and `state_dict` of the
     agent may be taken. Whoever knows more of the step than the one that raised this adds it.
@@ -24,6 +28,7 @@ class Diverged(UserError):
         loss: Of the step.
         gradient_norm: Of the step, before clipping; None where it was not looked at.
         advice: What may be changed, in words.
+        afterwards: Whether loss and gradient are finite, and what the weights make that the step leads to is not.
 
     Attributes:
         round: Number of the agent's round, from 0; None outside of one.
@@ -33,8 +38,18 @@ class Diverged(UserError):
         saved: Where the state from before the step is kept.
     """
 
-    def __init__(self, what: str, *, step: int, loss: float, gradient_norm: float | None, advice: str) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        step: int,
+        loss: float,
+        gradient_norm: float | None,
+        advice: str,
+        afterwards: bool = False,
+    ) -> None:
         super().__init__(what)
+        self.afterwards = afterwards
         self.what, self.step, self.loss, self.gradient_norm, self.advice = what, step, loss, gradient_norm, advice
         self.round: int | None = None
         self.batch: str = ""
@@ -42,10 +57,22 @@ class Diverged(UserError):
         self.prompt: str | None = None
         self.saved: Path | None = None
 
+    def name_rows(self, scores: Tensor, prompts: Sequence[str]) -> None:
+        """Name the rows that are not finite by themselves.
+
+        Args:
+            scores: Of every row with the weights that stand, [M, ...].
+            prompts: Of every row.
+        """
+        self.rows = (~scores.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+        self.prompt = str(prompts[self.rows[0]]) if self.rows else None
+
     def __str__(self) -> str:
         figures = f"loss {self.loss:g}"
         if self.gradient_norm is not None:
             figures += f", gradient norm {self.gradient_norm:g}"
+        if self.afterwards:
+            figures += "; with the weights that it leads to, log-probs are not finite"
         return (
             f"Gradient step {self.step} of {self.what} is not finite ({figures})"
             + ("" if self.round is None else f" in round {self.round}")

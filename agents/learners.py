@@ -235,9 +235,12 @@ class PreferenceLearner:
         )
         taken: list[_Figures] = []
         try:
-            norms = self.trainer.train(partial(self._terms, shown, taken), steps)
+            norms = self.trainer.train(
+                partial(self._terms, shown, taken), steps, outcome=partial(self._one_by_one, shown)
+            )
         except Diverged as error:
-            self._say_where(shown, error)
+            error.batch = f"a batch of {len(shown)} pairs"
+            error.name_rows(self._one_by_one(shown), shown.lesson.prompts)
             raise
         first, last = (figures.over(self.trainer.processes) for figures in (taken[0], taken[-1]))
         metrics = {"loss": last.loss, "gradient_norm": norms[-1], "accuracy": first.accuracy}
@@ -257,11 +260,11 @@ class PreferenceLearner:
         novelty = self._counts.novelty(self._features(lesson))
         return novelty - np.take_along_axis(novelty, lesson.bonus, axis=1).mean()
 
-    def _say_where(self, shown: ShownLesson, error: Diverged) -> None:
-        """Tell what a step was to be taken on, and which of it is not finite by itself."""
+    def _one_by_one(self, shown: ShownLesson) -> Tensor:
+        """Return the loss of every pair and the log-probs of its responses, [M, 1 + J]; of equal texts no loss."""
         mismatched = None if shown.others is None else shown.mismatched_log_ratio(self.trainer)
 
-        def one_by_one(part: slice) -> Tensor:
+        def score(part: slice) -> Tensor:
             log_prob = shown.log_prob(self.policy, part)
             batch = shown.batch(log_prob[:, :2], part, mismatched)
             losses = torch.zeros(len(batch), device=log_prob.device)
@@ -269,10 +272,7 @@ class PreferenceLearner:
             return torch.column_stack([losses, log_prob])
 
         width = shown.lesson.tokens.shape[1]
-        found = self.trainer.scores((len(shown), 1 + width), one_by_one, passes=shown.passes)
-        error.batch = f"a batch of {len(shown)} pairs"
-        error.rows = torch.nonzero(~found.isfinite().all(1)).flatten().tolist()
-        error.prompt = str(shown.lesson.prompts[error.rows[0]]) if error.rows else None
+        return self.trainer.scores((len(shown), 1 + width), score, passes=shown.passes)
 
     @property
     def _needs_reference(self) -> bool:

@@ -54,19 +54,18 @@ def train_on_sets(trainer: Trainer, observation: Observation, sets: Sets) -> Met
             losses[-1] += float(term.detach()) * trainer.weight
             yield term
 
+    def one_by_one(part: slice) -> Tensor:
+        log_prob = trainer.policy.log_prob(prompts[part], tokens[part], mask[part])
+        beside = None if reference is None else reference[part]
+        return torch.column_stack([sets.loss(log_prob, beside, values[part].to(log_prob)), log_prob])
+
+    def outcome() -> Tensor:
+        return trainer.scores((len(sets), 1 + width), one_by_one, passes=passes)
+
     try:
-        norms = trainer.train(terms, trainer.settings.gradient_steps)
+        norms = trainer.train(terms, trainer.settings.gradient_steps, outcome=outcome)
     except Diverged as error:
         error.batch = f"a batch of {len(sets)} sets of {width} responses"
-
-        def one_by_one(part: slice) -> Tensor:
-            log_prob = trainer.policy.log_prob(prompts[part], tokens[part], mask[part])
-            beside = None if reference is None else reference[part]
-            losses = sets.loss(log_prob, beside, values[part].to(log_prob))
-            return torch.column_stack([losses, log_prob])
-
-        found = trainer.scores((len(sets), 1 + width), one_by_one, passes=passes)
-        error.rows = torch.nonzero(~found.isfinite().all(1)).flatten().tolist()
-        error.prompt = prompts[error.rows[0]] if error.rows else None
+        error.name_rows(outcome(), prompts)
         raise
     return {"loss": trainer.processes.total(losses)[-1], "gradient_norm": norms[-1]}

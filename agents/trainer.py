@@ -11,6 +11,7 @@ sizes of the model and the memory that is free.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -140,6 +141,9 @@ class Trainer:
         ]
         masters = [master for _, master in self._masters]
         _warn_of_steps(masters, settings.learning_rate)
+        # A step of AdamW moves a weight by about its rate: one within the size of the weights leaves a model.
+        size = math.sqrt(sum(master.numel() for master in masters))
+        self._leaps = settings.learning_rate * size > float(_norm_of(masters))
         self._optimizer = torch.optim.AdamW(
             masters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=_may_be_fused(masters)
         )
@@ -263,30 +267,38 @@ class Trainer:
         kind = PRECISIONS[self.settings.precision]
         return nullcontext() if kind is None else torch.autocast(self.policy.device.type, kind)
 
-    def train(self, terms: Callable[[], Iterable[Tensor]], steps: int) -> list[float]:
+    def train(
+        self, terms: Callable[[], Iterable[Tensor]], steps: int, *, outcome: Callable[[], Tensor] | None = None
+    ) -> list[float]:
         """Take steps, each on the sum of terms that are made anew; then move the reference where it is due.
+
+        Where the learning rate is larger than the weights, root mean square, one step may leave a model that says
+        nothing: then the state from before each step is held, and put back where its outcome is not finite.
 
         Args:
             terms: Makes a step's terms, scalars with gradient. A generator goes on after its term was pulled back, when
                 gradients lie where it retained them. No terms are no step.
             steps: How many.
+            outcome: Scores what the steps are taken on with the weights that stand, such as losses and log-probs. None
+                has the weights alone looked at.
 
         Returns:
             The norm of the gradient of each step that was taken, over all processes, before clipping.
 
         Raises:
-            Diverged: A step's loss or gradient is not finite. It was not taken; all processes raise alike.
+            Diverged: A step's loss or gradient is not finite, or its outcome. It was not taken; all processes raise
+                alike.
         """
         before, norms = self.gradient_steps, []
         for _ in range(steps):
-            norms += self._step(terms())
+            norms += self._step(terms(), outcome)
         if self.settings.reference == "moving":
             between = self.settings.reference_every * self.settings.gradient_steps
             if self.gradient_steps // between > before // between:
                 self.policy.move_reference()
         return norms
 
-    def _step(self, terms: Iterable[Tensor]) -> list[float]:
+    def _step(self, terms: Iterable[Tensor], outcome: Callable[[], Tensor] | None) -> list[float]:
         for weights, master in self._masters:
             weights.grad = master.grad = None
         loss = torch.zeros((), device=self.policy.device)
@@ -306,26 +318,38 @@ class Trainer:
         if not finite(*figures):
             self._optimizer.zero_grad(set_to_none=True)
             raise self._diverged(*figures)
+        before = self.state_dict() if self._leaps else None
         self._optimizer.step()
         self._round_back()
         self._optimizer.zero_grad(set_to_none=True)
+        if before is not None and not self._stands(outcome):
+            self.load_state_dict(before)
+            raise self._diverged(*figures, afterwards=True)
         self.policy.updated()
         self.gradient_steps += 1
         return figures[1:]
 
-    def _diverged(self, loss: float, norm: float) -> Diverged:
+    def _stands(self, outcome: Callable[[], Tensor] | None) -> bool:
+        """Tell whether the weights are finite, and what they make of what they were moved by."""
+        largest = float(_norm_of(self.policy.parameters(), math.inf))
+        return finite(largest) and (outcome is None or bool(outcome().isfinite().all()))
+
+    def _diverged(self, loss: float, norm: float, *, afterwards: bool = False) -> Diverged:
         settings = self.settings
         changes = [f"set a smaller learning_rate (here {settings.learning_rate:g})"]
-        if settings.max_grad_norm is None:
+        if settings.max_grad_norm is None and not afterwards:  # the length of a step of AdamW is not the gradient's
             changes.append("clip gradients (max_grad_norm=1.0)")
         if settings.precision != "float32":
             changes.append("compute in precision='float32'")
+        if not afterwards:
+            changes.append("look at what those rows hold")
         return Diverged(
             "the policy",
             step=self.gradient_steps + 1,
             loss=loss,
             gradient_norm=norm,
-            advice=", or ".join(changes) + ", or look at what those rows hold",
+            advice=", or ".join(changes),
+            afterwards=afterwards,
         )
 
     @torch.no_grad()
@@ -385,6 +409,11 @@ def on_the_host(state: Any) -> Any:
 
 def _is_low(weights: Tensor) -> bool:
     return weights.is_floating_point() and torch.finfo(weights.dtype).bits < 32
+
+
+def _norm_of(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
+    """Return the norm of all weights together, wherever their shares lie."""
+    return whole(torch.nn.utils.get_total_norm([tensor.detach() for tensor in tensors], order)).float()
 
 
 def _warn_of_steps(masters: Sequence[Tensor], learning_rate: float) -> None:

@@ -109,7 +109,7 @@ ASK: Registry[AskRule] = Registry(
     | _lie_in("favourites", "thompson", "best_arm", "best_worst", "reversed_thompson", "extreme", "best_of_n")
     | _lie_in("informative", "infomax", "information", "deviation", "ids", "vids", "decisive")
     | _lie_in("optimistic", "deltaucb", "maxminlcb", "maxinp", "optimistic")
-    | _lie_in("plain", "dissimilar", "against_reference")
+    | _lie_in("plain", "dissimilar", "against_reference", "against_recorded")
     | _lie_in("of_policy", "implicit_gap", "gradient_distance", "pilaf", "offline")
     | _lie_in("phases", "two_phases"),
 )

@@ -1,4 +1,4 @@
-"""Ask rules that look at no belief: any two, the least alike, the policy against its reference."""
+"""Ask rules that look at no belief: any two, the least alike, the policy against its reference or a record."""
 
 from __future__ import annotations
 
@@ -71,19 +71,33 @@ def against_reference(resources: AskResources, settings: SettingsReader) -> Sele
     Raises:
         UserError: The candidates do not come from both.
     """
+    select = _against("reference", resources)
+    resources.duel_is_draw = True
+    return select
+
+
+def against_recorded(resources: AskResources, settings: SettingsReader) -> Select:
+    """Ask for a response of the policy against one that was recorded, any of either: on-policy against off-policy.
+
+    Raises:
+        UserError: The candidates do not come from both.
+    """
+    return _against("recorded", resources)
+
+
+def _against(rival: str, resources: AskResources) -> Select:
     view, streams = resources.view, resources.streams
-    for source in ("policy", "reference"):
+    for source in ("policy", rival):
         if source not in view.sources:
             come = f"come from {', '.join(view.sources)} only" if view.sources else "come from no policy"
             raise UserError(
-                f"ask rule 'against_reference' duels policy against reference, and the candidates {come}; set "
-                "sources={'policy': ..., 'reference': ...}"
+                f"ask rule 'against_{rival}' duels policy against {rival}, and the candidates {come}; set "
+                f"sources={{'policy': ..., {rival!r}: ...}}"
             )
-    policy, reference = view.sources.index("policy"), view.sources.index("reference")
-    resources.duel_is_draw = True
+    policy, other = view.sources.index("policy"), view.sources.index(rival)
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
         source = observation["source"]
-        return random_order(uniform_between(source == policy, source == reference, streams, groups), streams)
+        return random_order(uniform_between(source == policy, source == other, streams, groups), streams)
 
     return select

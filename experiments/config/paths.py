@@ -97,7 +97,8 @@ def _anchored_part(part: object, inner: str | None, folder: Path) -> object:
 
 def _anchored_world(settings: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
     anchored = {key: _anchored_array(key, value, folder) for key, value in settings.items()}
-    return {**anchored, "data": _anchored_table(anchored["data"], folder)} if "data" in anchored else anchored
+    tables = {key: _anchored_table(anchored[key], folder) for key in ("data", "recorded") if key in anchored}
+    return {**anchored, **tables}
 
 
 def _anchored_array(key: str, value: object, folder: Path) -> object:

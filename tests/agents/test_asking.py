@@ -9,7 +9,7 @@ from duelenv.agents.asking import ASK
 
 ROWS = 400
 #: Rules that look at a policy, or at who drew a candidate; those that are not here are in test_asking_of_policy.
-NEED_POLICY = ("against_reference", "gradient_distance", "implicit_gap", "offline", "pilaf")
+NEED_POLICY = ("against_recorded", "against_reference", "gradient_distance", "implicit_gap", "offline", "pilaf")
 
 
 def shares(pairs, better):

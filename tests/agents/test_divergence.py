@@ -18,6 +18,7 @@ from duelenv.agents.divergence import Diverged, finite
 from duelenv.agents.losses import DPO
 from duelenv.agents.roles import Duels, Sets
 from duelenv.agents.set_losses import RewardDistillation
+from duelenv.agents.trainer import Trainer, TrainerSettings
 
 ROWS = 4
 DUELS = Duels(np.arange(ROWS), np.array([[0, 1], [1, 2], [2, 0], [2, 1]]), np.array([1.0, 0.0, 0.5, 1.0]))
@@ -93,6 +94,74 @@ def test_the_sentence_names_round_batch_rows_and_what_to_change():
         "state from before it is kept by the agent; set a smaller learning_rate (here 0.25), or clip gradients "
         "(max_grad_norm=1.0), or compute in precision='float32', or look at what those rows hold"
     )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_step_after_which_nothing_is_said_is_not_taken(precision, steps):
+    """Loss and gradient are finite, and at this rate the next draw would be of logits that are not numbers."""
+    env, observation, agent = world(learning_rate=1e9, precision=precision)
+    learner = agent.learner
+    if steps:  # moments are there to go back to
+        learner.trainer._optimizer.param_groups[0]["lr"] = 1e-3
+        learner.teach(observation, DUELS)
+        learner.trainer._optimizer.param_groups[0]["lr"] = 1e9
+    before, version = weights(learner.policy), learner.policy.version
+    moments = {k: {n: v.clone() for n, v in s.items()} for k, s in learner.trainer._optimizer.state.items()}
+    with pytest.raises(Diverged) as raised:
+        learner.teach(observation, DUELS)
+    error = raised.value
+    assert error.afterwards and finite(error.loss, error.gradient_norm) and error.step == steps + 1
+    assert error.rows == [] and error.prompt is None  # no row is to blame
+    assert same(weights(learner.policy), before)
+    assert learner.policy.version == version and learner.gradient_steps == steps
+    assert learner.trainer._optimizer.state.keys() == moments.keys()
+    for master, state in learner.trainer._optimizer.state.items():
+        assert master.grad is None and same(state.values(), moments[master].values())
+    actions = agent.act(observation)
+    assert np.isfinite(env.step(actions)[0]["log_prob"]).all()  # the next draw goes on
+    half = " or compute in precision='float32'" if precision == "bfloat16" else ""
+    assert str(error) == (
+        f"Gradient step {steps + 1} of the policy is not finite (loss {error.loss:g}, gradient norm "
+        f"{error.gradient_norm:g}; with the weights that it leads to, log-probs are not finite) on a batch of 4 pairs: "
+        "it was not taken, and the state from before it is kept by the agent; set a smaller learning_rate (here 1e+09)"
+        + (f",{half}" if half else "")
+    )
+
+
+def test_without_that_look_the_next_draw_is_what_fails(monkeypatch):
+    """The control: what the look saves the caller from."""
+    env, observation, agent = world(learning_rate=1e9)
+    monkeypatch.setattr(agent.learner.trainer, "_leaps", False)
+    agent.learner.teach(observation, DUELS)
+    with pytest.raises(UserError, match="logits that are not numbers"):
+        env.step(agent.act(observation))[0]["responses"]
+
+
+def test_sets_are_looked_at_after_the_step_too():
+    _, observation, agent = world(learning_rate=1e9)
+    sets = Sets(np.array([0, 1]), np.array([[0, 1], [0, 2]]), np.array([[0.0, 1.0]] * 2), RewardDistillation(1.0))
+    before = weights(agent.learner.policy)
+    with pytest.raises(Diverged, match=r"log-probs are not finite\) on a batch of 2 sets of 2 responses: it was not"):
+        agent.learner.teach_sets(observation, sets)
+    assert same(weights(agent.learner.policy), before)
+
+
+def test_a_step_within_the_size_of_the_weights_is_not_looked_at():
+    """Holding the state and looking at the outcome cost as much as a step, and ordinary rates pay for neither."""
+    policy = tiny_policy()
+    flat = torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
+    size = float(flat.square().mean().sqrt())
+    for rate, leaps in ((0.99 * size, False), (1.01 * size, True)):
+        assert Trainer(policy, TrainerSettings(learning_rate=rate))._leaps is leaps
+
+
+def test_weights_alone_are_looked_at_where_nobody_says_what_comes_of_them():
+    policy = tiny_policy()
+    before, trainer = weights(policy), Trainer(policy, TrainerSettings(learning_rate=3e38, weight_decay=3e38))
+    with pytest.raises(Diverged, match=r"Gradient step 1 .*log-probs are not finite"):
+        trainer.train(lambda: [parameter.sum() for parameter in policy.parameters()], 1)
+    assert same(weights(policy), before)
 
 
 @pytest.mark.parametrize("replay", [0, 3])

@@ -2,23 +2,20 @@
 
 from dataclasses import replace
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
+from listed_world import Sure, flat, laws, learner_of, listed_world
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.bonuses import BONUSES, make_bonus
-from duelenv.agents.learners import PreferenceLearner
 from duelenv.agents.losses import LOSSES, make_loss
 from duelenv.agents.population import Listed, every_draw, expected_bonus, expected_loss, expected_set_loss
 from duelenv.agents.roles import Duels, Sets
 from duelenv.agents.set_losses import BestAndWorstOfN, Boltzmann, PolicyGradient, Regression, RewardDistillation
-from duelenv.agents.trainer import Trainer
-from duelenv.exact import enumerate_responses, optimum
-from duelenv.oracles.base import make
+from duelenv.exact import optimum
 
 BETA = 0.5
 UTILITY = np.array([0.3, -1.0, 1.2])
@@ -106,65 +103,10 @@ def test_every_draw_is_there_once_with_its_probability():
 # What the learner does on average
 
 
-class Recorded(Trainer):
-    """Takes no step, and keeps the gradient that it would have taken it with."""
-
-    def train(self, terms, steps):
-        self.gradient = collect(self.policy, terms())
-        return [0.0]
-
-
-def collect(policy, terms):
-    for parameter in policy.parameters():
-        parameter.grad = None
-    for term in terms:
-        term.backward()
-    return flat(policy, [parameter.grad for parameter in policy.parameters()])
-
-
-def flat(policy, gradients):
-    pairs = zip(policy.parameters(), gradients, strict=True)
-    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs]).numpy()
-
-
 @pytest.fixture(scope="module")
 def world():
-    """A real policy of three tokens and one-token responses, which has moved away from its reference."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
-
-    from duelenv.policies import CausalLMPolicy
-
-    inner = Tokenizer(models.WordLevel({"<eos>": 0, "kind": 1, "rude": 2}, unk_token="<eos>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<eos>", eos_token="<eos>")
-    torch.manual_seed(0)
-    config = GPTNeoXConfig(
-        vocab_size=3,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=8,
-        initializer_range=0.5,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    policy = CausalLMPolicy(GPTNeoXForCausalLM(config).eval(), tokenizer, max_new_tokens=1)
-    env = gymnasium.make_vec(
-        "duelenv/AlignmentDuel-v0",
-        num_envs=1,
-        policy=policy,
-        oracle=make("good_words", scale=1.0),
-        prompts=["kind", "rude"],
-        test_prompts=["kind"],
-        sources={"policy": 1, "reference": 1},
-    )
-    with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
-    policy.updated()
-    return env.unwrapped.view(), policy, enumerate_responses(policy)
+    env, policy, responses = listed_world()
+    return env.view(), policy, responses
 
 
 def round_of(responses, arms, prompt="kind"):
@@ -176,20 +118,6 @@ def round_of(responses, arms, prompt="kind"):
         "mask": responses.mask[arms][np.newaxis],
         "source": np.array([[0, 1]], np.int8),
     }
-
-
-def learner_of(view, **settings):
-    learner = PreferenceLearner.of(view, 0, SettingsReader("test", settings), duel_is_draw=True)
-    learner.trainer.__class__ = Recorded
-    return learner
-
-
-def laws(policy, responses, prompt="kind"):
-    tokens, mask = responses.tokens[np.newaxis], responses.mask[np.newaxis]
-    return [
-        np.exp(policy.score([prompt], tokens, mask, source=source)[0].astype(np.float64))
-        for source in ("policy", "reference")
-    ]
 
 
 CASES = [{"loss": name} for name in sorted(LOSSES.names()) if name != "kto"]
@@ -322,16 +250,6 @@ def test_hard_labels_of_the_best_against_the_worst_have_no_finite_minimiser():
 # Teaching rules
 
 
-class Sure:
-    """A belief that knows the utility, by the one-hot features of the responses."""
-
-    def sample(self, features, count):
-        return np.broadcast_to(features @ UTILITY, (count, *features.shape[:2]))
-
-    def mean(self, features):
-        return features @ UTILITY
-
-
 @pytest.mark.parametrize("name", ["best_worst", "reward_distillation", "boltzmann", "policy_gradient"])
 def test_a_teaching_rule_pulls_at_every_draw_s_sets_as_the_sum_over_them_says(world, name):
     """All draws at once, one a row: the rule's own choice, the learner's step; by hand the sum over draws."""
@@ -341,7 +259,7 @@ def test_a_teaching_rule_pulls_at_every_draw_s_sets_as_the_sum_over_them_says(wo
     view, policy, responses = world
     learner = learner_of(view, beta=BETA)
     given = {"anchor": 0.0} if name == "policy_gradient" else {}
-    teach = TEACHING[name](Resources(view, Sure(), None), SettingsReader("test", given))
+    teach = TEACHING[name](Resources(view, Sure(UTILITY), None), SettingsReader("test", given))
     arms, probability = every_draw(laws(policy, responses))
     mean = 0.0
     for drawn, weight in zip(arms, probability, strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
-from worlds import make_vector, tiny_policy
+from worlds import PROMPTS, make_vector, tiny_policy
 
 import duelenv.agents
 from duelenv import UserError
@@ -285,7 +285,10 @@ def test_equal_texts_are_put_apart_by_the_best_other():
 @pytest.mark.parametrize("teach", TEACHING)
 def test_parts_combine_by_name(ask, teach):
     mixtures = {"pilaf_plus": 1, "pilaf_minus": 1} if ask == "pilaf" else {}
-    env, observation = world(sources={"policy": 2, "reference": 2, **mixtures}, num_candidates=None)
+    more = {}
+    if ask == "against_recorded":
+        mixtures, more = {"recorded": 1}, {"recorded": {prompt: ["the river"] for prompt in PROMPTS}}
+    env, observation = world(sources={"policy": 2, "reference": 2, **mixtures}, num_candidates=None, **more)
     belief = "linear_logistic" if ask == "extreme" else "ensemble"
     settings = {"belief": belief} if teach != "duel" or ask in NEED_BELIEF else {}
     agent = duelenv.agents.make("composed", env, ask=ask, teach=teach, loss="ipo", **settings)
@@ -298,7 +301,7 @@ def test_parts_combine_by_name(ask, teach):
     assert type(agent.learner.loss).__name__ == "IPO"
 
 
-NEED_BELIEF = set(ASK) - {"random", "dissimilar", "against_reference"}
+NEED_BELIEF = set(ASK) - {"random", "dissimilar", "against_reference", "against_recorded"}
 NEED_BELIEF -= {"gradient_distance", "implicit_gap", "offline", "pilaf"}
 PRESETS = {
     "passive": {"ask": "random"},

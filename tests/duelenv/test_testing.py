@@ -291,7 +291,7 @@ def test_ask_rules_of_the_project_pass(rule):
     check_ask_rule(lambda belief, seed: rule(belief, RowStreams(seed, "rule", 6)))
 
 
-NEED_POLICY = ("against_reference", "gradient_distance", "implicit_gap", "offline", "pilaf")
+NEED_POLICY = ("against_recorded", "against_reference", "gradient_distance", "implicit_gap", "offline", "pilaf")
 
 
 def resources6(belief, seed):

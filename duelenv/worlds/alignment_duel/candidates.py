@@ -11,66 +11,20 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
 from duelenv.spaces import Unicode, UnicodeArray
+from duelenv.worlds.alignment_duel.candidate_sources import PILAF_BETA, RECORDED, SOURCES
 from duelenv.worlds.encoders import START, Block, Encoder, side_by_side
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy, Source
     from duelenv.policies.samplers import Sampler
+    from duelenv.worlds.alignment_duel.recorded_candidates import RecordedResponses
 
 Strings = NDArray[np.object_]
 
-SOURCES = ("policy", "reference", "start", "pilaf_plus", "pilaf_minus")
-"""Where candidates may come from; see `duelenv.policies.CausalLMPolicy.sample`."""
-_MIXTURES = ("pilaf_plus", "pilaf_minus")
-_PILAF_BETA = 0.1
-
-_DEFAULT_CANDIDATES = 20
 _MANY_UPDATES = 2**53
-
-
-def check_sources(sources: Mapping[str, int] | None, num_candidates: int | None) -> dict[str, int]:
-    """Return how many candidates come from where, in the order given; all from the policy by default.
-
-    Raises:
-        UserError: An unknown source, a number out of range, or numbers that do not add up.
-    """
-    if sources is None:
-        count = _DEFAULT_CANDIDATES if num_candidates is None else num_candidates
-        return {"policy": checks.integer("num_candidates", count, low=2)}
-    if not isinstance(sources, Mapping):
-        raise UserError(
-            f"sources is {sources!r}, expected how many come from where; give a mapping like {{'policy': 4}}"
-        )
-    for source, count in sources.items():
-        if source not in SOURCES:
-            raise UserError(f"source {source!r} is unknown; choose among {', '.join(SOURCES)}")
-        checks.integer(f"sources[{source!r}]", count, low=1)
-    total = sum(sources.values())
-    if num_candidates is not None and num_candidates != total:
-        raise UserError(
-            f"num_candidates={num_candidates} is not the sum {total} of sources={dict(sources)}; leave one of them out"
-        )
-    return dict(sources)
-
-
-def check_pilaf_beta(beta: float | None, sources: Mapping[str, int]) -> float:
-    """Return the beta of PILAF's mixtures, 0.1 by default, that of DPO.
-
-    Raises:
-        UserError: It is negative, or no candidates come from a mixture.
-    """
-    if beta is None:
-        return _PILAF_BETA
-    if not any(source in _MIXTURES for source in sources):
-        raise UserError(
-            f"pilaf_beta={beta!r} is read by the sources {' and '.join(_MIXTURES)} alone, and candidates come from "
-            f"{', '.join(sources)}; add those to sources, or leave it out"
-        )
-    return checks.number("pilaf_beta", beta, low=0.0)
 
 
 @dataclass(frozen=True)
@@ -83,7 +37,7 @@ class Candidates:
     mask: NDArray[np.int8]  # [N, K, L]
     log_prob: NDArray[np.float32]  # [N, K], not a number where nobody has asked yet
     source: NDArray[np.int8]  # [N, K]
-    policy_version: NDArray[np.int64]  # [N, K]
+    policy_version: NDArray[np.int64]  # [N, K], -1 of recorded responses
     hidden: NDArray[np.float32] | None = None  # [N, K, h], of the start model where it drew, else not a number
     scored: NDArray[np.bool_] | None = None  # [K], whose log-prob is there; None where all are
     version: int = 0  # of the policy when they were drawn, whoever drew them
@@ -115,6 +69,7 @@ class Context:
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
         pilaf_beta: Of PILAF's mixtures.
+        recorded: What the source "recorded" has.
         hidden: Whether the start model's hidden layer will be wanted.
         score_at_once: Whether all log-probs are made with the candidates, for whoever reads them when the policy has
             moved on.
@@ -128,7 +83,8 @@ class Context:
         sources: Mapping[str, int],
         temperature: float | None,
         *,
-        pilaf_beta: float = _PILAF_BETA,
+        pilaf_beta: float = PILAF_BETA,
+        recorded: RecordedResponses | None = None,
         hidden: bool = False,
         score_at_once: bool = False,
     ) -> None:
@@ -139,6 +95,7 @@ class Context:
         self._sources = sources
         self._temperature = temperature
         self._pilaf_beta = pilaf_beta
+        self._recorded = recorded
         self._hidden = hidden
         self._score_at_once = score_at_once
 
@@ -160,6 +117,7 @@ class Context:
                 self._sources,
                 self._temperature,
                 pilaf_beta=self._pilaf_beta,
+                recorded=self._recorded,
                 hidden=self._hidden,
                 sampler=self._policy.sampler,
             )
@@ -197,19 +155,21 @@ def draw_candidates(
     sources: Mapping[str, int],
     temperature: float | None,
     *,
-    pilaf_beta: float = _PILAF_BETA,
+    pilaf_beta: float = PILAF_BETA,
+    recorded: RecordedResponses | None = None,
     hidden: bool = False,
     sampler: Sampler | None = None,
 ) -> Candidates:
     """Sample responses to N prompts; what the policy has not drawn itself is left without its log-prob.
 
     Args:
-        policy: Draws from every source.
+        policy: Draws from every source but the recorded one.
         prompts: [N].
         uniforms: [N, K, L], which decide every token.
         sources: How many of the K come from where.
         temperature: Sampling temperature; None takes the policy's own.
         pilaf_beta: Of PILAF's mixtures.
+        recorded: What the source "recorded" has.
         hidden: Whether to keep the hidden layer of what the start model draws.
         sampler: Draws from the source "policy", perhaps with the weights of an earlier version; None for the policy's
             own loop.
@@ -217,6 +177,17 @@ def draw_candidates(
     parts, states, scored, drawn_with = [], [], [], []
     start = 0
     for number, (name, count) in enumerate(sources.items()):
+        if name == RECORDED:
+            assert recorded is not None
+            said = recorded.draw(prompts, uniforms[:, start : start + count, 0])
+            start += count
+            states.append(None)
+            unknown = np.full(said[0].shape, np.nan, np.float32)
+            drawn_with.append(unknown)
+            scored += [False] * count
+            numbers, versions = np.full(unknown.shape, number, np.int8), np.full(unknown.shape, -1, np.int64)
+            parts.append((*said, unknown, numbers, versions))
+            continue
         drawer = cast("Source", name)
         by = sampler if name == "policy" else None
         samples = policy.sample(
@@ -390,7 +361,7 @@ def observation_spaces(
         "log_prob": log_prob,
         "reference_log_prob": log_prob,
         "source": spaces.Box(0, len(SOURCES) - 1, per_candidate, np.int8),
-        "policy_version": spaces.Box(0, _MANY_UPDATES, per_candidate, np.int64),
+        "policy_version": spaces.Box(-1, _MANY_UPDATES, per_candidate, np.int64),
     }
 
 

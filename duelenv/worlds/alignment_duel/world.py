@@ -25,19 +25,19 @@ from duelenv.oracles.links import link
 from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.scalar import DuelEnv
+from duelenv.worlds.alignment_duel.candidate_sources import check_pilaf_beta, check_sources
 from duelenv.worlds.alignment_duel.candidates import (
     Candidates,
     Context,
     Strings,
     all_alike,
-    check_pilaf_beta,
-    check_sources,
     observation_spaces,
     observe,
     sampler_figures,
 )
 from duelenv.worlds.alignment_duel.comparator import Comparator
 from duelenv.worlds.alignment_duel.evaluation import AlignmentEvaluation, judge_of
+from duelenv.worlds.alignment_duel.recorded_candidates import recorded_responses
 from duelenv.worlds.encoders import DEFAULT, START, Block, read_features
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
@@ -65,7 +65,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
     and `mask` int8 [K, L] (1 on response tokens, end of sequence included); `log_prob` and `reference_log_prob` float32
     [K], in nats, summed over the response, at temperature 1 over the full vocabulary whatever the sampling temperature;
     `source` int8 [K], an index into the view's `sources`; `policy_version` int64 [K], the version of the
-    weights that drew it, for a reference that moved the one that it is a copy of.
+    weights that drew it, for a reference that moved the one that it is a copy of, -1 of a recorded response.
 
     Values are made when first read. `log_prob` is that of the policy at the time of drawing, whoever draws: that of a
     mixture under itself is of no use to what trains on it. Of what another source drew it costs a pass, and only that
@@ -112,7 +112,9 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         the oracle answers later and has no utility, `evaluate` has no win rates without one, and a warning says so.
     sources: How many candidates come from where, such as {"policy": 16, "reference": 4}: the live policy, its
         reference, the model it started from ("start"), or PILAF's mixtures of policy and reference, "pilaf_plus" and
-        "pilaf_minus".
+        "pilaf_minus"; or what was "recorded", off-policy, different texts in a round.
+    recorded: What the source "recorded" has: {prompt: [responses]} for each of `prompts`, or a table; see
+        `duelenv.worlds.alignment_duel.recorded_candidates`.
     pilaf_beta: Of those mixtures, whose token logits are (1 +- beta) policy -+ beta reference (arXiv 2502.04270), at
         least 0; None takes 0.1. In the paper it is the loss's beta: then "pilaf_plus" is the policy tilted by its own
         implicit reward, token by token. Two models run for each token.
@@ -165,6 +167,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         budget: int | None = None,
         render_mode: str | None = None,
         pilaf_beta: float | None = None,
+        recorded: Any = None,
     ) -> None:
         self._sources = check_sources(sources, num_candidates)
         self._pilaf_beta = check_pilaf_beta(pilaf_beta, self._sources)
@@ -174,6 +177,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
         self._prompts = _split_prompts(prompts, test_prompts)
         for split_prompts in self._prompts.values():
             policy.check_prompts(list(split_prompts))
+        self._recorded = recorded_responses(recorded, policy, self._prompts["train"], self._sources)
         self._policy = policy
         truth = utility_of(oracle)
         judge = judge_of(oracle, evaluation_oracle)
@@ -251,6 +255,7 @@ class AlignmentDuelVectorEnv(TextDuelVectorEnv):
             self._sources,
             self._temperature,
             pilaf_beta=self._pilaf_beta,
+            recorded=self._recorded,
             hidden=START in self._features,
             # What is drawn before an update, or kept for labels after one, is read when the policy is another.
             score_at_once=self._sampling == "ahead" or self._labels.late,

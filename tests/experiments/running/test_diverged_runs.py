@@ -23,7 +23,7 @@ RAW = {
     "env": {"id": "AlignmentDuel", "num_envs": 3, "horizon": 4, "num_candidates": 3},
     "prompts": {"toy": {"train": 8, "test": 3}},
     "oracle": {"name": "length"},
-    "agents": {"passive": {"gradient_steps": 3, "learning_rate": 1e15, "max_grad_norm": None}},
+    "agents": {"passive": {"learning_rate": 1e9, "max_grad_norm": None}},
     "seeds": 1,
     "jobs": 1,
 }
@@ -40,26 +40,25 @@ def config(tmp_path):
 
 
 def test_a_run_that_diverges_stops_with_one_sentence_and_a_state_to_go_on_from(tmp_path, config, capsys):
-    """The first step is taken and far too large; the second is not finite, and not taken."""
+    """One step a round, after which the next draw would be of logits that are not numbers: it is not taken."""
     output = tmp_path / "run"
     command = ["run", str(config), "--output", str(output)]
     assert main(command) == 2
     *_, said = capsys.readouterr().err.strip().splitlines()
     place = RunFolder(output).cell("passive-seed0").diverged
     for words in (
-        "Gradient step 2 of the policy is not finite (loss nan, gradient norm nan) in round 0 on a batch of 3 pairs",
-        f"it was not taken, and the state from before it is in {str(place)!r}; set a smaller learning_rate",
-        "clip gradients (max_grad_norm=1.0)",
+        "Gradient step 1 of the policy is not finite (loss 0.693147, gradient norm ",
+        "; with the weights that it leads to, log-probs are not finite) in round 0 on a batch of 3 pairs: ",
+        f"it was not taken, and the state from before it is in {str(place)!r}; ",
+        "set a smaller learning_rate (here 1e+09); the same command",
         f"'--output NEW --answers {output}'",
     ):
         assert words in said
     state = checkpoints.load(place / AGENT)["agent"]
-    assert state["schooling"]["learner"]["trainer"]["gradient_steps"] == 1
-    policy = CausalLMPolicy.load(place)
-    saved = state["schooling"]["learner"]["trainer"]["policy"]
-    assert all(torch.isfinite(weights).all() for weights in policy.parameters())
-    assert max(float(weights.detach().abs().max()) for weights in policy.parameters()) > 1e14  # after the first step
-    assert saved and not (place.parent / "error.txt").exists()  # it is no failure of somebody's code
+    assert state["schooling"]["learner"]["trainer"]["gradient_steps"] == 0
+    start = start_policy(load(config)).parameters()
+    assert all(torch.equal(a, b) for a, b in zip(CausalLMPolicy.load(place).parameters(), start, strict=True))
+    assert not (place.parent / "error.txt").exists()  # it is no failure of somebody's code
     assert "is not finite" in (place.parent / "refused.txt").read_text()
     assert main(command) == 2  # comes to the same step
     assert said in capsys.readouterr().err
