@@ -9,7 +9,7 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 
 RECORDED: Final = "recorded"
-"""The source of responses that nobody draws: what was said elsewhere; see `duelenv.worlds.alignment_duel.recorded_candidates`."""
+"""Responses that nobody draws but were said elsewhere; see `duelenv.worlds.alignment_duel.recorded_candidates`."""
 SOURCES: Final = ("policy", "reference", "start", "pilaf_plus", "pilaf_minus", RECORDED)
 """Where candidates may come from; all others are those of `duelenv.policies.CausalLMPolicy.sample`."""
 _MIXTURES = ("pilaf_plus", "pilaf_minus")
