@@ -16,7 +16,7 @@ from duelenv import UserError
 from duelenv.data import Pool
 from duelenv.worlds.pool_duel import PoolDuelEnv, PoolDuelVectorEnv
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "alpaca_eval_pool"
+SHARED = Path(__file__).parents[3] / ".." / "shared" / "data" / "alpaca_eval_pool"
 
 
 def places(observation: Any) -> np.ndarray:
