@@ -32,6 +32,8 @@ demo: $(STAMP)  ## four agents align one small language model; ends with a table
 
 # One thread per process: the matrices are small, and two workers with two threads each fight over two cores.
 test: export OMP_NUM_THREADS = 1
+# What is compiled stays, tests with their rewritten assertions as well: each process would compile it all again.
+test: export PYTHONDONTWRITEBYTECODE =
 # loadfile: the tests of one file share a worker, and so a built wheel or a fine-tuned policy.
 test: $(STAMP)  ## the whole test suite; ARGS="tests/agents -k dpo" for a part of it
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)

@@ -7,7 +7,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import sys
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+#: Tests of the trial of models, in which every model is tried anew.
+TRIALS = {f"policies/test_{name}.py" for name in ("families", "loading", "shared_prompt")}
+
+
+@pytest.fixture(autouse=True)
+def _known_shortcuts(request, monkeypatch):
+    """Spares each policy that tests build the trial of its model, four fifths of what building it takes."""
+    if "duelenv.policies.causal_lm" in sys.modules and "/".join(request.path.parts[-2:]) not in TRIALS:
+        from known_shortcuts import find_shortcuts_once
+
+        monkeypatch.setattr("duelenv.policies.causal_lm.find_shortcuts", find_shortcuts_once)

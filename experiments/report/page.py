@@ -17,7 +17,7 @@ import yaml
 from duelenv.experiments.config.cell import cells
 from duelenv.experiments.figures import plots
 from duelenv.experiments.figures.panels import as_bytes
-from duelenv.experiments.figures.styles import DARK, LIGHT, MANY
+from duelenv.experiments.figures.styles import DARK, MANY
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.environment import starts
 from duelenv.experiments.folder.layout import RunFolder
@@ -151,7 +151,7 @@ def _line(table: TextTable, line: TableLine, cells: list[str]) -> dict[str, Any]
 
 
 def _figures(results: Results) -> list[dict[str, Any]]:
-    light, dark = plots.draw(results, LIGHT), plots.draw(results, DARK)
+    saved = results.directory / "figures"
     captions = {
         "win_rate": "Mean probability that the policy's response beats the start policy's on held-out prompts; 0.5 is "
         "the start policy.",
@@ -161,7 +161,7 @@ def _figures(results: Results) -> list[dict[str, Any]]:
         "win_rate_best_of_n": "Mean probability that the recommended candidate wins, on contexts kept for evaluation.",
     }
     figures = []
-    for name, figure in light.items():
+    for name, figure in plots.draw(results, DARK).items():
         caption = captions.get(name, f"{label_of(name)[:1].upper()}{label_of(name)[1:]}.")
         if name.endswith("_loglog"):
             caption = _loglog_caption(results)
@@ -171,7 +171,9 @@ def _figures(results: Results) -> list[dict[str, Any]]:
             if len(results.agents) > MANY:
                 caption += " Beside the agents in colour, the others are thin; those marked ↑ leave the frame."
         wide = len(figure.axes) > 1
-        figures.append({"light": _data(figure), "dark": _data(dark[name]), "caption": caption, "wide": wide})
+        # Drawing takes longest of all that a report does, and the light ones have just been drawn.
+        light, dark = (saved / f"{name}.svg").read_bytes(), as_bytes(figure, "svg")
+        figures.append({"light": _data(light), "dark": _data(dark), "caption": caption, "wide": wide})
     return figures
 
 
@@ -187,8 +189,8 @@ def _loglog_caption(results: Results) -> str:
     return caption
 
 
-def _data(figure: Any) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(as_bytes(figure, "svg")).decode("ascii")
+def _data(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
 
 
 def _examples(results: Results, seed: int) -> dict[str, list[dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -62,18 +63,24 @@ def distance(one, other, number):
     return float(np.abs(one[f"weights {number}"] - other[f"weights {number}"]).max())
 
 
-#: Cases as they are launched, and what they are beside the files of each.
-WHOLE = {case: CASES[case] for case in CASES}
-SHARDED = {f"{case}-sharded": CASES[case] for case in CASES if case not in NOT_SHARDED}
-BY_ACCELERATE = {f"{case}-accelerate": CASES[case] for case in ("odd", "belief", "adapter")}
+#: The files of every way in which a case is launched, and the case.
+WHOLE = {case: case for case in CASES}
+SHARDED = {f"{case}-sharded": case for case in CASES if case not in NOT_SHARDED}
+BY_ACCELERATE = {f"{case}-accelerate": case for case in ("odd", "belief", "adapter")}
 EVERY = WHOLE | SHARDED | BY_ACCELERATE
-EXACT = [case for case, settings in EVERY.items() if "dtype" not in settings]
+EXACT = [way for way, case in EVERY.items() if "dtype" not in CASES[case]]
+
+
+@functools.cache
+def played_alone(case):
+    """What one process makes of a case, which several tests compare with each way of two."""
+    return play(**CASES[case])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", EXACT)
-def test_a_step_of_two_processes_is_that_of_one(folder, case):
-    alone, shared = play(**EVERY[case]), np.load(folder / f"{case}-0.npz")
+@pytest.mark.parametrize("way", EXACT)
+def test_a_step_of_two_processes_is_that_of_one(folder, way):
+    alone, shared = played_alone(EVERY[way]), np.load(folder / f"{way}-0.npz")
     for number in (1, ROUNDS):
         assert distance(alone, shared, number) <= CLOSE
     assert distance(alone, {f"weights {ROUNDS}": alone["weights 1"]}, ROUNDS) >= 5 * CLOSE  # that is not standing still
@@ -81,19 +88,19 @@ def test_a_step_of_two_processes_is_that_of_one(folder, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", EVERY)
-def test_all_processes_have_the_same_weights_to_the_bit(folder, case):
-    first, second = (np.load(folder / f"{case}-{rank}.npz") for rank in range(2))
+@pytest.mark.parametrize("way", EVERY)
+def test_all_processes_have_the_same_weights_to_the_bit(folder, way):
+    first, second = (np.load(folder / f"{way}-{rank}.npz") for rank in range(2))
     for number in (1, ROUNDS):
         assert distance(first, second, number) == 0.0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", EXACT)
-def test_figures_are_those_of_the_whole_lesson_on_every_process(folder, case):
-    alone = play(**EVERY[case])
+@pytest.mark.parametrize("way", EXACT)
+def test_figures_are_those_of_the_whole_lesson_on_every_process(folder, way):
+    alone = played_alone(EVERY[way])
     for rank in range(2):
-        shared = np.load(folder / f"{case}-{rank}.npz")
+        shared = np.load(folder / f"{way}-{rank}.npz")
         assert set(shared.files) == set(alone)
         for name in alone:
             if not name.startswith("weights"):
@@ -104,7 +111,7 @@ def test_figures_are_those_of_the_whole_lesson_on_every_process(folder, case):
 @pytest.mark.parametrize(("case", "wrong"), [("odd", "MeanOfMeans"), ("clipped", "ClippedApart")])
 def test_other_ways_to_combine_gradients_are_seen_to_be_wrong(folder, case, wrong):
     shared = np.load(folder / f"{case}-{wrong}-0.npz")
-    assert distance(play(**CASES[case]), shared, 1) > 10 * CLOSE
+    assert distance(played_alone(case), shared, 1) > 10 * CLOSE
 
 
 @pytest.mark.slow
@@ -152,17 +159,17 @@ def test_what_several_processes_cannot_do_is_refused(folder, what, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [[], ["--shard"]])
+@pytest.mark.parametrize("how", [pytest.param([], marks=pytest.mark.exhaustive), ["--shard"]])
 def test_the_example_aligns_a_model_in_two_processes(tmp_path, how):
     policy = toy_policy()
     policy.export(tmp_path / "model")
     (tmp_path / "prompts.txt").write_text("\n".join(toy_prompts(30)))
     script = Path(__file__).parents[2] / "examples" / "distributed.py"
     words = [tmp_path / name for name in ("model", "prompts.txt", "aligned")]
-    words += ["--rounds", "10", "--tokens", "16", "--learning-rate", "1e-3", "--agent", "passive", *how]
-    printed = launched(script, *words, last_words="10 steps of 2 processes")
-    assert printed.count("round 10: 160 labels") == 1
-    assert "10 steps of 2 processes" in printed
+    words += ["--rounds", "3", "--batch", "8", "--candidates", "4", "--tokens", "8", "--learning-rate", "1e-3"]
+    printed = launched(script, *words, "--agent", "passive", *how, last_words="3 steps of 2 processes")
+    assert printed.count("round 3: 24 labels") == 1
+    assert "3 steps of 2 processes" in printed
     aligned = AutoModelForCausalLM.from_pretrained(tmp_path / "aligned")
     assert any((a != b).any() for a, b in zip(policy.model.parameters(), aligned.parameters(), strict=True))
 

@@ -16,7 +16,7 @@ from duelenv.agents.learners import PreferenceLearner
 from duelenv.agents.objective import ObjectiveSettings
 from duelenv.agents.presets import PRESETS
 from duelenv.ground.errors import UserError
-from duelenv.testing import alignment_world, check_agent
+from duelenv.testing import check_agent
 
 ALIGNMENT = "duelenv/AlignmentDuel-v0"
 SOURCES = {"policy": 2, "reference": 2, "pilaf_plus": 1, "pilaf_minus": 1, "start": 2}
@@ -29,8 +29,8 @@ def world(num_envs=4, sources=SOURCES, policy=None, **settings):
 
 
 def with_every_source(*, num_envs, batch):
-    env = alignment_world(num_envs=num_envs, batch=batch).unwrapped
-    return world(num_envs, policy=env.view().policy)
+    """Any number of rows are one replicate's; `alignment_world` has no sources but the policy and its reference."""
+    return world(num_envs, policy=tiny_policy(max_new_tokens=5))
 
 
 @pytest.mark.parametrize("name", [*PRESETS, "apl", "infomax"])

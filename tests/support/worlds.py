@@ -38,21 +38,21 @@ def agents_on_features() -> list[str]:
     return [name for name in names() if name not in PRESETS or not PRESETS[name].needs_policy]
 
 
-def settings_of(world: str) -> dict[str, Any]:
-    """Arguments of a small world; those with a policy get a new one each time."""
+def settings_of(world: str, **given: Any) -> dict[str, Any]:
+    """Arguments of a small world, these and what it needs besides; without a policy given, a new one each time."""
     if world == "duelenv/MatrixDuel-v0":
-        return {"matrix": MATRIX}
+        return {"matrix": MATRIX} | given
     if world == "duelenv/FeatureDuel-v0":
-        return {"num_candidates": 4, "dim": 3}
+        return {"num_candidates": 4, "dim": 3} | given
     if world == "duelenv/PoolDuel-v0":
-        return {"data": pool()}
+        return {"data": pool()} | given
     return {
-        "policy": tiny_policy(),
+        "policy": given["policy"] if "policy" in given else tiny_policy(),
         "oracle": make("length"),
         "prompts": PROMPTS,
         "test_prompts": TEST_PROMPTS,
         "num_candidates": 4,
-    }
+    } | given
 
 
 def pool(num_prompts: int = 20, num_responses: int = 4) -> Any:
@@ -70,11 +70,11 @@ def pool(num_prompts: int = 20, num_responses: int = 4) -> Any:
 
 def make_scalar(world: str, **settings: Any) -> gymnasium.Env[Any, Any]:
     """The scalar form, without Gymnasium's own checking wrappers."""
-    return gymnasium.make(world, disable_env_checker=True, **(settings_of(world) | settings)).unwrapped
+    return gymnasium.make(world, disable_env_checker=True, **settings_of(world, **settings)).unwrapped
 
 
 def make_vector(world: str, num_envs: int, **settings: Any) -> duelenv.DuelVectorEnv:
     """The vector form."""
-    env = gymnasium.make_vec(world, num_envs=num_envs, **(settings_of(world) | settings))
+    env = gymnasium.make_vec(world, num_envs=num_envs, **settings_of(world, **settings))
     assert isinstance(env, duelenv.DuelVectorEnv)
     return env
