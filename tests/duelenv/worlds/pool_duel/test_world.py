@@ -16,8 +16,8 @@ from duelenv import UserError
 from duelenv.data import Pool
 from duelenv.worlds.pool_duel import PoolDuelEnv, PoolDuelVectorEnv
 
-<SHARED = Path(__file__).parents[3] / ".." / "shared" / "data" / "alpaca_eval_pool"
->
+SHARED = Path(__file__).parents[4] / ".." / "shared" / "data" / "alpaca_eval_pool"
+
 
 def places(observation: Any) -> np.ndarray:
     """[N, K, 2]: the prompt and slot of every candidate, read from its text."""
