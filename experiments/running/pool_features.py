@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.data import Pool
+from duelenv.data.loading import pool_of
 from duelenv.experiments.config.contents import digest_of_function
 from duelenv.experiments.config.modules import load_function
 from duelenv.experiments.folder import files
 from duelenv.ground.errors import UserError
-from duelenv.worlds.pool_duel.inputs import encoded, pool_of
+from duelenv.worlds.pool_duel.inputs import encoded
 
 __all__ = ["features_folder", "kept_features"]
 
@@ -36,7 +37,7 @@ def kept_features(module: str, function: str, data: Any) -> NDArray[np.float32]:
     Args:
         module: Dotted name, or path of a Python file.
         function: Its name there; see `duelenv.worlds.encoders.Encoder`.
-        data: The pool, as `duelenv.worlds.pool_duel.inputs.pool_of` takes it.
+        data: The pool, as `duelenv.data.loading.pool_of` takes it.
 
     Raises:
         UserError: No pool, no such function, or one that returns no features; or the disk refuses.

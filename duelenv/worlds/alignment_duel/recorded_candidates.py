@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from duelenv.data.loading import pool_of
 from duelenv.ground.errors import UserError
 from duelenv.worlds.alignment_duel.candidate_sources import RECORDED
-from duelenv.worlds.pool_inputs import pool_of
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy

@@ -3,58 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from duelenv.data import Pool, load_pool
+from duelenv.data import Pool
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.text_features import TextFeatures
 from duelenv.worlds.encoders import Encoder
 
 _TEXT_DIM = 64
-
-
-def pool_of(data: Any) -> Pool:
-    """Return the pool itself, or the one in a table.
-
-    The last few tables are kept, since an experiment makes one environment per agent and seed, all of one table, and
-    reading it takes seconds. A changed file is read again.
-
-    Args:
-        data: A pool, a table for `duelenv.data.load_pool` (a path, rows, a `datasets.Dataset`, ...), or a mapping of
-            its settings with the path as `path`.
-
-    Raises:
-        UserError: None of these, or as `load_pool` does.
-    """
-    if isinstance(data, Pool):
-        return data
-    settings: Mapping[str, Any] = {}
-    if isinstance(data, Mapping):
-        settings = {name: value for name, value in data.items() if name != "path"}
-        if "path" not in data:
-            raise UserError(f"data={dict(data)!r} names no file; give the table as path, beside its settings")
-        data = data["path"]
-    for name, value in settings.items():
-        if isinstance(value, (list, tuple, set, Mapping)):
-            raise UserError(f"data setting {name!r} is {value!r}, expected a single word or number; change {name}")
-    if not isinstance(data, (str, Path)):
-        return load_pool(data, **settings)
-    path = Path(data)
-    if not path.is_file():
-        return load_pool(path, **settings)  # which says what is wrong
-    status = path.stat()
-    return _cached_pool(path.resolve(), status.st_mtime_ns, status.st_size, tuple(sorted(settings.items())))
-
-
-@functools.lru_cache(maxsize=2)
-def _cached_pool(path: Path, modified: int, size: int, settings: tuple[tuple[str, Any], ...]) -> Pool:
-    return load_pool(path, **dict(settings))
 
 
 @functools.lru_cache(maxsize=2)

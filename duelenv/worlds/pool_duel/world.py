@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
 from duelenv.core import Recommender, StageLike
+from duelenv.data.loading import pool_of
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams, stream
@@ -23,7 +24,7 @@ from duelenv.oracles.sources import Source
 from duelenv.regret import duel_regret, utility_regret
 from duelenv.scalar import DuelEnv
 from duelenv.spaces import Unicode, UnicodeArray
-from duelenv.worlds.pool_duel.inputs import Features, features_of, pool_of
+from duelenv.worlds.pool_duel.inputs import Features, features_of
 from duelenv.worlds.pool_duel.references import fit_on_all_pairs, fixed_references
 from duelenv.worlds.text_duel import TextDuelVectorEnv
 
