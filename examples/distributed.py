@@ -3,7 +3,7 @@
 # dependencies = ["accelerate", "duelenv", "gymnasium", "numpy", "torch"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A model of your own on several cards: what `real_model.py` does, in several processes that share every step.
 

@@ -3,7 +3,7 @@
 # dependencies = ["duelenv[services]", "gymnasium", "numpy"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A language model as judge, asked over OpenAI's chat protocol: here a stub on loopback, with `--url` a real server.
 

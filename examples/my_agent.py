@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "gymnasium", "numpy"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A new exploration agent in one function: duel the two candidates whose outcome is hardest to foresee.
 

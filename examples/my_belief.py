@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "gymnasium", "numpy", "scipy"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A belief of one's own in one file: a Gaussian over the utility's weights, told of wins as if they were measurements.
 

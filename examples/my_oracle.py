@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "gymnasium", "numpy"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A preference oracle as a plain function: it likes short answers, and says so with probability 0.9.
 

@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "gymnasium", "numpy", "torch"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A teacher of one's own in one file: the policy follows what a belief thinks of pairs, and never sees a raw label.
 

@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "gymnasium", "numpy"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A world of one's own in one file: everybody has an ideal point, and prefers what lies nearer to it (Coombs 1950).
 

@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "numpy", "scipy"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """How good would another agent's recommendations be? Asked of duels that a random agent fought, and of the truth.
 

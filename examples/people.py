@@ -3,7 +3,7 @@
 # dependencies = ["duelenv[web,services]", "gymnasium", "httpx", "numpy"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """People as oracle: a run asks on a page, and plays on with the answers that have come. Here a script is the person.
 

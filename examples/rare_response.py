@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "tokenizers", "torch", "transformers"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """The rare-good-arm bandit on a real language model, with the ordinary agents and exact regret.
 

@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "gymnasium", "numpy", "torch", "transformers"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A model of your own, from its folder to the aligned one: load, align, watch, save, load with transformers, generate.
 

@@ -3,7 +3,7 @@
 # dependencies = ["duelenv"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A regret study in twenty lines: four agents, 32 seeds, a table with verdicts, and a figure.
 

@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "gymnasium", "stable-baselines3"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """A policy of Stable-Baselines3 in a duel world: PPO by self-play, on labels alone, beside a dueling bandit.
 

@@ -3,7 +3,7 @@
 # dependencies = ["duelenv", "gymnasium", "numpy"]
 #
 # [tool.uv.sources]
-# duelenv = { path = ".." }
+# duelenv = { path = "..", editable = true }
 # ///
 """What can a belief over these features know? Measured before a label is paid for.
 
