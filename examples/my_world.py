@@ -30,10 +30,10 @@ class IdealPoints(duelenv.DuelVectorEnv):
 
     world = "examples/IdealPoints-v0"
 
-    def __init__(self, *, num_candidates=8, steepness=3.0, **settings):
+    def __init__(self, *, num_envs=1, batch=1, num_candidates=8, steepness=3.0, horizon=100, stages=None):
+        sizes = {"num_envs": num_envs, "batch": batch, "num_candidates": num_candidates, "horizon": horizon}
         shown = {"features": spaces.Box(-1.0, 2.0, (num_candidates, 3), np.float32)}
-        settings = {"num_envs": 1, "batch": 1, "horizon": 100} | settings
-        super().__init__(num_candidates=num_candidates, observation=shown, **settings)
+        super().__init__(**sizes, observation=shown, stages=stages)
         self._steepness = steepness
 
     def _redraw(self, root):

@@ -11,6 +11,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
 
+import duelenv
 from duelenv.testing import check_belief, check_world
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -51,6 +52,15 @@ def is_a_world_in_which_bandits_learn(printed, names):
     world = names["IdealPoints"]
     check_world(lambda: world(num_envs=4, batch=2, horizon=5))
     check_env(gymnasium.make(world.world).unwrapped, skip_render_check=True)
+    run = duelenv.experiments.run(
+        modules=[str(EXAMPLES / "my_world.py")],
+        env={"id": world.world, "num_candidates": 3, "horizon": 4},
+        agents=["passive", "thompson"],
+        seeds=2,
+        jobs=1,
+        progress=False,
+    )
+    assert run.regret.num_rows == 2
 
 
 def moves_the_policy_by_its_belief_alone(printed, _):
