@@ -35,9 +35,9 @@ def _figures(floor: Floor) -> dict[str, str]:
     shown = {
         "prefill": phases["prefill"],
         "decode": phases["decode, arithmetic"] + phases["decode, keys and values"],
-        **{name: phases[name] for name in ("features", "reference") if name in phases},
-        "training": phases["training"] + phases["optimiser"],
     }
+    shown |= {name: phases[name] for name in ("features", "reference") if name in phases}
+    shown["training"] = phases["training"] + phases["optimiser"]
     if floor.trainers is None:
         shown["round"] = whole
     else:
@@ -45,8 +45,7 @@ def _figures(floor: Floor) -> dict[str, str]:
         shown |= {"transfer": pace.transfer, "one sender": pace.broadcast}
         shown |= {"lag 0": whole + pace.transfer, "lag 1": pace.cycle}
     held = floor.memory
-    return {
-        **{name: seconds_text(value) for name, value in shown.items()},
+    return {name: seconds_text(value) for name, value in shown.items()} | {
         "longest": f"{longest.name} {100 * longest.shared.seconds / whole:.0f} %, {longest.shared.bound}",
         "to sample": bytes_text(held.sampling(True)),
         "to train": bytes_text(held.training),
