@@ -1,6 +1,15 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["duelenv", "gymnasium", "numpy"]
+#
+# [tool.uv.sources]
+# duelenv = { path = "..", editable = true }
+# ///
 """A new exploration agent in one function: duel the two candidates whose outcome is hardest to foresee.
 
-Run it: `python examples/my_agent.py`
+Run it: `python examples/my_agent.py`. Out come the simple regret of random pairs and of this rule after as many
+labels, and its standard error over replicates. `make("coin_flip", env)` finds it, and a config whose `modules` name
+this file.
 """
 
 import gymnasium
@@ -36,12 +45,12 @@ def main() -> None:
         env = gymnasium.make_vec("duelenv/FeatureDuel-v0", num_envs=256, horizon=100)
         agent = duelenv.agents.make(name, env, seed=0)
         observation, _ = env.reset(seed=0)
-        truncated = np.array([False])
-        while not truncated.all():
+        over = False
+        while not over:
             actions = agent.act(observation)
             following, labels, _, truncated, _ = env.step(actions)
             agent.update(observation, actions, labels)
-            observation = following
+            observation, over = following, truncated.all()
         regret = env.evaluate(agent)["simple_regret"]
         error = regret.std(ddof=1) / np.sqrt(len(regret))
         print(f"{name:10s} simple regret {regret.mean():.3f} +- {error:.3f}")

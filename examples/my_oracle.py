@@ -1,6 +1,14 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["duelenv", "gymnasium", "numpy"]
+#
+# [tool.uv.sources]
+# duelenv = { path = "..", editable = true }
+# ///
 """A preference oracle as a plain function: it likes short answers, and says so with probability 0.9.
 
-Run it: `python examples/my_oracle.py` (the first time it builds the toy language model, some seconds)
+Run it: `python examples/my_oracle.py` (the first time it builds the toy language model, some seconds). Out come the
+win rate of the policy that learnt from it, and three prompts with what the policy said before and says after.
 """
 
 import gymnasium
@@ -30,12 +38,12 @@ def main() -> None:
     )
     agent = duelenv.agents.make("passive", env, seed=0, gradient_steps=2)
     observation, _ = env.reset(seed=0)
-    truncated = np.array([False])
-    while not truncated.all():
+    over = False
+    while not over:
         actions = agent.act(observation)
         following, labels, _, truncated, _ = env.step(actions)
         agent.update(observation, actions, labels)
-        observation = following
+        observation, over = following, truncated.all()
     metrics = env.evaluate(agent)
     print(f"win rate against the start policy: {metrics['win_rate'][0]:.2f}")
     for example in env.examples(count=3):

@@ -1,11 +1,19 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["duelenv", "gymnasium", "numpy", "torch"]
+#
+# [tool.uv.sources]
+# duelenv = { path = "..", editable = true }
+# ///
 """A teacher of one's own in one file: the policy follows what a belief thinks of pairs, and never sees a raw label.
 
 For the best and the worst response of a prompt under a posterior draw, p the belief's probability that the first is
 better, the policy climbs (p - 1/2) log pi(first) + (1/2 - p) log pi(second), tied to its reference by a term that
-raises what the reference says: the gradient of KL(reference || policy). Run it: `python examples/my_teacher.py`
+raises what the reference says: the gradient of KL(reference || policy). Run it: `python examples/my_teacher.py
+[ROUNDS]`. Out come the win rate and the KL of the policy after 60 rounds of 16 labels, none of which it was taught.
 """
 
-from dataclasses import dataclass
+import sys
 
 import gymnasium
 import numpy as np
@@ -17,20 +25,14 @@ from duelenv.agents.base import register
 from duelenv.agents.parts import compose
 from duelenv.agents.trainer import Trainer, TrainerSettings
 
-
-@dataclass(frozen=True)
-class ClimbSettings:
-    """How strongly the policy is tied to its reference."""
-
-    anchor: float = 0.1
+ANCHOR = 0.1  # how strongly the policy is tied to its reference
 
 
 class Climber:
     """Moves the policy along a belief's preferences; the trainer does the rest."""
 
-    def __init__(self, view, trainer, anchor):
+    def __init__(self, view, trainer):
         self.trainer = trainer
-        self.anchor = anchor
         self.reference = view.sources.index("reference")
 
     @property
@@ -60,7 +62,7 @@ class Climber:
                 log_prob = policy.log_prob(prompts[part], *shown)  # (m, 2)
                 pull = signal[part].to(log_prob) * (log_prob[:, 0] - log_prob[:, 1])
                 tie = policy.log_prob(prompts[part], *of_reference).mean(1)
-                yield -(pull + self.anchor * tie).sum() / len(duels)
+                yield -(pull + ANCHOR * tie).sum() / len(duels)
 
         norms = self.trainer.train(terms, self.trainer.settings.gradient_steps)
         return {"gradient_norm": norms[-1]} if norms else {}
@@ -81,12 +83,12 @@ class Climber:
 @register("climber")
 def climber(view, seed, settings):
     """Ask by Thompson sampling, teach by climbing on the belief's best against its worst."""
-    learner = Climber(view, Trainer(view.policy, settings.take(TrainerSettings)), settings.take(ClimbSettings).anchor)
+    learner = Climber(view, Trainer(view.policy, settings.take(TrainerSettings)))
     return compose(view, seed, settings, name="climber", ask="thompson", teach="best_worst", learner=learner)
 
 
-def main() -> None:
-    """Let it align the toy policy to an oracle that likes kind words: 60 rounds of 16 labels."""
+def main(rounds=60) -> None:
+    """Let it align the toy policy to an oracle that likes kind words."""
     env = gymnasium.make_vec(
         "duelenv/AlignmentDuel-v0",
         num_envs=16,
@@ -95,19 +97,19 @@ def main() -> None:
         prompts=policies.toy_prompts(64, "train"),
         test_prompts=policies.toy_prompts(16, "test"),
         sources={"policy": 6, "reference": 2},
-        horizon=60,
+        horizon=rounds,
     )
     agent = duelenv.agents.make("climber", env, seed=0, learning_rate=1e-3, target="mean")
     observation, _ = env.reset(seed=0)
-    truncated = np.array([False])
-    while not truncated.all():
+    over = False
+    while not over:
         actions = agent.act(observation)
         following, labels, _, truncated, _ = env.step(actions)
         agent.update(observation, actions, labels)
-        observation = following
+        observation, over = following, truncated.all()
     figures = env.evaluate(agent)
     print(f"win rate against the start policy: {figures['win_rate'][0]:.3f}, KL {figures['kl'][0]:.2f} nats")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -1,6 +1,15 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["duelenv", "numpy", "scipy"]
+#
+# [tool.uv.sources]
+# duelenv = { path = "..", editable = true }
+# ///
 """How good would another agent's recommendations be? Asked of duels that a random agent fought, and of the truth.
 
-Run it: `python examples/offline_evaluation.py`
+Half of the log teaches the agent, the other half judges what it then recommends, by four estimators. Run it: `python
+examples/offline_evaluation.py`. Out come their values with 95 % intervals, the truth (how often the recommendation is
+preferred to another candidate), and how many rounds an agent that learns as it goes would have chosen itself.
 """
 
 import numpy as np

@@ -1,25 +1,31 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["duelenv", "tokenizers", "torch", "transformers"]
+#
+# [tool.uv.sources]
+# duelenv = { path = "..", editable = true }
+# ///
 """The rare-good-arm bandit on a real language model, with the ordinary agents and exact regret.
 
 A GPT-NeoX of two tokens says nothing nearly always and "b" with log-odds of -9. The oracle likes "b" (good) or, the
-control, dislikes it (bad), by one unit of utility. Both responses are listed, so that every round has its regret
-J* - J(pi) exactly. `duelenv run exact` plays the same with an exact minimiser in the place of gradient steps.
+control, dislikes it (bad), by one unit of utility. Both responses are listed, so that every round has its regret J* -
+J(pi) exactly. `duelenv run exact` plays the same with an exact minimiser in the place of gradient steps.
 
     python examples/rare_response.py FOLDER [seeds=4] [env.horizon=100]
+
+Out come a table of both worlds, good and bad, and their run folders in FOLDER: an optimist finds "b" and pays for it
+where it is bad.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+import duelenv
 from duelenv.experiments.config.loading import apply_override
-from duelenv.experiments.config.run_config import RunConfig
-from duelenv.experiments.report.page import write_report
-from duelenv.experiments.results.measurements import Results
-from duelenv.experiments.running.runner import run
-from duelenv.experiments.tables.regret import tables
 
 WORDS = ("<eos>", "b")
 LOG_PROBS = (0.0, -9.0)
@@ -31,18 +37,10 @@ def save_model(folder: Path) -> None:
     inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<eos>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<eos>", eos_token="<eos>")
+    sizes = {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     torch.manual_seed(0)
     model = GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=len(WORDS),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=16,
-            eos_token_id=0,
-            pad_token_id=0,
-        )
+        GPTNeoXConfig(**sizes, intermediate_size=32, max_position_embeddings=16, eos_token_id=0, pad_token_id=0)
     ).eval()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     target = torch.tensor(LOG_PROBS).log_softmax(-1)
@@ -55,11 +53,11 @@ def save_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def config(model: Path, gap: float, overrides: list[str]) -> RunConfig:
-    """Make one world: `gap` is the utility of "b", that of nothing is 0."""
+def settings(model, gap):
+    """Return the config of one world: `gap` is the utility of "b", that of nothing is 0."""
     training = {"beta": BETA, "learning_rate": 3e-3, "max_grad_norm": None}
     against = {"name": "composed", "ask": "against_reference", **training}
-    raw = {
+    return {
         "name": "rare_response",
         "env": {
             "id": "AlignmentDuel",
@@ -87,26 +85,21 @@ def config(model: Path, gap: float, overrides: list[str]) -> RunConfig:
         "evaluate_every": 50,
         "save_models": "none",
     }
-    for override in overrides:
-        apply_override(raw, override)
-    return RunConfig.from_dict(raw)
 
 
-def main(words: list[str] | None = None) -> None:
+def main(folder, *overrides) -> None:
     """Run both worlds and print their tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("overrides", nargs="*", help="such as seeds=2 env.horizon=50")
-    arguments = parser.parse_args(words)
-    model = arguments.folder / "model"
+    model = Path(folder, "model")
     if not model.exists():
         save_model(model)
     for name, gap in {"good": 1.0, "bad": -1.0}.items():
-        directory = arguments.folder / name
-        run(config(model, gap, arguments.overrides), directory)
-        write_report(directory)
-        print(f"\nb is {name}\n{tables(Results(directory))[0].text()}")
+        config = settings(model, gap)
+        for override in overrides:
+            apply_override(config, override)
+        run = duelenv.experiments.run(config, output=Path(folder, name))
+        run.report()
+        print(f"\nb is {name}\n{run}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,10 +1,18 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["duelenv", "gymnasium", "numpy", "torch", "transformers"]
+#
+# [tool.uv.sources]
+# duelenv = { path = "..", editable = true }
+# ///
 """A model of your own, from its folder to the aligned one: load, align, watch, save, load with transformers, generate.
 
     python examples/real_model.py path/to/model prompts.txt aligned --chat --device cuda
 
 Any causal language model that transformers loads. `prompts.txt` holds one prompt a line, of which every fifth is held
-out. Who prefers what is a function here, for short answers; `--reward-model DIR` takes a reward model instead. What
-comes out is a folder that needs nothing of duelenv.
+out. Who prefers what is a function here, for short answers; `--reward-model DIR` takes a reward model instead. Out
+come the win rate and the KL as labels come, what the model said before and after, and a folder that needs nothing of
+duelenv.
 """
 
 import argparse
@@ -13,7 +21,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import pipeline
 
 import duelenv
 from duelenv.oracles.reward_model import RewardModel
@@ -26,8 +34,8 @@ def shorter(prompts, first, second):
     return 1 / (1 + np.exp(0.5 * np.subtract(*lengths)))
 
 
-def main() -> None:
-    """Align the model that the command line names."""
+def read_arguments():
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", help="folder or hub name of a causal language model")
     parser.add_argument("prompts", type=Path, help="text file, one prompt a line")
@@ -41,29 +49,23 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=8, help="responses to each prompt")
     parser.add_argument("--tokens", type=int, default=64, help="longest response")
     parser.add_argument("--learning-rate", type=float, default=1e-6)
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
-    # Load.
+
+def main() -> None:
+    """Align the model that the command line names."""
+    given = read_arguments()
     policy = CausalLMPolicy.from_pretrained(
-        arguments.model, max_new_tokens=arguments.tokens, chat_template=arguments.chat, device=arguments.device
+        given.model, max_new_tokens=given.tokens, chat_template=given.chat, device=given.device
     )
     oracle = shorter
-    if arguments.reward_model is not None:
-        text = {"text": "chat"} if arguments.chat else {}
-        oracle = RewardModel.from_pretrained(arguments.reward_model, device=arguments.device, **text)
-    prompts = [line for line in arguments.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-    # Align.
-    env = gymnasium.make_vec(
-        "duelenv/AlignmentDuel-v0",
-        num_envs=arguments.batch,
-        policy=policy,
-        oracle=oracle,
-        prompts=prompts,
-        num_candidates=arguments.candidates,
-        horizon=arguments.rounds,
-    )
-    agent = duelenv.agents.make(arguments.agent, env, learning_rate=arguments.learning_rate, micro_batch=8)
+    if given.reward_model is not None:
+        text = {"text": "chat"} if given.chat else {}
+        oracle = RewardModel.from_pretrained(given.reward_model, device=given.device, **text)
+    prompts = [line for line in given.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    sizes = {"num_envs": given.batch, "num_candidates": given.candidates, "horizon": given.rounds}
+    env = gymnasium.make_vec("duelenv/AlignmentDuel-v0", policy=policy, oracle=oracle, prompts=prompts, **sizes)
+    agent = duelenv.agents.make(given.agent, env, learning_rate=given.learning_rate, micro_batch=8)
     observation, info = env.reset(seed=0)
     over, rounds = False, 0
     while not over:
@@ -71,33 +73,20 @@ def main() -> None:
         following, labels, _, truncated, info = env.step(actions)
         agent.update(observation, actions, labels, info["late"])
         observation, over, rounds = following, truncated.all(), rounds + 1
-        # Watch.
         if over or rounds % 10 == 0:
             judged = env.unwrapped.evaluate(agent)
             win_rate, kl = judged["win_rate"][0], judged["kl"][0]
             print(f"round {rounds}: {info['queries'][0]} labels, win rate {win_rate:.3f}, KL {kl:.2f} nats")
     for example in env.unwrapped.examples(count=3):
         print(f"\n{example['prompt']}\n  before: {example['before']}\n  after:  {example['after']}")
+    policy.export(given.output, facts={"agent": given.agent, "win rate": win_rate, "labels": info["queries"][0]})
 
-    # Save.
-    policy.export(
-        arguments.output, facts={"agent": arguments.agent, "win rate": win_rate, "labels": info["queries"][0]}
-    )
-
-    # Load with transformers, and generate.
-    model = AutoModelForCausalLM.from_pretrained(arguments.output).to(arguments.device)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.output)
-    if arguments.chat:
-        message = [{"role": "user", "content": prompts[0]}]
-        ids = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_tensors="pt", return_dict=True)[
-            "input_ids"
-        ]
-    else:
-        ids = tokenizer(prompts[0], return_tensors="pt")["input_ids"]
+    # What is left knows nothing of duelenv.
     torch.manual_seed(0)
-    ids = ids.to(arguments.device)
-    answer = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0)[0, ids.shape[1] :]
-    print(f"\n{arguments.output} says to {prompts[0]!r}: {tokenizer.decode(answer, skip_special_tokens=True)}")
+    generate = pipeline("text-generation", model=str(given.output), device=given.device)
+    asked = [{"role": "user", "content": prompts[0]}] if given.chat else prompts[0]
+    answer = generate(asked, do_sample=True, top_k=0, max_new_tokens=given.tokens, return_full_text=False)
+    print(f"\n{given.output} says to {prompts[0]!r}: {answer[0]['generated_text']}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,19 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["duelenv", "gymnasium", "numpy"]
+#
+# [tool.uv.sources]
+# duelenv = { path = "..", editable = true }
+# ///
 """What can a belief over these features know? Measured before a label is paid for.
 
 A belief whose utility is linear in the features holds no more of what an oracle rewards than a linear function of the
-features tells. For words that an oracle might reward, this prints how much of the variance of "the response says it" is
-explained on prompts that the fit has not seen; within prompts, since only responses to one prompt are ever compared.
+features tells. For words that an oracle might reward, this prints how much of the variance of "the response says it"
+is explained on prompts that the fit has not seen; within prompts, since only responses to one prompt are ever
+compared.
 
-Run it: `python examples/what_features_hold.py [WORD ...]`
+Run it: `python examples/what_features_hold.py [WORD ...]`. Out comes a line a word: how often it is said, and the
+share that features of the start model and hashed words tell.
 """
 
 import sys

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from duelenv.experiments.commands.printing import print_text
 from duelenv.ground import checks
 
+if TYPE_CHECKING:
+    from duelenv.experiments.sizing.floors import Floor
+
 __all__ = ["add_parser"]
+
+#: Options that may be lists.
+_LISTS: Final = (
+    *("prompts", "candidates", "prompt-tokens", "response-tokens"),
+    *("gpus", "tensor", "trainers", "network"),
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -17,7 +29,7 @@ def add_parser(commands: Any) -> None:
         "floor",
         help="the least time and memory that a round takes with a model and a card, from sizes alone",
         description="Computes from the sizes of a model and the speed of a card what one round takes at least, and "
-        "what bounds it. Nothing is run.",
+        "what bounds it. Nothing is run. Sizes, counts and --network may be lists, such as 4,20,64: a row each.",
     )
     floor.add_argument("size", metavar="SIZE_OR_DIR", help="1B, 8B or 70B, or a folder with a config.json")
     floor.add_argument("--prompts", metavar="N", default="64", help="prompts a round (default: 64)")
@@ -44,31 +56,41 @@ def add_parser(commands: Any) -> None:
 
 
 def _floor(arguments: argparse.Namespace) -> int:
+    from duelenv.experiments.sizing.floor_grid import grid_text
     from duelenv.experiments.sizing.floor_table import floor_text
+
+    lists = {"size": [arguments.size] if Path(arguments.size).is_dir() else arguments.size.split(",")}
+    for name in _LISTS:
+        given = getattr(arguments, name.replace("-", "_"))
+        lists[name] = [given] if given is None else given.split(",")
+    chosen = [dict(zip(lists, words, strict=True)) for words in itertools.product(*lists.values())]
+    rows = [(words, _floor_of(arguments, words)) for words in chosen]
+    print_text(floor_text(rows[0][1]) if len(rows) == 1 else grid_text(rows))
+    return 0
+
+
+def _floor_of(arguments: argparse.Namespace, words: Mapping[str, Any]) -> Floor:
     from duelenv.experiments.sizing.floors import AGENTS, NODE, Machine, Round, card_named, floor_of
     from duelenv.experiments.sizing.shapes import shape_named
 
-    def count(name: str, high: int | None = None) -> int:
-        return checks.integer(f"--{name}", _number(getattr(arguments, name.replace("-", "_"))), low=1, high=high)
+    def count(name: str, word: str, high: int | None = None) -> int:
+        return checks.integer(f"--{name}", _number(word), low=1, high=high)
 
+    sizes = ("prompts", "candidates", "prompt-tokens", "response-tokens")
     work = Round(
-        prompts=count("prompts"),
-        candidates=count("candidates"),
-        prompt_tokens=count("prompt-tokens"),
-        response_tokens=count("response-tokens"),
+        **{name.replace("-", "_"): count(name, words[name]) for name in sizes},
         agent=checks.one_of("--agent", arguments.agent, AGENTS),
-        lora=None if arguments.lora is None else count("lora"),
+        lora=None if arguments.lora is None else count("lora", arguments.lora),
         share_training=arguments.share_training,
         checkpointing=arguments.checkpointing,
     )
-    network = 1e9 * checks.number("--network", _number(arguments.network), above=0.0)
-    card, tensor = card_named(arguments.card), count("tensor", NODE)
-    machine = Machine(card, count("gpus"), tensor, network, arguments.published)
+    network = 1e9 * checks.number("--network", _number(words["network"]), above=0.0)
+    card, tensor = card_named(arguments.card), count("tensor", words["tensor"], NODE)
+    machine = Machine(card, count("gpus", words["gpus"]), tensor, network, arguments.published)
     trainers = None
-    if arguments.trainers is not None:
-        trainers = Machine(card, count("trainers"), 1, network, arguments.published)
-    print_text(floor_text(floor_of(shape_named(arguments.size), work, machine, trainers)))
-    return 0
+    if words["trainers"] is not None:
+        trainers = Machine(card, count("trainers", words["trainers"]), 1, network, arguments.published)
+    return floor_of(shape_named(words["size"]), work, machine, trainers)
 
 
 def _number(text: str) -> object:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from duelenv.experiments.sizing.floors import Floor, Machine, pace_of
+from duelenv.experiments.sizing.floors import Floor, Machine
 from duelenv.experiments.sizing.memory import bytes_text
+from duelenv.experiments.sizing.pace import pace_of
 from duelenv.ground.terminal import printable
 
-__all__ = ["floor_text"]
+__all__ = ["floor_text", "seconds_text"]
 
 
 def floor_text(floor: Floor) -> str:
@@ -62,14 +63,14 @@ def _phases(floor: Floor) -> list[str]:
     rows += [
         (
             phase.name,
-            _seconds(phase.shared.seconds),
-            _seconds(phase.repeated.seconds),
+            seconds_text(phase.shared.seconds),
+            seconds_text(phase.repeated.seconds),
             f"{100 * phase.shared.seconds / whole:.0f} %",
             phase.shared.bound,
         )
         for phase in floor.phases
     ]
-    rows.append(("the round", _seconds(whole), _seconds(floor.seconds(False)), "100 %", ""))
+    rows.append(("the round", seconds_text(whole), seconds_text(floor.seconds(False)), "100 %", ""))
     return [
         f"{name:<26}{shared:>15}{repeated:>12}{share:>8}   {bound}".rstrip()
         for name, shared, repeated, share, bound in rows
@@ -118,11 +119,16 @@ def _pace(floor: Floor) -> list[str]:
     copies = _many(floor.machine.copies, "copy", "copies")
     keeps = "no number of GPUs" if pace.samplers is None else f"{pace.samplers} GPUs"
     rows = [
-        ("sampling", f"{_seconds(floor.sampling())} s", "a round"),
-        ("training", f"{_seconds(floor.training())} s", "a round, with reference"),
-        ("transfer", f"{_seconds(pace.transfer)} s", f"of weights to {copies}, at {network:g} GB/s a GPU"),
-        ("one after the other", f"{_seconds(floor.seconds() + pace.transfer)} s", "a round, lag 0"),
-        ("side by side", f"{_seconds(pace.cycle)} s", "a round, lag 1"),
+        ("sampling", f"{seconds_text(floor.sampling())} s", "a round"),
+        ("training", f"{seconds_text(floor.training())} s", "a round, with reference"),
+        ("transfer", f"{seconds_text(pace.transfer)} s", f"of weights to {copies}, at {network:g} GB/s a GPU"),
+        (
+            "transfer by one trainer",
+            f"{seconds_text(pace.broadcast)} s",
+            "the same, all of it to every GPU that samples",
+        ),
+        ("one after the other", f"{seconds_text(floor.seconds() + pace.transfer)} s", "a round, lag 0"),
+        ("side by side", f"{seconds_text(pace.cycle)} s", "a round, lag 1"),
         ("sampling keeps pace with", keeps, "that sample"),
     ]
     return [f"{name:<26}{value:>15}   {what}".rstrip() for name, value, what in rows]
@@ -132,8 +138,8 @@ def _many(count: int, one: str, several: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
-def _seconds(value: float) -> str:
-    """Write three digits, and no more than four decimals."""
+def seconds_text(value: float) -> str:
+    """Return seconds with three digits, and no more than four decimals."""
     if value < 1e-4:
         return "< 0.0001"
     return f"{value:,.{min(4, max(0, 2 - math.floor(math.log10(value))))}f}"

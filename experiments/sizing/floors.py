@@ -8,7 +8,7 @@ are in docs/machine.md. Not counted: the oracle, the host, and what an agent com
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from duelenv.experiments.sizing.shapes import HALF, ModelShape
@@ -24,12 +24,10 @@ __all__ = [
     "Floor",
     "Machine",
     "Memory",
-    "Pace",
     "Phase",
     "Round",
     "card_named",
     "floor_of",
-    "pace_of",
 ]
 
 #: Bytes of a number in float32.
@@ -38,8 +36,6 @@ _FULL: Final = 4
 _OPTIMISER_BYTES: Final = 7 * _FULL + HALF
 #: GPUs behind one switch; those of other nodes are reached over the network.
 NODE: Final = 8
-#: Most sampling GPUs that `pace_of` tries.
-_MOST_SAMPLERS: Final = 4096
 
 
 # What is done --------------------------------------------------------------------------------------------------------
@@ -499,51 +495,3 @@ def _memory(shape: ModelShape, work: Round, machine: Machine, trainers: Machine 
         apart=trainers is not None,
         one_copy=machine.tensor == machine.gpus,
     )
-
-
-# Sampling and training apart -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How samplers and trainers keep up with each other, with prompts shared.
-
-    Attributes:
-        transfer: Seconds in which the trained weights reach all copies that sample.
-        cycle: Seconds a round where both work at once, each round trained on while the next one is drawn.
-        samplers: Fewest GPUs that draw a round as fast as the trainers train on one; None where no number does.
-    """
-
-    transfer: float
-    cycle: float
-    samplers: int | None
-
-
-def pace_of(floor: Floor) -> Pace:
-    """Compare the two sides of a floor with trainers.
-
-    Raises:
-        UserError: It has none.
-    """
-    if floor.trainers is None:
-        raise UserError("sampling and training have the same GPUs, expected trainers of their own; name them")
-    transfer = _transfer(floor.shape, floor.round, floor.machine, floor.trainers)
-    cycle = max(floor.sampling(), floor.training()) + transfer
-    return Pace(transfer, cycle, _samplers(floor))
-
-
-def _transfer(shape: ModelShape, work: Round, machine: Machine, trainers: Machine) -> float:
-    """Time the transfer: every sampler takes in its part of a copy, every trainer sends its part once to each."""
-    moved = HALF * (shape.parameters if work.lora is None else shape.adapter(work.lora))
-    taken = moved / machine.tensor / machine.network
-    sent = moved * machine.copies / trainers.gpus / trainers.network
-    return max(taken, sent)
-
-
-def _samplers(floor: Floor) -> int | None:
-    """Try whole copies, one more each time."""
-    for gpus in range(floor.machine.tensor, _MOST_SAMPLERS + 1, floor.machine.tensor):
-        machine = replace(floor.machine, gpus=gpus)
-        if floor_of(floor.shape, floor.round, machine, floor.trainers).sampling() <= floor.training():
-            return gpus
-    return None

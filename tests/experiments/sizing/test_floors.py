@@ -12,11 +12,12 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, Qwen2
 
 from duelenv import UserError
 from duelenv.experiments.commands.cli import main
-from duelenv.experiments.sizing.floors import CARDS, Card, Machine, Round, card_named, floor_of, pace_of
+from duelenv.experiments.sizing.floors import CARDS, Card, Machine, Round, card_named, floor_of
+from duelenv.experiments.sizing.pace import pace_of
 from duelenv.experiments.sizing.shapes import SHAPES, ModelShape, shape_named
 
 DOCS = Path(__file__).parents[3] / "docs"
-PAGE = (DOCS / "machine.md").read_text(encoding="utf-8")
+PAGE = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("machine.md", "scaling.md"))
 H200 = Machine(CARDS["h200"])
 SMALL, LARGE = Round(), Round(prompt_tokens=1024, response_tokens=512)
 ONE_B, EIGHT_B, SEVENTY_B = SHAPES["1b"], SHAPES["8b"], SHAPES["70b"]
@@ -368,7 +369,7 @@ def test_every_card_is_known_in_any_case():
 
 
 def blocks():
-    """Commands that the page shows with what they print."""
+    """Commands that the pages show with what they print."""
     return re.findall(r"```\n\$ (duelenv floor [^\n]+)\n\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -388,7 +389,7 @@ def printed(command, capsys):
 
 
 def test_the_page_has_both_kinds_of_figures():
-    assert len(blocks()) == 3 and len(lines()) == 14 and len(paces()) == 6
+    assert len(blocks()) == 8 and len(lines()) == 14 and len(paces()) == 6
 
 
 @pytest.mark.parametrize(("command", "text"), blocks(), ids=[command for command, _ in blocks()])
