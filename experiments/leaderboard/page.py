@@ -9,6 +9,7 @@ from duelenv.experiments.leaderboard.showing import REFUSED, made_text, markdown
 from duelenv.experiments.leaderboard.standings import Standings, standings
 from duelenv.experiments.leaderboard.stored import Now, Table
 from duelenv.experiments.leaderboard.worlds import WorldSet
+from duelenv.experiments.tables.text_table import fixed
 
 __all__ = ["overview_rows", "page"]
 
@@ -60,7 +61,7 @@ def page(table: Table, worlds: WorldSet, now: Mapping[tuple[str, str], Now]) -> 
             parts.append(markdown(standings_rows(one, table, now), leading))
         absent = _absent(one, table, worlds)
         if absent:
-            parts.append(f"Not played yet: {', '.join(absent)}.\n")
+            parts.append(f"Absent, since not tried yet: {', '.join(absent)}.\n")
     parts += ["## Who does not fit, and why\n", *_refusals(table, worlds), "## How it was made\n", _made(table, now)]
     return "\n".join(parts)
 
@@ -76,7 +77,7 @@ def overview_rows(groups: Sequence[Standings]) -> list[list[str]]:
             if line is None or line.iqm is None:
                 cells.append(REFUSED)
             else:
-                cells.append(f"{line.iqm.value:.3f} (rank {1 + one.lines.index(line)})")
+                cells.append(f"{fixed(line.iqm.value, 3)} (rank {1 + one.lines.index(line)})")
         rows.append([name, *cells])
     return rows
 

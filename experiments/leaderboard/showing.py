@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from duelenv.experiments.leaderboard.scores import Estimate
 from duelenv.experiments.leaderboard.standings import Comparison, Line, Standings
@@ -27,6 +29,8 @@ __all__ = [
 REFUSED, ABSENT, NO_SCALE = "-", "absent", "no scale"
 
 Rows = list[list[str]]
+
+_FIGURE: Final = re.compile(r"-?[\d,.]+( [\[(].*[\])])?")
 
 
 def standings_rows(found: Standings, table: Table, now: Mapping[tuple[str, str], Now]) -> Rows:
@@ -103,7 +107,8 @@ def markdown(rows: Rows, bold: Sequence[str] = ()) -> str:
 
 
 def _is_figure(cells: Sequence[str]) -> bool:
-    return all(cell[:1] in "-+0123456789" or cell in (ABSENT, NO_SCALE, "the first") for cell in cells)
+    """Whether cells of a column are numbers, perhaps with an interval or a rank behind, or stand for one."""
+    return all(cell in (REFUSED, ABSENT, NO_SCALE, "the first") or _FIGURE.fullmatch(cell) for cell in cells)
 
 
 def _cell(line: Line, world: World, found: Standings, table: Table) -> str:

@@ -78,3 +78,9 @@ def test_agents_that_are_alike_share_every_rank_of_every_draw():
     one = np.random.default_rng(0).normal(size=(3, 8))
     found = mean_ranks(np.stack([one, one, one - 5.0]), draws=200)
     assert [(rank.value, rank.low, rank.high) for rank in found] == [(1.5, 1.5, 1.5), (1.5, 1.5, 1.5), (3.0, 3.0, 3.0)]
+
+
+def test_seeds_are_drawn_in_each_world_by_themselves():
+    # Drawn together, the two worlds would cancel, and every draw would have the middle at 2.
+    found = iqm_interval(np.array([[0.0, 4.0], [4.0, 0.0]]))
+    assert (found.value, found.low, found.high) == (2.0, 0.0, 4.0)
