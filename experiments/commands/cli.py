@@ -30,6 +30,7 @@ from duelenv.experiments.commands import (
 from duelenv.experiments.commands.parsing import Parser
 from duelenv.experiments.crowds import command as crowds
 from duelenv.experiments.labelling import command as labelling
+from duelenv.experiments.leaderboard import command as leaderboard
 from duelenv.experiments.offline import command as offline
 from duelenv.experiments.serving import command as serving
 from duelenv.experiments.sweeps import command as sweeps
@@ -53,6 +54,7 @@ _COMMANDS = (
     pairs,
     offline,
     floor,
+    leaderboard,
     serving,
     watching,
     show,
