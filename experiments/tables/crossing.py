@@ -28,8 +28,8 @@ def isotonic(curves: NDArray[np.float64]) -> NDArray[np.float64]:
     """The rising curves nearest to `curves`, by least squares with equal weights.
 
     By the min-max formula fit_t = max_{a <= t} min_{b >= t} mean(y_a .. y_b) (Barlow et al. 1972, "Statistical
-    inference under order restrictions", theorem 1.4), which does all curves at once, T * T operations each; long ones by
-    SciPy, one after the other.
+    inference under order restrictions", theorem 1.4), which does all curves at once, T * T operations each; long
+    ones by SciPy, one after the other.
 
     Args:
         curves: float64 [..., T], without NaN.

@@ -1,4 +1,4 @@
-"""The differences of a run's headline as a forest plot shows them: by world, each with its interval alone and corrected."""
+"""The differences of a run's headline as a forest plot shows them: by world, with intervals alone and corrected."""
 
 from __future__ import annotations
 

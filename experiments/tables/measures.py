@@ -1,4 +1,4 @@
-"""A table of what agents ended with in several metrics that nobody is compared by: beliefs, informative duels, costs."""
+"""A table of what agents ended with in metrics that nobody is compared by: beliefs, informative duels, costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many labels an agent takes to what the baseline gains: labels to a target, with bootstrap intervals over seeds."""
+"""How many labels an agent takes to what the baseline gains, with bootstrap intervals over seeds."""
 
 from __future__ import annotations
 

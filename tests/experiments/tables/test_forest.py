@@ -32,11 +32,9 @@ def test_where_lower_is_better_the_lowest_comes_first(tmp_path):
 
 
 def test_each_world_has_its_own_and_one_correction_holds_for_all_of_the_regret_table(tmp_path):
-    agents = {"random": 1.0, "a": 0.5}
-    made = of(
-        regret_run(tmp_path, agents, variants={"x": {"horizon": 1000}, "y": {"horizon": 999}}, baseline="random-x")
-    )
-    assert [forest.title for forest in made] == ["horizon = 1000", "horizon = 999"]
+    agents, variants = {"random": 1.0, "a": 0.5}, {"x": {"feedback": "bernoulli"}, "y": {"feedback": "argmax"}}
+    made = of(regret_run(tmp_path, agents, variants=variants, baseline="random-x"))
+    assert [forest.title for forest in made] == ["feedback = bernoulli", "feedback = argmax"]
     assert [[row.name for row in forest.rows] for forest in made] == [["a"], ["a"]]
     assert {forest.family for forest in made} == {2}
 
