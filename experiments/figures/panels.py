@@ -31,6 +31,7 @@ __all__ = [
     "empty_figure",
     "entitle",
     "footnote",
+    "log_numbers",
     "matplotlib_settings",
     "plain",
     "start_at_zero",
@@ -198,6 +199,17 @@ def thousands(axes: Axes, *, across_only: bool = False) -> None:
         bins = 7 if axes.bbox.width > 300 else 4
         axis.set_major_locator(MaxNLocator(nbins=bins, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(_with_commas))
+
+
+def log_numbers(axes: Axes) -> None:
+    """The same on two logarithmic axes; of a short one also twos and fives."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        steps = (1.0,) if high / low >= 300 else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(subs=steps))
+        axis.set_major_formatter(FuncFormatter(_with_commas))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _with_commas(value: float, _: object) -> str:

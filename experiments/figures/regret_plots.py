@@ -15,6 +15,7 @@ from duelenv.experiments.figures.panels import (
     draw_band,
     entitle,
     footnote,
+    log_numbers,
     matplotlib_settings,
     plain,
     start_at_zero,
@@ -132,4 +133,5 @@ def _log_log(panel: Panel, results: Results, metric: str) -> None:
         axes.set_ylim(0.8 * lowest, 1.3 * highest)
     if t.size > 1:
         axes.set_xlim(float(t[0]), float(t[-1]))
+    log_numbers(axes)
     name_lines(axes, names, theme)

@@ -51,7 +51,7 @@ def _labels(folder: RunFolder, name: str) -> Iterator[OracleLine]:
         ties = float((labels == 0.5).mean())
         decided = labels[labels != 0.5]
         if ties:
-            yield OracleLine(name, f"{ties:.1%}", f"labels that are ties, of {labels.size:,}")
+            yield OracleLine(name, f"{100 * ties:.1f} %", f"labels that are ties, of {labels.size:,}")
         if decided.size:
             share = float((decided > 0.5).mean())
             half = _NORMAL * float(np.sqrt(share * (1.0 - share) / decided.size))
@@ -81,7 +81,7 @@ def _people(folder: RunFolder) -> Iterator[OracleLine]:
         yield OracleLine("people", "-", str(error))
         return
     for one in found.people:
-        left = "" if one.left is None else f"; {one.left:.0%} of those decided for the left"
+        left = "" if one.left is None else f"; {100 * one.left:.0f} % of those decided for the left"
         pace = "" if one.seconds is None else f"; {one.seconds:.1f} s each"
         more = f"labels, {one.ties:,} ties, {one.declined:,} declined{left}{pace}"
         yield OracleLine(f"people: {one.name}", f"{one.answers:,}", more)
@@ -104,7 +104,9 @@ def _cascades(folder: RunFolder) -> Iterator[OracleLine]:
     win, tie, dear = np.array(list(pairs.values())).T
     line = fit_line(Preferences(win, tie), dear)
     agree = float(np.mean((win + tie / 2 > 0.5) == (dear > 0.5)))
-    yield OracleLine("cascade, cheap", f"{agree:.1%}", f"agreement with the dear one, of {len(pairs):,} asked of both")
+    yield OracleLine(
+        "cascade, cheap", f"{100 * agree:.1f} %", f"agreement with the dear one, of {len(pairs):,} asked of both"
+    )
     yield OracleLine("cascade, cheap", f"{line.slope:.2f}", "slope that corrects its log-odds: below 1, it is too sure")
     yield OracleLine("cascade, cheap", f"{line.intercept:+.2f}", "logits that take back its liking for the first place")
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from duelenv.experiments.results.measurements import Results
+from duelenv.experiments.results.metrics import Direction
 from duelenv.experiments.tables.groups import group_agents
 from duelenv.experiments.tables.text_table import TableLine, TextTable
 
 __all__ = ["Cell", "GroupView", "Row", "TableView", "cell_of", "plain_view", "table_view"]
 
-_SECONDS: Final = {None: 1.0, "µs": 1e-6, "s": 1.0, "min": 60.0, "h": 3600.0}
+_UNITS: Final = {None: 1.0, "µs": 1e-6, "s": 1.0, "min": 60.0, "h": 3600.0, "%": 1.0}
 #: A number or a time, its interval, and behind them a word or two.
 _PARTS: Final = re.compile(
     r"(?P<lead>(?P<value>[+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)"
-    r"(?: (?P<unit>h|min|s|µs)\b)?(?: (?P<less>\d+) (?P<lesser>min|s)\b)?)"
+    r"(?: (?P<unit>h|min|s|µs|%)(?!\w))?(?: (?P<less>\d+) (?P<lesser>min|s)\b)?)"
     r"(?: (?P<rest>± [\d,.]+|\[[^\]]*\]))?(?: (?P<note>.*))?",
     re.DOTALL,
 )
@@ -97,8 +98,8 @@ def cell_of(text: str) -> Cell:
     found = _PARTS.fullmatch(text)
     if found is None:
         return Cell(text)
-    value = float(found["value"].replace(",", "")) * _SECONDS[found["unit"]]
-    less = float(found["less"] or 0) * _SECONDS[found["lesser"]]
+    value = float(found["value"].replace(",", "")) * _UNITS[found["unit"]]
+    less = float(found["less"] or 0) * _UNITS[found["lesser"]]
     return Cell(found["lead"], found["rest"] or "", found["note"] or "", value + less)
 
 
@@ -135,9 +136,18 @@ def plain_view(header: Sequence[str], words: Sequence[int], rows: Sequence[Seque
 
 def _row(table: TextTable, line: TableLine, texts: Sequence[str]) -> Row:
     cells = [Cell(texts[0]), *(cell_of(text) for text in texts[1:])]
+    for place in table.text_columns[1:]:
+        cells[place] = _judged(cells[place], table.better)
     if len(table.text_columns) > 1 and line.difference is not None:
         place = table.text_columns[1]
-        note = cells[place].note or table.direction(line)
-        cells[place] = replace(cells[place], note=note, shown=line.difference.shows_difference)
+        cells[place] = replace(cells[place], shown=line.difference.shows_difference)
     kind = "leads" if line.leads else "baseline" if line.difference is None and len(table.text_columns) > 1 else ""
     return Row(tuple(cells), kind)
+
+
+def _judged(cell: Cell, better: Direction | None) -> Cell:
+    """A difference that nothing is said of, which is shown then: which way it goes."""
+    if not cell.rest.startswith("[") or cell.note or not cell.sort:
+        return cell
+    way: Direction = "higher" if cell.sort > 0 else "lower"
+    return replace(cell, note=way if better is None else "better" if way == better else "worse", shown=True)

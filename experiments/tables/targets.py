@@ -80,9 +80,9 @@ class TargetTable(TextTable):
         """What the reader has to know."""
         return (
             f"Labels of a seed until the mean {label_of(self.primary)} is for good at {self.target:.3g}: "
-            f"{_SHARE:.0%} of the way that {self.baseline} goes in {self.end:,.0f} labels. Curves are taken to be "
-            "monotone (isotonic regression). Ratio: labels of the baseline for each of the agent's, above 1 is fewer; "
-            f"brackets are 95 % bootstrap intervals, in which seeds, and with them the target, are drawn anew "
+            f"{100 * _SHARE:.0f} % of the way that {self.baseline} goes in {self.end:,.0f} labels. Curves are taken to "
+            "be monotone (isotonic regression). Ratio: labels of the baseline for each of the agent's, above 1 is "
+            f"fewer; brackets are 95 % bootstrap intervals, in which seeds, and with them the target, are drawn anew "
             f"{_DRAWS:,} times; not corrected for the number of agents. "
             "> marks what lies beyond the end of the run."
         )
@@ -98,7 +98,7 @@ class TargetTable(TextTable):
                 line.agent,
                 _reach_text(line.labels, 0, self.end),
                 "" if line.ratio is None else _reach_text(line.ratio, 2, float("nan")),
-                f"{line.never:.0%}",
+                f"{100 * line.never:.0f} %",
             ]
             for line in self.lines
         ]

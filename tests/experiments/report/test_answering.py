@@ -21,7 +21,7 @@ def test_the_share_of_the_first_place_is_of_decided_labels(tmp_path):
     rows = [{"label": label, "id": "x"} for label in (*([1.0] * 6), *([0.0] * 4), 0.5, 0.5, None)]
     pq.write_table(pa.Table.from_pylist([*rows, {"label": None, "id": None}]), directory / "labels.parquet")
     ties, first, silent = lines(directory)
-    assert (ties.oracle, ties.value) == ("length", "16.7%")
+    assert (ties.oracle, ties.value) == ("length", "16.7 %")
     assert first.value == "60.0 % ± 30.4"  # 1.96 sqrt(0.6 * 0.4 / 10)
     assert "of 10; 50 %" in first.meaning
     assert (silent.value, silent.meaning) == ("1", "duels without an answer, of 14")
@@ -35,7 +35,7 @@ def test_a_cascade_says_how_its_cheap_oracle_had_to_be_corrected(tmp_path):
     pairs = [json.dumps([f"k{number}", 0.9, 0.0, float(number % 2)]) for number in range(40)]
     (directory / "oracles" / "cascade-all-x.jsonl").write_text("\n".join([*pairs, '["cut", 0.']))
     agree, slope, shift = lines(directory)
-    assert (agree.value, agree.meaning) == ("50.0%", "agreement with the dear one, of 40 asked of both")
+    assert (agree.value, agree.meaning) == ("50.0 %", "agreement with the dear one, of 40 asked of both")
     assert float(slope.value) < 1.0
     assert float(shift.value) < 0.0
 

@@ -1,7 +1,7 @@
 """Cells in parts, what they are sorted by, and lines in groups of worlds."""
 
 import pytest
-from made_up_runs import policy_run, regret_run
+from made_up_runs import change_config, policy_run, regret_run
 
 from duelenv.experiments.report.overview import overview
 from duelenv.experiments.report.table_view import cell_of, table_view
@@ -18,6 +18,7 @@ from duelenv.experiments.tables.regret import tables
         ("+1,543.2 [+1.0, +2,000.0]", "+1,543.2", "[+1.0, +2,000.0]", "", 1543.2),
         ("2 min 03 s", "2 min 03 s", "", "", 123.0),
         ("1 h 20 min", "1 h 20 min", "", "", 4800.0),
+        ("48.3 % ± 2.6", "48.3 %", "± 2.6", "", 48.3),
         ("37.6 µs", "37.6 µs", "", "", 37.6e-6),
         ("1.2e+03 µs", "1.2e+03 µs", "", "", 1.2e-3),
         ("baseline", "baseline", "", "", None),
@@ -40,6 +41,16 @@ def test_a_difference_says_which_way_and_only_what_is_shown_stands_out(tmp_path)
     assert passive.kind == "baseline"
     assert (better.cells[place].note, better.cells[place].shown) == ("better", True)
     assert (alike.cells[place].note, alike.cells[place].shown) == ("no difference shown", False)
+
+
+def test_after_fewer_labels_too_what_is_shown_says_which_way(tmp_path):
+    results = Results(change_config(policy_run(tmp_path), report_at=[10]))
+    table = next(table for table in tables(results) if table.name == "gains")
+    ((passive, better, alike),) = [group.rows for group in table_view(results, table).groups]
+    assert [cell.note for cell in passive.cells] == [""] * 5
+    assert [better.cells[place].note for place in (2, 4)] == ["better", "better"]
+    assert [better.cells[place].shown for place in (2, 4)] == [True, True]
+    assert [alike.cells[place].note for place in (2, 4)] == ["no difference shown"] * 2
 
 
 def test_lines_of_several_worlds_are_groups_with_the_names_that_agents_have_there(tmp_path):
