@@ -94,7 +94,8 @@ def name_lines(axes: Axes, names: Sequence[Name], theme: Theme) -> None:
     moved = any(abs(height - pixel) > 2 for height, pixel in zip(heights, pixels, strict=True))
     back = axes.transData.inverted()
     for name, height in zip(upwards, heights, strict=True):
-        start, place = (tuple(map(float, back.transform((end + shift, height)))) for shift in (8, 32 if moved else 6))
+        start_x, y = back.transform((end + 8, height)).tolist()
+        place_x, _ = back.transform((end + (32 if moved else 6), height)).tolist()
         piece = {
             "arrowstyle": "-",
             "color": name.colour,
@@ -106,8 +107,8 @@ def name_lines(axes: Axes, names: Sequence[Name], theme: Theme) -> None:
         }
         axes.annotate(
             name.text,
-            xy=start,
-            xytext=place,
+            xy=(start_x, y),
+            xytext=(place_x, y),
             color=name.colour,
             va="center",
             ha="left",

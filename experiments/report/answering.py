@@ -102,13 +102,17 @@ def _cascades(folder: RunFolder) -> Iterator[OracleLine]:
     if not pairs:
         return
     win, tie, dear = np.array(list(pairs.values())).T
-    line = fit_line(Preferences(win, tie), dear)
+    correction = fit_line(Preferences(win, tie), dear)
     agree = float(np.mean((win + tie / 2 > 0.5) == (dear > 0.5)))
     yield OracleLine(
         "cascade, cheap", f"{100 * agree:.1f} %", f"agreement with the dear one, of {len(pairs):,} asked of both"
     )
-    yield OracleLine("cascade, cheap", f"{line.slope:.2f}", "slope that corrects its log-odds: below 1, it is too sure")
-    yield OracleLine("cascade, cheap", f"{line.intercept:+.2f}", "logits that take back its liking for the first place")
+    yield OracleLine(
+        "cascade, cheap", f"{correction.slope:.2f}", "slope that corrects its log-odds: below 1, it is too sure"
+    )
+    yield OracleLine(
+        "cascade, cheap", f"{correction.intercept:+.2f}", "logits that take back its liking for the first place"
+    )
 
 
 def _scores(folder: RunFolder) -> Iterator[OracleLine]:

@@ -38,17 +38,17 @@ def overview(results: Results, tables: Sequence[TextTable]) -> TableView | None:
             label = labels.get(line.agent, line.agent)
             if line.difference is not None and line.difference.shows_difference:
                 shown[label] = table.direction(line)
+    labels_in = [dict(zip(group.names, group.agents, strict=True)) for group in groups]
     names = list(dict.fromkeys(name for group in groups for name in group.names))
     rows = []
     for name in names:
         cells = [Cell(name)]
-        for group in groups:
-            label = dict(zip(group.names, group.agents, strict=True)).get(name)
-            if label is None:
+        for own in labels_in:
+            if name not in own:
                 cells.append(Cell(""))
                 continue
-            text = value_text(mean_interval(list(results.final(label, results.primary).values())))
-            cells.append(cell_of(f"{text} {shown.get(label, '')}".rstrip()))
+            text = value_text(mean_interval(list(results.final(own[name], results.primary).values())))
+            cells.append(cell_of(f"{text} {shown.get(own[name], '')}".rstrip()))
         baseline = any(group.baseline in group.agents and group.name_of(group.baseline) == name for group in groups)
         rows.append(Row(tuple(cells), "baseline" if baseline else ""))
     better = results.better(results.primary)

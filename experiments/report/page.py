@@ -69,15 +69,13 @@ def write_report(directory: Path | str) -> Path:
     made = tables(results)
     plots.save_figures(results, made)
     targets = [table for group in group_agents(results) if (table := target_table(results, group)) is not None]
-    measures = [
-        table
-        for name, metrics in (("beliefs", BELIEFS), ("informative", INFORMATIVE), ("costs", COSTS))
-        if (table := measures_table(results, name, metrics, _NOTES[name])) is not None
-    ]
+    wanted = (("beliefs", BELIEFS), ("informative", INFORMATIVE), ("costs", COSTS))
+    found = [measures_table(results, name, metrics, _NOTES[name]) for name, metrics in wanted]
+    measures = [table for table in found if table is not None]
     every: list[TextTable] = [*made, *targets, *measures]
-    for table in every:
-        files.write_text(results.directory / f"{table.name}.md", table.markdown())
-        files.write_text(results.directory / f"{table.name}.csv", table.csv())
+    for one in every:
+        files.write_text(results.directory / f"{one.name}.md", one.markdown())
+        files.write_text(results.directory / f"{one.name}.csv", one.csv())
     spending = spending_of(folder, results.config)
     if spending is not None:
         files.write_json(folder.spending, spending.plain())

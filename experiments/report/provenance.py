@@ -57,9 +57,9 @@ def _commit(start: Mapping[str, Any]) -> str:
     commit, dirty = start["commit"], start.get("dirty")
     if commit is None:
         return "not in a repository"
-    state = {True: "with changes that are not committed", False: "nothing changed since"}.get(
-        dirty, "changes not known"
-    )
+    if dirty is None:
+        return f"{commit}, changes not known"
+    state = "with changes that are not committed" if dirty else "nothing changed since"
     return f"{commit}, {state}"
 
 

@@ -57,6 +57,9 @@ class Forest:
     family: int
 
 
+_Part = tuple[Group, TextTable, dict[str, Interval | None], dict[str, Interval | None]]
+
+
 def forests(results: Results, tables: Sequence[TextTable]) -> list[Forest]:
     """The differences behind a run's first table, for each world that has any with an interval.
 
@@ -69,7 +72,7 @@ def forests(results: Results, tables: Sequence[TextTable]) -> list[Forest]:
     if isinstance(first, RegretTable):
         alone = {line.agent: line.difference for line in first.lines}
         corrected = dict(zip(alone, holm_intervals(list(alone.values())), strict=True))
-        parts = [(group, first, alone, corrected) for group in groups]
+        parts: list[_Part] = [(group, first, alone, corrected) for group in groups]
     else:
         parts = []
         for group, table in zip(groups, tables, strict=False):
