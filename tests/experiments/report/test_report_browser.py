@@ -12,7 +12,7 @@ from duelenv.experiments.report.page import write_report
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.slow,
+    pytest.mark.exhaustive,
     pytest.mark.skipif(
         chromium.found() is None, reason=f"none of {', '.join(chromium.NAMES)} is found: apt-get install chromium"
     ),
