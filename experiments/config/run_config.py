@@ -55,6 +55,7 @@ EXECUTION_KEYS = (
     "better",
     "save_models",
     "trackers",
+    "description",
 )
 
 #: Settings of oracles that decide no answer, and so may change while a run is interrupted.
@@ -141,6 +142,8 @@ class RunConfig:
     """Where the figures of each cell go as well while it is played: `tensorboard`, `wandb`, `mlflow`, or yours."""
     modules: tuple[str, ...] = ()
     """Python files or modules imported first, which register agents, oracles or worlds of your own."""
+    description: str | None = None
+    """What is asked, in sentences for whoever reads the report; an empty line begins a new paragraph."""
 
     def __post_init__(self) -> None:
         if self.split not in _SPLITS:
@@ -225,7 +228,7 @@ class RunConfig:
                 values[key] = read_named(key, given[key])
         if "backend" in given:
             values["backend"] = read_named("backend", given["backend"], what="a backend, such as loky")
-        for key in ("baseline", "split", "metric"):
+        for key in ("baseline", "split", "metric", "description"):
             if key in given:
                 values[key] = checks.text(f"'{key}'", given[key])
         labels = [agent.label for agent in bare]

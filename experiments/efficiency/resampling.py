@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.experiments.efficiency.crossing import reached, target_of
+from duelenv.experiments.tables.crossing import reached, target_of
 from duelenv.experiments.tables.statistics import area_under_curve, bootstrap_tail
 
 __all__ = ["DRAWS", "Arm", "Comparison", "Estimate", "compare", "share_reaching"]

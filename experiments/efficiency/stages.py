@@ -18,11 +18,11 @@ import numpy as np
 
 from duelenv.experiments.config.contents import digest_of_path
 from duelenv.experiments.efficiency.arms import Arms, arms_of, arms_on_records, passive_in, untaught
-from duelenv.experiments.efficiency.crossing import Plateau, plateau_of
 from duelenv.experiments.efficiency.resampling import Comparison, compare, share_reaching
 from duelenv.experiments.efficiency.runs import Entry, Measured, Setup, data_of, measure
 from duelenv.experiments.efficiency.study import PASSIVE, Regime, Study, World
 from duelenv.experiments.folder import files
+from duelenv.experiments.tables.crossing import Plateau, plateau_of
 from duelenv.experiments.tables.statistics import area_under_curve
 from duelenv.ground.errors import UserError
 

@@ -171,11 +171,10 @@ def _command(words: Sequence[str], *, draw: bool) -> int:
 
     if not draw:
         from duelenv.experiments.figures import plots
-        from duelenv.experiments.report import page as report
+        from duelenv.experiments.report import figure_view
 
-        for module, name in ((plots, "save_figures"), (report, "save_figures"), (report, "_figures")):
-            if hasattr(module, name):
-                setattr(module, name, lambda *_, **__: [])
+        plots.save_figures = lambda *_, **__: []
+        figure_view.drawn = lambda *_, **__: {}
     return cli.main(words)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Name", "agent_name", "name_lines", "name_points", "spread", "width_of"]
+__all__ = ["Box", "Name", "agent_name", "legend_height", "name_lines", "name_points", "spread", "width_of"]
+
+#: Of names below a figure: inches of a line, and letters with which two stand beside each other.
+_LEGEND_LINE, _LEGEND_LETTERS = 0.17, 20
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class Name:
     colour: str
     size: float = 10.5
     bold: bool = True
-    joined: bool = True
-    """Whether a leader line joins it to its line where it had to move."""
+    style: Any = "-"
+    width: float = 1.1
+    """How its line is drawn; a piece of it stands before names that had to move."""
 
     @property
     def height(self) -> float:
@@ -38,93 +42,158 @@ class Name:
         return 1.4 * self.size
 
 
-def agent_name(text: str, x: float, y: float, look: Look, *, joined: bool = True) -> Name:
-    """Write the name of an agent, small where it does not lead."""
+class Box(NamedTuple):
+    """A rectangle in pixels, y upwards."""
+
+    left: float
+    low: float
+    right: float
+    high: float
+
+    def overlap(self, other: Box) -> float:
+        """Area that two have in common."""
+        across = min(self.right, other.right) - max(self.left, other.left)
+        up = min(self.high, other.high) - max(self.low, other.low)
+        return max(across, 0.0) * max(up, 0.0)
+
+
+def agent_name(text: str, x: float, y: float, look: Look) -> Name:
+    """Find the name of an agent, small where it does not lead."""
     size = 10.5 if look.leads else 8
-    return Name(text, x, y, look.colour, size, bold=look.leads, joined=joined)
+    return Name(text, x, y, look.colour, size, bold=look.leads, style=look.style, width=look.width)
 
 
 def width_of(figure: Figure, name: Name) -> float:
-    """Measure the width of a name in pixels."""
+    """Find the width of a name in pixels."""
     text = figure.text(0, 0, name.text, fontsize=name.size, fontweight="bold" if name.bold else "normal")
     width = float(text.get_window_extent().width)
     text.remove()
     return width
 
 
-def name_lines(axes: Axes, names: Sequence[Name]) -> None:
-    """Write each line's name at its end, moved apart where names would touch and kept within the axes' height.
+def name_lines(axes: Axes, names: Sequence[Name], theme: Theme) -> None:
+    """Write each line's name: at its end, or where there is no room beside the axes, below them.
+
+    Names that would touch are moved apart and kept within the axes' height, in the order of the lines' ends. Where one
+    had to move, a piece of its line stands before each: lines from many names to one point would tell nothing.
 
     Args:
         axes: Where; its limits are final.
         names: In any order; of equal heights, the first is the lowest.
+        theme: Says how much room there is.
     """
-    right = axes.get_xlim()[1]  # which also settles the limits that the transforms below go by
     upwards = sorted(names, key=lambda name: name.y)
+    if theme.narrow:
+        _name_below(axes, upwards[::-1])
+        return
+    right = axes.get_xlim()[1]  # which also settles the limits that the transforms below go by
     pixels = [float(axes.transData.transform((name.x, name.y))[1]) for name in upwards]
     gaps = [(low.height + high.height) / 2 for low, high in pairwise(upwards)]
     heights = spread(pixels, gaps, within=(axes.bbox.y0, axes.bbox.y1 - 4))
     end = float(axes.transData.transform((right, upwards[0].y))[0]) if upwards else 0.0
-    # Where one name had to move, all stand a little off and get a leader line.
     moved = any(abs(height - pixel) > 2 for height, pixel in zip(heights, pixels, strict=True))
+    back = axes.transData.inverted()
     for name, height in zip(upwards, heights, strict=True):
-        place = axes.transData.inverted().transform((end + (18 if moved else 6), height))
+        start_x, y = back.transform((end + 8, height)).tolist()
+        place_x, _ = back.transform((end + (32 if moved else 6), height)).tolist()
+        piece = {
+            "arrowstyle": "-",
+            "color": name.colour,
+            "linewidth": name.width,
+            "linestyle": name.style,
+            "relpos": (0, 0.5),
+            "shrinkA": 3,
+            "shrinkB": 0,
+        }
         axes.annotate(
             name.text,
-            xy=(name.x, name.y),
-            xytext=(float(place[0]), float(place[1])),
+            xy=(start_x, y),
+            xytext=(place_x, y),
             color=name.colour,
             va="center",
             ha="left",
             fontsize=name.size,
             fontweight="bold" if name.bold else "normal",
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": name.colour,
-                "linewidth": 0.8 if name.bold else 0.5,
-                "relpos": (0, 0.5),
-                "shrinkA": 1,
-                "shrinkB": 1,
-            }
-            if moved and name.joined
-            else None,
+            arrowprops=piece if moved else None,
         )
 
 
-def name_points(axes: Axes, ends: Sequence[tuple[str, float, float, str]], theme: Theme) -> None:
-    """Write names beside points, each moved up or down to the nearest free place.
+def legend_height(names: Sequence[Name]) -> float:
+    """Inches that names take below a figure."""
+    return _LEGEND_LINE * -(-len(names) // _legend_columns(names)) + 0.1
+
+
+def _legend_columns(names: Sequence[Name]) -> int:
+    return 2 if max((len(name.text) for name in names), default=0) <= _LEGEND_LETTERS else 1
+
+
+def _name_below(axes: Axes, names: Sequence[Name]) -> None:
+    """Write names below the axes, each behind a piece of its line."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=name.colour, linestyle=name.style, linewidth=name.width) for name in names]
+    legend = axes.legend(
+        lines,
+        [name.text for name in names],
+        loc="upper left",
+        bbox_to_anchor=(-0.16, -0.64 / (axes.bbox.height / 100)),
+        ncols=_legend_columns(names),
+        frameon=False,
+        fontsize=8.5,
+        handlelength=1.8,
+        labelspacing=0.35,
+        columnspacing=1.2,
+        borderpad=0.0,
+        borderaxespad=0.0,
+    )
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_color(name.colour)
+        text.set_fontweight("bold" if name.bold else "normal")
+
+
+def name_points(axes: Axes, names: Sequence[Name], theme: Theme, taken: Sequence[Box] = ()) -> None:
+    """Write names beside points, each at the nearest place that is free; below the axes where there is little room.
 
     Args:
-        axes: Where.
-        ends: Name, x, y and colour.
+        axes: Where; its limits are final.
+        names: Of the points.
         theme: Gives the outline that keeps names readable on lines.
+        taken: Where error bars and points are, in pixels, which names keep off.
     """
     from matplotlib import patheffects
 
+    upwards = sorted(names, key=lambda name: name.y)
+    if theme.narrow:
+        _name_below(axes, upwards[::-1])
+        return
     axes.get_xlim()  # settles the limits that the transforms below go by
-    height, letter, beside = 16.0, 8.0, 9.0
-    taken: list[tuple[float, float, float]] = []  # left, right and centre of the names so far, in pixels
-    for name, x, y, colour in sorted(ends, key=lambda end: end[2]):
-        left, centre = (float(value) for value in axes.transData.transform((x, y)))
-        left += beside
-        right = left + letter * len(name)
-        for shift in sorted(np.arange(-6, 7) * height / 2 + 0.7 * height, key=abs):
-            place = centre + float(shift)
-            if all(right < a or left > b or abs(place - c) >= height for a, b, c in taken):
-                break
-        taken.append((left, right, place))
-        at_x, at_y = axes.transData.inverted().transform((left, place))
+    boxes = list(taken)
+    for name in upwards:
+        x, y = (float(value) for value in axes.transData.transform((name.x, name.y)))
+        width = width_of(axes.figure.get_figure(root=True), name)
+        places = _around(x, y, width, name.height)
+        free = min(places, key=lambda place: (sum(place.overlap(other) for other in boxes) > 0, places.index(place)))
+        boxes.append(free)
+        at = axes.transData.inverted().transform((free.left, (free.low + free.high) / 2))
         text = axes.annotate(
-            name,
-            xy=(float(at_x), float(at_y)),
-            color=colour,
+            name.text,
+            xy=(float(at[0]), float(at[1])),
+            color=name.colour,
             va="center",
-            fontsize=10.5,
-            fontweight="bold",
+            fontsize=name.size,
+            fontweight="bold" if name.bold else "normal",
             annotation_clip=False,
         )
         text.set_path_effects([patheffects.withStroke(linewidth=3, foreground=theme.background)])
+
+
+def _around(x: float, y: float, width: float, height: float) -> list[Box]:
+    """Places for a name around a point, in pixels, the nearest ones first and those at the right before the left."""
+    shifts = sorted(np.arange(-9, 10) * height / 2 + 0.7 * height, key=abs)
+    sides = [(x + 9.0, float(shift)) for shift in shifts] + [(x - 9.0 - width, float(shift)) for shift in shifts]
+    near = sorted(sides, key=lambda place: abs(place[1]))
+    return [Box(left, y + shift - height / 2, left + width, y + shift + height / 2) for left, shift in near]
 
 
 def spread(

@@ -5,19 +5,21 @@ The baseline is always there, in grey. Lines carry their names at their ends. Ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.experiments.figures.name_placement import Name, agent_name, name_lines, name_points
+from duelenv.experiments.figures.forest_plot import draw_forests
+from duelenv.experiments.figures.name_placement import Box, Name, agent_name, name_lines, name_points
 from duelenv.experiments.figures.panels import (
     Panel,
     as_bytes,
     draw_band,
     empty_figure,
+    entitle,
     footnote,
     matplotlib_settings,
     plain,
@@ -32,6 +34,7 @@ from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import label_of, title_of
 from duelenv.experiments.tables.groups import Group, group_agents
 from duelenv.experiments.tables.statistics import band, mean_interval
+from duelenv.experiments.tables.text_table import TextTable
 from duelenv.ground.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,11 +43,14 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "draw_curves", "metric_against_labels", "save_figures", "win_rate_against_kl"]
 
+#: Where neither better nor worse is: as good as the start policy, as sure as it is right.
+_NEUTRAL: Final = {"win_rate": 0.5, "belief_calibration": 1.0, "belief_calibration_off": 1.0}
+
 
 def _curves(
     results: Results, agent: str, metric: str, rate: bool, x: str = "queries"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average `x` [T], and keep values [S, T], at the steps where every seed has a value, of the seeds that have any.
+    """Means of `x` [T] and values [S, T] at the steps where every seed has a value, of the seeds that have any.
 
     With `rate`, the values are what each label added since the evaluation before.
     """
@@ -66,7 +72,7 @@ def _curves(
 def metric_against_labels(
     results: Results, metric: str, theme: Theme = LIGHT, *, rate: bool = False, x: str = "queries"
 ) -> Figure:
-    """Draw a metric against the number of labels, mean and band over seeds.
+    """Make a metric against the number of labels, mean and band over seeds.
 
     Args:
         results: The run.
@@ -106,7 +112,7 @@ def draw_curves(axes: Axes, results: Results, metric: str, theme: Theme = LIGHT,
 def _draw_metric(
     panel: Panel, results: Results, metric: str, references: Mapping[str, float], rate: bool, x: str = "queries"
 ) -> None:
-    """Draw one panel of `metric_against_labels`."""
+    """One panel of `metric_against_labels`."""
     axes, theme = panel.axes, panel.theme
     ends: list[Name] = []
     for agent, name, look in panel.agents():
@@ -118,26 +124,31 @@ def _draw_metric(
         ends.append(agent_name(name, float(labels[-1]), float(mean[-1]), look))
     for height in references.values():
         axes.axhline(height, color=theme.baseline, linewidth=1.0, linestyle=(0, (1, 2)))
-    if metric == "win_rate":
-        axes.axhline(0.5, color=theme.text, linewidth=0.8, alpha=0.6)
+    if metric in _NEUTRAL:
+        axes.axhline(_NEUTRAL[metric], color=theme.text, linewidth=0.8, alpha=0.6)
     axes.margins(x=0)
     right = axes.get_xlim()[1]
     ends += [Name(name, right, height, theme.baseline, size=9, bold=False) for name, height in references.items()]
     if not rate and metric.startswith("regret_"):
         start_at_zero(axes, axes.get_ylim()[0])
-    axes.set_xlabel(label_of(x, unit=True))
-    axes.set_ylabel(_rate_of(metric) if rate else label_of(metric, unit=True))
-    axes.set_title(plain(panel.group.title) or (_rate_of(metric).capitalize() if rate else title_of(metric)))
+    entitle(
+        axes,
+        theme,
+        title=plain(panel.group.title) or (_rate_of(metric).capitalize() if rate else title_of(metric)),
+        x=label_of(x, unit=True),
+        y=_rate_of(metric) if rate else label_of(metric, unit=True),
+    )
     thousands(axes)
-    name_lines(axes, ends)
+    name_lines(axes, ends, theme)
 
 
 def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
-    """Draw win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
+    """Win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
     with matplotlib_settings(theme):
         looks = looks_of(results, theme)
-        figure, (axes,) = empty_figure([(agent, looks[agent]) for agent in results.agents])
-        ends = []
+        names = [(agent, looks[agent]) for agent in results.agents]
+        figure, (axes,) = empty_figure(names, narrow=theme.narrow)
+        ends, bars = [], []
         for agent in results.agents:
             _, rates = results.curve(agent, "win_rate")
             _, divergences = results.curve(agent, "kl")
@@ -146,25 +157,43 @@ def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
                 continue
             x, y = divergences[:, known].mean(axis=0), rates[:, known].mean(axis=0)
             look = looks[agent]
-            colour = look.colour
-            axes.plot(x, y, color=colour, linestyle=look.style, linewidth=look.width, alpha=0.9)
+            axes.plot(x, y, color=look.colour, linestyle=look.style, linewidth=look.width, alpha=0.9)
             across, up = mean_interval(divergences[:, known][:, -1]), mean_interval(rates[:, known][:, -1])
-            bars: dict[str, Any] = {} if across.seeds < 2 else {"xerr": across.half_width, "yerr": up.half_width}
-            axes.errorbar(x[-1:], y[-1:], **bars, color=colour, marker="o", markersize=5, elinewidth=1.0, capsize=0)
-            ends.append((agent, float(x[-1]), float(y[-1]), colour))
+            half = (across.half_width, up.half_width) if across.seeds > 1 else (0.0, 0.0)
+            drawn: dict[str, Any] = {"xerr": half[0], "yerr": half[1]} if across.seeds > 1 else {}
+            axes.errorbar(
+                x[-1:], y[-1:], **drawn, color=look.colour, marker="o", markersize=5, elinewidth=1.0, capsize=0
+            )
+            ends.append(agent_name(agent, float(x[-1]), float(y[-1]), look))
+            bars.append((float(x[-1]), float(y[-1]), *half))
         axes.axhline(0.5, color=theme.text, linewidth=0.8, alpha=0.6)
         axes.set_xlim(left=0)
-        axes.set_xlabel("KL(policy || start) per response (nats)")
-        axes.set_ylabel("win rate")
-        axes.set_title("What the win rate costs in KL to the start policy")
+        entitle(
+            axes,
+            theme,
+            title="What the win rate costs in KL to the start policy",
+            x="KL(policy || start) per response (nats)",
+            y="win rate",
+        )
         thousands(axes)
-        name_points(axes, ends, theme)
+        name_points(axes, ends, theme, [box for bar in bars for box in _bar_boxes(axes, *bar)])
         footnote(figure, results, theme, "means; bars at the end: ")
     return figure
 
 
+def _bar_boxes(axes: Axes, x: float, y: float, across: float, up: float) -> list[Box]:
+    """Where a point and its two error bars are, in pixels."""
+    axes.get_xlim()
+    (left, low), (right, high) = axes.transData.transform([(x - across, y - up), (x + across, y + up)]).tolist()
+    middle, centre = axes.transData.transform((x, y)).tolist()
+    return [
+        Box(min(left, middle - 4), centre - 4, max(right, middle + 4), centre + 4),
+        Box(middle - 4, low, middle + 4, high),
+    ]
+
+
 def _references(results: Results, group: Group) -> dict[str, float]:
-    """Average the simple regret of rules that ask for no duel, by the name they have in a figure."""
+    """Mean simple regret of the rules that ask for no duel, by the name they have in a figure."""
     return {
         name.replace("_", " "): mean_interval(list(by_seed.values())).mean
         for name, by_seed in results.references(group.agents).items()
@@ -176,7 +205,7 @@ def _rate_of(metric: str) -> str:
 
 
 def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
-    """Draw all figures that the run's metrics allow, by name."""
+    """All figures that the run's metrics allow, by name."""
     figures: dict[str, Figure] = {}
     exact = results.regret is not None and results.config.replicated
     if exact and results.primary == results.regret:
@@ -195,11 +224,18 @@ def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
     elif results.regret is not None:
         # A policy's best response is far away: every line of a sum would look straight.
         figures[results.regret] = metric_against_labels(results, results.regret, theme, rate=True)
+    for metric in ("belief_calibration", "informative_duels"):
+        if metric not in figures and results.has(metric):
+            figures[metric] = metric_against_labels(results, metric, theme)
     return figures
 
 
-def save_figures(results: Results) -> list[Path]:
+def save_figures(results: Results, tables: Sequence[TextTable] = ()) -> list[Path]:
     """Write every figure as PNG and SVG into the run's `figures` folder.
+
+    Args:
+        results: The run.
+        tables: As `duelenv.experiments.tables.regret.tables` makes them, for the forest plot of the first.
 
     Returns:
         The files.
@@ -207,7 +243,8 @@ def save_figures(results: Results) -> list[Path]:
     paths = []
     folder = results.directory / "figures"
     # Figures have the names of columns, which `Results` has checked, as it has that no link leads out of the folder.
-    for name, figure in draw(results).items():
+    every = draw(results) | (draw_forests(results, tables) if tables else {})
+    for name, figure in every.items():
         for kind in ("png", "svg"):
             path = folder / f"{name}.{kind}"
             with files.atomic(path) as stream:

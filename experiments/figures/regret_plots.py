@@ -13,7 +13,9 @@ from duelenv.experiments.figures.name_placement import Name, agent_name, name_li
 from duelenv.experiments.figures.panels import (
     Panel,
     draw_band,
+    entitle,
     footnote,
+    log_numbers,
     matplotlib_settings,
     plain,
     start_at_zero,
@@ -52,18 +54,26 @@ def _figure(results: Results, metric: str, theme: Theme, *, log: bool) -> Figure
         return [bound.name for bound in bounds_of(results, group)] if log else []
 
     with matplotlib_settings(theme):
-        figure, panels = world_panels(results, theme, suffix=" 0.00", further=bound_names)
+        figure, panels = world_panels(results, theme, suffix=" 0.00" if log else " ↑", further=bound_names)
         for panel in panels:
             (_log_log if log else _linear)(panel, results, metric)
-            panel.axes.set_xlabel("duels of a replicate")
-            panel.axes.set_ylabel(label_of(metric))
-            panel.axes.set_title(plain(panel.group.title) or title_of(metric) + (", with slopes" if log else ""))
         footnote(figure, results, theme, "slopes of the last half; mean and " if log else "mean and ")
     return figure
 
 
+def _entitle(panel: Panel, metric: str, title: str) -> None:
+    entitle(
+        panel.axes,
+        panel.theme,
+        title=plain(panel.group.title) or title,
+        x="duels of a replicate",
+        y=label_of(metric),
+    )
+
+
 def _linear(panel: Panel, results: Results, metric: str) -> None:
     axes, group, looks = panel.axes, panel.group, panel.looks
+    _entitle(panel, metric, title_of(metric))
     finals: dict[str, tuple[float, float]] = {}
     lowest = []
     for agent, _, look in panel.agents():
@@ -84,12 +94,13 @@ def _linear(panel: Panel, results: Results, metric: str) -> None:
     for agent, name in sorted(zip(group.agents, group.names, strict=True), key=lambda pair: finals[pair[0]][1]):
         x, y = finals[agent]
         text = name if y <= top else f"{name} ↑"
-        names.append(agent_name(text, x, min(y, top), looks[agent], joined=y <= top))
-    name_lines(axes, names)
+        names.append(agent_name(text, x, min(y, top), looks[agent]))
+    name_lines(axes, names, panel.theme)
 
 
 def _log_log(panel: Panel, results: Results, metric: str) -> None:
     axes, theme = panel.axes, panel.theme
+    _entitle(panel, metric, f"{title_of(metric)}, with slopes")
     axes.set_xscale("log")
     axes.set_yscale("log")
     names: list[Name] = []
@@ -114,10 +125,13 @@ def _log_log(panel: Panel, results: Results, metric: str) -> None:
         if not shown.any():
             continue
         axes.plot(t[shown], heights[shown], color=theme.text, linewidth=1.1, linestyle=(0, (1, 1.6)), alpha=0.8)
-        names.append(Name(bound.name, float(t[-1]), float(heights[-1]), theme.text, size=9, bold=False))
+        names.append(
+            Name(bound.name, float(t[-1]), float(heights[-1]), theme.text, size=9, bold=False, style=(0, (1, 1.6)))
+        )
         lowest, highest = min(lowest, float(heights[shown].min())), max(highest, float(heights[-1]))
     if highest > 0:
         axes.set_ylim(0.8 * lowest, 1.3 * highest)
     if t.size > 1:
         axes.set_xlim(float(t[0]), float(t[-1]))
-    name_lines(axes, names)
+    log_numbers(axes)
+    name_lines(axes, names, theme)

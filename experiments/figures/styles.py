@@ -7,14 +7,14 @@ than colours can tell apart, the leading ones have the colours and the others ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.tables.groups import group_agents
 from duelenv.experiments.tables.statistics import mean_interval
 
-__all__ = ["DARK", "LIGHT", "MANY", "Look", "Theme", "looks_of"]
+__all__ = ["DARK", "LIGHT", "MANY", "Look", "Theme", "looks_of", "narrowed"]
 
 #: More agents than this, and only the leading ones are told apart by colour.
 MANY = 10
@@ -22,7 +22,7 @@ MANY = 10
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a figure."""
+    """Colours of a figure, and how much room it has."""
 
     background: str
     text: str
@@ -30,6 +30,8 @@ class Theme:
     baseline: str
     muted: str
     palette: tuple[str, ...]
+    narrow: bool = False
+    """Whether it is for a telephone: one panel below the other, names below each in place of beside it."""
 
 
 LIGHT = Theme(
@@ -48,6 +50,12 @@ DARK = Theme(
     muted="#7b818a",
     palette=("#56B4E9", "#FF8A3D", "#2CC79A", "#E79CC2", "#F0C04A", "#9DC3FF", "#C9A766", "#C58BD6"),
 )
+
+
+def narrowed(theme: Theme) -> Theme:
+    """Write the same colours for a telephone."""
+    return replace(theme, narrow=True)
+
 
 _STYLES = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.5, 2)))
 

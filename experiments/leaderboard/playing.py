@@ -219,7 +219,7 @@ def _seconds(results: Results, label: str, *, replicated: bool) -> float:
 
 
 def _raw(worlds: Sequence[World], entry: Entry, seeds: Sequence[int]) -> dict[str, Any]:
-    """Setting of a run with a label for each world."""
+    """Make the setting of a run with a label for each world."""
     first = worlds[0]
     settings = {**first.settings, **entry.settings}
     if entry.told:

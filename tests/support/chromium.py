@@ -12,6 +12,25 @@ import shutil
 import subprocess
 import time
 
+#: Texts whose contrast with what lies behind them is less than WCAG 2.2 asks for (1.4.3, AA).
+FAINT = """(() => {
+  const channel = (value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => 0.2126 * channel(r / 255) + 0.7152 * channel(g / 255) + 0.0722 * channel(b / 255);
+  const behind = (one) => {
+    for (; one; one = one.parentElement) {
+      const colour = parts(getComputedStyle(one).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const texts = "p, h1, h2, h3, label, button:enabled, a, td, th, dt, dd, summary, figcaption, small, .words";
+  return [...document.querySelectorAll(texts)].filter((one) => {
+    const [a, b] = [light(parts(getComputedStyle(one).color)), light(behind(one))].sort((x, y) => y - x);
+    return one.textContent.trim() && (a + 0.05) / (b + 0.05) < 4.5;
+  }).map((one) => one.outerHTML.slice(0, 80));
+})()"""
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -113,7 +132,7 @@ class Browser:
         self.run("window.pageBefore = true")
         # A browser that has just begun may still be on its way to its first page, which is none.
         self("Page.navigate", url=url)
-        self.until("!window.pageBefore && document.readyState === 'complete' && location.protocol.startsWith('http')")
+        self.until("!window.pageBefore && document.readyState === 'complete' && location.protocol !== 'about:'")
 
     def leaving(self, action):
         """Do something that leads to another page, and wait for that."""

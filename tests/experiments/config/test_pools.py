@@ -152,7 +152,7 @@ def test_each_pool_gives_what_it_gives_alone_and_has_its_own_table_and_panel(tmp
         heights = {float(height) for line in axes.lines for height in np.unique(line.get_ydata())}
         assert {np.mean([*rule.values()]) for rule in both.references([f"passive-{name}"]).values()} <= heights
     page = (tmp_path / "both" / "report.html").read_text()
-    assert "<h3>a</h3>" in page and "a.jsonl, b.jsonl" in page
+    assert "<summary>a</summary>" in page and "a.jsonl, b.jsonl" in page
 
 
 def written(folder, given):

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from duelenv.experiments.efficiency.crossing import plateau_of
 from duelenv.experiments.efficiency.outcome import claims, cost_shifts, table_text, tuning_text
 from duelenv.experiments.efficiency.pictures import heat_map, labels_to_target
 from duelenv.experiments.efficiency.resampling import Arm, compare
 from duelenv.experiments.efficiency.runs import Entry, Measured
 from duelenv.experiments.efficiency.stages import Baseline, Table, Tuned
 from duelenv.experiments.efficiency.study import Cell, Regime, Study, World
+from duelenv.experiments.tables.crossing import plateau_of
 
 LABELS = np.arange(0, 201, 10.0)
 REGIME = Regime("few", 2, 100, 10)

@@ -8,11 +8,11 @@ from duelenv import UserError
 from duelenv.experiments.config.loading import override_mapping
 from duelenv.experiments.efficiency import stages
 from duelenv.experiments.efficiency.command import run_study
-from duelenv.experiments.efficiency.crossing import plateau_of
 from duelenv.experiments.efficiency.reading import read_study
 from duelenv.experiments.efficiency.resampling import Arm, compare
 from duelenv.experiments.efficiency.runs import Measured
 from duelenv.experiments.efficiency.stages import Baseline, Stages, Table, Tuned
+from duelenv.experiments.tables.crossing import plateau_of
 
 TINY = {
     "study": "tiny",

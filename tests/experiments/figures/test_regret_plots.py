@@ -32,7 +32,7 @@ def test_thirty_names_do_not_touch_and_stay_in_the_figure(tmp_path):
     assert "agent_with_a_name_28" not in leading
     assert "random" in leading
     page = write_report(directory).read_text()
-    assert 'class="long"' in page
+    assert 'class="sortable many"' in page
     assert "<summary>The final figures of each seed" in page
 
 

@@ -100,7 +100,7 @@ def test_nothing_is_cut_off_and_all_can_be_read(browser: chromium.Browser, desk:
         for path in ("", "overview", "enter"):
             browser.open(url + path)
             assert browser.run("document.documentElement.scrollWidth") <= width
-            assert browser.run(_FAINT) == []
+            assert browser.run(chromium.FAINT) == []
         browser.open(url)
         beside = "(([left, right]) => left.offsetTop == right.offsetTop)(document.querySelectorAll('.pair section'))"
         assert browser.run(beside) == (width > 700)
@@ -143,22 +143,3 @@ def test_the_page_finds_new_questions_of_a_run_by_itself(browser: chromium.Brows
         assert browser.run("document.querySelector('h1').textContent") == "No question for you now"
         desk_of(path, [("p", "x", "y")])
         browser.until("document.title.startsWith('Pair 1')")
-
-
-#: Texts whose contrast with what lies behind them is less than WCAG 2.2 asks for (1.4.3, AA).
-_FAINT = """(() => {
-  const channel = (value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => 0.2126 * channel(r / 255) + 0.7152 * channel(g / 255) + 0.0722 * channel(b / 255);
-  const behind = (one) => {
-    for (; one; one = one.parentElement) {
-      const colour = parts(getComputedStyle(one).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  return [...document.querySelectorAll("p, h1, h2, label, button:enabled, a, td, th, .words")].filter((one) => {
-    const [a, b] = [light(parts(getComputedStyle(one).color)), light(behind(one))].sort((x, y) => y - x);
-    return one.textContent.trim() && (a + 0.05) / (b + 0.05) < 4.5;
-  }).map((one) => one.outerHTML.slice(0, 80));
-})()"""

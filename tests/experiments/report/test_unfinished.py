@@ -35,7 +35,7 @@ def test_the_report_says_which_cells_are_unfinished_and_how_far(tmp_path, monkey
     assert f"left out of the tables and figures:</strong> {expected}." in page
     run(RunConfig.from_dict({**RAW, "budget": {"labels": 18}}), tmp_path / "run", progress=False)
     assert main(["report", str(tmp_path / "run")]) == 0
-    assert "unfinished" not in capsys.readouterr().out + (tmp_path / "run" / "report.html").read_text()
+    assert "cells unfinished" not in capsys.readouterr().out + (tmp_path / "run" / "report.html").read_text()
 
 
 def test_without_a_budget_rounds_say_how_far_and_nothing_finished_is_a_sentence(tmp_path, monkeypatch, capsys):

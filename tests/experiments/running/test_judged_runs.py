@@ -108,7 +108,7 @@ def test_position_bias_and_costs_stand_in_the_report_and_on_the_terminal(tmp_pat
         assert lines[shift] == f"{sum(shifts) / count:+.3f}"
         assert f"{101 * len(server.seen):,}" in lines.values()
     page = write_report(tmp_path / "run").read_text()
-    assert "<h2>Oracles</h2>" in page and shift in page and "judge tiny-judge, short, auto, order both" in page
+    assert "<h2>Who answered</h2>" in page and shift in page and "judge tiny-judge, short, auto, order both" in page
     assert main(["report", str(tmp_path / "run")]) == 0
     assert f"{lines[shift]} {shift}" in capsys.readouterr().out
 
@@ -142,5 +142,5 @@ def test_the_command_finds_out_a_judge_that_obeys(tmp_path, capsys):
 def test_a_run_without_services_has_no_such_lines(tmp_path):
     run(paid_run(tmp_path), tmp_path / "run")
     assert oracle_lines(RunFolder(tmp_path / "run")) == []
-    assert "<h2>Oracles</h2>" not in write_report(tmp_path / "run").read_text()
+    assert "all oracles" not in write_report(tmp_path / "run").read_text()
     assert json.loads((tmp_path / "run" / "environment.json").read_text())

@@ -14,10 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from duelenv.experiments.tables.statistics import Interval, mean_interval
 
-__all__ = ["Plateau", "isotonic", "plateau_of", "reached", "target_of"]
+__all__ = ["Plateau", "isotonic", "last_quarter", "plateau_of", "reached", "target_of"]
 
 #: Curves that `isotonic` takes at a time: its work space is T * T numbers for each.
 _AT_A_TIME = 500
+#: Evaluations beyond which T * T operations for each curve take longer than a call.
+_LONG = 32
 #: The part of a curve, from its end, that has to be flat.
 _LAST = 0.25
 
@@ -26,7 +28,8 @@ def isotonic(curves: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fit the rising curves nearest to `curves`, by least squares with equal weights.
 
     By the min-max formula fit_t = max_{a <= t} min_{b >= t} mean(y_a .. y_b) (Barlow et al. 1972, "Statistical
-    inference under order restrictions", theorem 1.4), which does all curves at once, T * T operations each.
+    inference under order restrictions", theorem 1.4), which does all curves at once, T * T operations each; long
+    ones by SciPy, one after the other.
 
     Args:
         curves: float64 [..., T], without NaN.
@@ -35,6 +38,11 @@ def isotonic(curves: NDArray[np.float64]) -> NDArray[np.float64]:
         float64 [..., T], each not falling along T.
     """
     flat = curves.reshape(-1, curves.shape[-1])
+    if flat.shape[1] > _LONG:
+        from scipy import optimize
+
+        rows = [optimize.isotonic_regression(curve).x for curve in flat]
+        return np.array(rows, dtype=np.float64).reshape(curves.shape)
     fitted = [_isotonic(flat[start : start + _AT_A_TIME]) for start in range(0, len(flat), _AT_A_TIME)]
     return np.concatenate(fitted).reshape(curves.shape) if fitted else curves.copy()
 

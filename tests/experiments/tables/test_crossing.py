@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import isotonic_regression
 
-from duelenv.experiments.efficiency.crossing import isotonic, plateau_of, reached, target_of
+from duelenv.experiments.tables.crossing import isotonic, plateau_of, reached, target_of
 
 LABELS = np.array([0.0, 10.0, 20.0, 30.0, 40.0])
 
