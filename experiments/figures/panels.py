@@ -42,7 +42,7 @@ __all__ = [
 
 @contextmanager
 def matplotlib_settings(theme: Theme) -> Iterator[None]:
-    """Setting for one figure; the caller's own are untouched."""
+    """Put settings in force for one figure; the caller's own are untouched."""
     import matplotlib as mpl
 
     settings: dict[str, Any] = {

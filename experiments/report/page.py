@@ -113,7 +113,7 @@ def _head(results: Results) -> dict[str, Any]:
 
 
 def _worlds(results: Results, made: list[TextTable]) -> list[dict[str, Any]]:
-    """Say what each world has of tables and of the figure of differences; one without a title where there is one world."""
+    """Find what each world has of tables and of the figure of differences; untitled where there is one world."""
     first = [table_view(results, table) for table in made if table.name.partition("-")[0] in ("table", "gains")]
     worlds = []
     for group in group_agents(results):
