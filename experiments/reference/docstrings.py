@@ -27,7 +27,8 @@ def meanings(part: Any) -> dict[str, str]:
     """What each setting means, by name, of a class, its bases and its `__init__`, or of a function."""
     found: dict[str, str] = {}
     for one in reversed(part.__mro__[:-1]) if isinstance(part, type) else (part,):
-        for text in (one.__doc__, one.__init__.__doc__ if isinstance(one, type) else None):
+        for said in (one, vars(one).get("__init__")):
+            text = getattr(said, "__doc__", None)
             found |= _listed(inspect.cleandoc(text)) if text else {}
     return found
 
@@ -75,8 +76,10 @@ def settings_of(part: Callable[..., Any], hidden: tuple[str, ...] = ()) -> list[
 
 
 def _named(part: Callable[..., Any], name: str | None) -> Any:
-    """What a docstring refers to: the class of a class method, or a name of the part's own module."""
+    """What a docstring refers to: the class of a class method, a class that a part extends, or a name of its module."""
     if name is None:
         owner = getattr(part, "__self__", None)
         return owner if isinstance(owner, type) else None
-    return getattr(sys.modules[inspect.unwrap(part).__module__], name, None)
+    bases: tuple[type, ...] = getattr(part, "__mro__", ())
+    extended = next((base for base in bases if base.__name__ == name), None)
+    return extended or getattr(sys.modules[inspect.unwrap(part).__module__], name, None)

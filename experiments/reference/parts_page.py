@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from duelenv.experiments.reference.docstrings import meanings, settings_of, summary
+from duelenv.experiments.reference.docstrings import settings_of, summary
 from duelenv.experiments.reference.markdown import cell, code, table
 
 __all__ = ["own_names", "parts_page"]
@@ -18,8 +18,8 @@ and its default. A setting without a default has to be given. Agents and what th
 [page of their own](agents.md).
 """
 
-#: Arguments that the run gives, and no config.
-_GIVEN: Final = ("home", "policy", "num_envs", "jobs", "threads", "first", "self")
+#: Arguments that the run or the world gives, and no config.
+_GIVEN: Final = ("home", "policy", "num_envs", "jobs", "threads", "first", "self", "generators", "difference")
 
 
 def parts_page() -> str:
@@ -38,7 +38,7 @@ def _module(part: Any) -> str:
 
 def _worlds() -> Iterator[str]:
     import duelenv
-    from duelenv.experiments.config.worlds import ELSEWHERE, parameters_of, world_class
+    from duelenv.experiments.config.worlds import ELSEWHERE, world_class
 
     yield "## Worlds (`env.id`)\n"
     yield (
@@ -47,13 +47,9 @@ def _worlds() -> Iterator[str]:
     )
     for world in duelenv.WORLDS:
         made = world_class(world)
-        said = meanings(made)
         yield f"### {world}\n\n{cell(summary(made))}\n"
-        rows = [
-            _row(name, "" if one.default is one.empty else repr(one.default), said.get(name, ""))
-            for name, one in parameters_of(made).items()
-            if name not in ELSEWHERE or name in ("batch", "num_envs")
-        ]
+        hidden = tuple(name for name in ELSEWHERE if name not in ("batch", "num_envs"))
+        rows = [_row(*one) for one in settings_of(made, hidden)]
         yield table(["setting", "default", "meaning"], rows)
 
 

@@ -18,6 +18,8 @@ import yaml
 from pages import DOCS, PAGES, blocks, commands, name_of
 
 from duelenv.experiments.config.loading import suites
+from duelenv.oracles.people.desk import Desk
+from duelenv.oracles.people.verdicts import Verdict
 
 pytestmark = pytest.mark.exhaustive
 
@@ -72,6 +74,13 @@ def folder(tmp_path):
         yaml.safe_dump({"name": "first", "env": "FeatureDuel", "agents": ["passive"]})
     )
     return tmp_path
+
+
+def labelled_by_somebody(desk):
+    """Every pair on a desk gets a label, as on its page."""
+    desk = Desk(desk)
+    while (question := desk.next_for("Ann")) is not None:
+        desk.record("Ann", question.number, Verdict.LEFT, str(question.number))
 
 
 def environment():
@@ -130,6 +139,8 @@ def test_commands_of_a_page(page, folder):
         if not is_runnable(words, folder):
             continue
         code, said = duelenv(shrunk(words, name_of(page) in PLAYED), folder)
+        for desk in folder.glob("*.labels.sqlite"):
+            labelled_by_somebody(desk)
         assert code == 0, f"{name_of(page)}:{line}: duelenv {' '.join(words)}\n{said[-2000:]}"
         ran += 1
     shutil.rmtree(folder / "runs", ignore_errors=True)

@@ -15,6 +15,8 @@ from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.reference import agents_page, command_page, config_page, docstrings, markdown
 from duelenv.experiments.reference.pages import PAGES
 from duelenv.oracles.base import ORACLES
+from duelenv.vector import DuelVectorEnv
+from duelenv.worlds.pool_duel import PoolDuelVectorEnv
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
@@ -118,6 +120,8 @@ def test_a_meaning_that_stands_elsewhere_is_fetched():
     said = {name: meaning for name, _, meaning in docstrings.settings_of(ORACLES["reward_model"])}
     assert "constructor" not in " ".join(said.values())
     assert said["batch_size"]  # "like the settings after it"
+    (pool,) = [meaning for name, _, meaning in docstrings.settings_of(PoolDuelVectorEnv) if name == "selective"]
+    assert pool == docstrings.meanings(DuelVectorEnv)["selective"]  # of a class that it extends
     crowd = {name: meaning for name, _, meaning in docstrings.settings_of(ORACLES["crowd"])}
     assert len(crowd["votes"]) > len("See `Crowd`.")
 
