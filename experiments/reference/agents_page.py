@@ -28,7 +28,8 @@ _INTRODUCTION = """# Agents and their parts
 
 Every agent, the worlds it plays in, and the settings it reads there with its own defaults. `M` is MatrixDuel, `F`
 FeatureDuel (PoolDuel and other worlds with features alike), `A` AlignmentDuel. An agent that trains a policy reads more
-in `A`: what it reads there besides is listed once, under [Settings](#settings). What the methods do is told in
+in `A`: what it reads there besides is listed once, under [Settings](#settings). Agents that play
+in `M` alone also play FeatureDuel with `fixed: true`. What the methods do is told in
 [K arms](../karmed.md), [Contexts](../contextual.md) and [A language model](../alignment.md).
 """
 
@@ -133,7 +134,8 @@ _KINDS: Final[tuple[tuple[str, Any, str], ...]] = (
 
 def _of_part(kind: str, name: str, views: Mapping[str, AgentView]) -> tuple[str, list[Any]]:
     """Where a part works, and the settings that it reads beside those of an agent without it."""
-    where, found = [], {}
+    where: list[str] = []
+    found: dict[str, Any] = {}
     for key in ("F", "A"):
         settings = {kind: name} | ({"asked": 1} if kind == "prompts" else {})
         # A belief is made where somebody wants it.

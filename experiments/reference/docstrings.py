@@ -68,9 +68,8 @@ def settings_of(part: Callable[..., Any], hidden: tuple[str, ...] = ()) -> list[
         meaning = said.get(name, "")
         found = _ELSEWHERE.match(meaning)
         if found:
-            elsewhere = _named(part, found.group("name")) or elsewhere
-        if found or not meaning:  # "like the settings after it"
-            meaning = meanings(elsewhere).get(name, "" if found is None else meaning) if elsewhere else meaning
+            elsewhere = _named(part, found.group("name")) or elsewhere  # of "see there" what was named last
+            meaning = meanings(elsewhere).get(name, meaning) if elsewhere else meaning
         listed.append((name, "" if one.default is one.empty else repr(one.default), meaning))
     return listed
 

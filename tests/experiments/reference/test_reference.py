@@ -119,7 +119,7 @@ def test_arguments_are_read_from_a_world_as_from_a_function():
 def test_a_meaning_that_stands_elsewhere_is_fetched():
     said = {name: meaning for name, _, meaning in docstrings.settings_of(ORACLES["reward_model"])}
     assert "constructor" not in " ".join(said.values())
-    assert said["batch_size"]  # "like the settings after it"
+    assert said["batch_size"]
     (pool,) = [meaning for name, _, meaning in docstrings.settings_of(PoolDuelVectorEnv) if name == "selective"]
     assert pool == docstrings.meanings(DuelVectorEnv)["selective"]  # of a class that it extends
     crowd = {name: meaning for name, _, meaning in docstrings.settings_of(ORACLES["crowd"])}
