@@ -51,7 +51,7 @@ def _listed(text: str) -> dict[str, str]:
 
 
 #: "See there", "As for the constructor", "As `Crowd` takes it": the meaning stands elsewhere.
-_ELSEWHERE = re.compile(r"(?i)^(see|as)( for the constructor| there| `(?P<name>\w+)`)[^.]*\.?$")
+_ELSEWHERE = re.compile(r"(?i)^(see|as)( for the constructor| of the class| there| `(?P<name>\w+)`)[^.]*\.?$")
 
 
 def settings_of(part: Callable[..., Any], hidden: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:

@@ -5,6 +5,14 @@ import re
 import pytest
 from pages import DOCS, PAGES, ROOT, anchors, name_of, stage_module
 
+from duelenv import DuelVectorEnv
+from duelenv.agents import sb3
+from duelenv.agents.asking import ASK, PROMPTS
+from duelenv.agents.base import Agent
+from duelenv.agents.parts import BELIEFS
+from duelenv.agents.teaching import TEACHING
+from duelenv.experiments.reference.parts_page import own_names
+
 STAGE = stage_module()
 
 
@@ -36,6 +44,31 @@ def test_what_machines_read_is_the_table_of_contents():
     """`make reference` writes it."""
     assert (ROOT / "llms.txt").read_text(encoding="utf-8") == STAGE.llms_text()
     assert "AGENTS.md" in STAGE.llms_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "parts"),
+    [("asking.md", ASK), ("asking.md", PROMPTS), ("beliefs.md", BELIEFS), ("teaching.md", TEACHING)],
+)
+def test_a_page_names_every_part_of_its_kind(page, parts):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert [name for name in own_names(parts) if f"`{name}`" not in text] == []
+
+
+def test_what_others_call_otherwise_is_there_by_the_name_that_is_given():
+    """The right column of the pages for those who come from elsewhere."""
+    known = set(
+        re.findall(r"`([a-z0-9_]+)`", "".join(page.read_text("utf-8") for page in (DOCS / "reference").glob("*.md")))
+    )
+    known |= {*dir(Agent), *dir(DuelVectorEnv), *dir(sb3)}
+    missing = {
+        f"{page.name}: {word}"
+        for page in (DOCS / "from").glob("*.md")
+        for cell in re.findall(r"^\|[^|\n]+\|([^|\n]+)\|$", page.read_text("utf-8"), re.MULTILINE)
+        for word in re.findall(r"`([a-z]+_[a-z0-9_]+|[a-z]+\d)`", cell)
+        if word not in known
+    }
+    assert missing == set()
 
 
 def test_a_link_to_a_source_file_leads_to_a_page_with_it(tmp_path):
