@@ -6,6 +6,7 @@ which reads every setting. What serves until it is told to end is told so once i
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -60,7 +61,7 @@ def folder(tmp_path):
         }
         for n in range(8)
     ]
-    lines = "".join(json.dumps({k: one[k] for k in ("prompt", "first", "second")}) + "\n" for one in pairs)
+    lines = "".join(json.dumps({k: one[k] for k in ("prompt", "first", "second", "label")}) + "\n" for one in pairs)
     (tmp_path / "pairs.jsonl").write_text(lines)
     head = ",".join(pairs[0])
     rows = "\n".join(",".join(str(value) for value in one.values()) for one in pairs)
@@ -115,7 +116,11 @@ def duelenv(words, folder):
 def shrunk(words, played):
     if words[0] != "run":
         return words
-    given = [word for word in words if word.partition("=")[0] not in ("seeds", "env.horizon", "jobs", "backend")]
+    given = [
+        word
+        for word in words
+        if re.split("[=.]", word)[0] not in ("seeds", "jobs", "backend") and not word.startswith("env.horizon")
+    ]
     study = words[1].startswith("efficiency")
     # The length of an episode follows from a budget, and a study sets its own.
     return [*given, *(SHRUNK if not study else ())] + ([] if played or "--dry" in given else ["--dry"])
