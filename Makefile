@@ -13,7 +13,7 @@ STAMP := .venv/.installed
 # setuptools copies into build/lib and never deletes there: a removed module would come back in the next wheel.
 STALE := build/lib build/bdist.* *.egg-info
 
-.PHONY: help install demo test lint type format installed-copy release-check clean
+.PHONY: help install demo test lint type format docs reference installed-copy release-check clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /  make \1\t/' | expand -t 22
@@ -24,7 +24,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "no '$(PYTHON)' found: install Python 3.11 or newer, or name one with PYTHON=/path/to/python3." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d found, 3.11 or newer needed: name a newer one with PYTHON=/path/to/python3." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 demo: $(STAMP)  ## four agents align one small language model; ends with a table and report.html
@@ -49,6 +49,14 @@ type: $(STAMP) installed-copy  ## static types
 format: $(STAMP)  ## rewrite imports and layout
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) installed-copy  ## the documentation as a site in build/site; warnings are errors
+	$(BIN)/python docs/stage.py build/pages
+	$(BIN)/zensical build --strict --clean
+
+reference: $(STAMP)  ## write docs/reference and llms.txt again, from the code
+	$(BIN)/python -m duelenv.experiments.reference docs/reference
+	$(BIN)/python docs/stage.py build/pages
 
 # Tools that follow imports by path need the layout in which the packages are imported.
 installed-copy: $(STAMP)

@@ -15,11 +15,3 @@ def test_the_loop_prints_what_the_readme_says(capsys):
     printed = float(re.search(r"regret ([\d.]+)", capsys.readouterr().out).group(1))
     promised = float(re.search(r"It prints `regret ([\d.]+)", text).group(1))
     assert printed == pytest.approx(promised, rel=0.05)  # other processors round otherwise
-
-
-def test_every_relative_link_leads_somewhere():
-    text = README.read_text(encoding="utf-8")
-    targets = [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("http")]
-    assert targets
-    for target in targets:
-        assert (README.parent / target).exists(), target

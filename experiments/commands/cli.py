@@ -7,6 +7,7 @@ SIGTERM.
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import sys
@@ -38,7 +39,7 @@ from duelenv.experiments.watching import command as watching
 from duelenv.ground.errors import UserError
 from duelenv.ground.terminal import printable, warn_printably
 
-__all__ = ["command", "main"]
+__all__ = ["command", "main", "make_parser", "read_arguments"]
 
 #: Of what raises no other, and of Ctrl-C outside a run.
 _MISTAKE, _INTERRUPTED = 2, 130
@@ -75,14 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code, see above.
     """
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    # argparse takes no more positional arguments after an option: `run demo --jobs 2 seeds=4`.
-    several = next((name for name in ("overrides", "names") if hasattr(arguments, name)), None)
-    if rest and (several is None or any(word.startswith("-") for word in rest)):
-        parser.refuse(arguments.command, rest)
-    if rest and several is not None:
-        setattr(arguments, several, [*getattr(arguments, several), *rest])
+    arguments = read_arguments(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -102,13 +96,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(str(error), getattr(error, "exit_code", _MISTAKE))
 
 
+def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Say what a command line says; a mistake in it ends the process with one sentence.
+
+    Args:
+        argv: As of `main`.
+    """
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes no more positional arguments after an option: `run demo --jobs 2 seeds=4`.
+    several = next((name for name in ("overrides", "names") if hasattr(arguments, name)), None)
+    if rest and (several is None or any(word.startswith("-") for word in rest)):
+        parser.refuse(arguments.command, rest)
+    if rest and several is not None:
+        setattr(arguments, several, [*getattr(arguments, several), *rest])
+    return arguments
+
+
 def _say(text: str, code: int = _MISTAKE) -> int:
     """Say in one line what went wrong, and return the exit code."""
     print(f"duelenv: {printable(' '.join(text.split()))}", file=sys.stderr)
     return code
 
 
-def _parser() -> Parser:
+def make_parser() -> Parser:
+    """Find the parser of all commands."""
     parser = Parser(
         prog="duelenv",
         description="Language-model alignment as a contextual dueling bandit: run, compare and look.",

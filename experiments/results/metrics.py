@@ -25,6 +25,7 @@ __all__ = [
     "check_better",
     "check_measured",
     "check_name",
+    "described",
     "is_measured",
     "is_regret",
     "is_reserved",
@@ -112,6 +113,11 @@ def label_of(metric: str, *, unit: bool = False) -> str:
     if metric.startswith("regret_"):
         return f"{metric.removeprefix('regret_')} regret, cumulative"
     return metric.replace("_", " ")
+
+
+def described() -> list[tuple[str, str, Direction | None]]:
+    """Name, what it is with its unit, and which way is better, of every metric that is known by name."""
+    return [(name, label_of(name, unit=True), metric.better) for name, metric in _KNOWN.items()]
 
 
 def title_of(metric: str) -> str:

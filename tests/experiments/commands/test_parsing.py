@@ -32,7 +32,7 @@ def test_the_help_loads_nothing_heavy():
     import sys
 
     code = (
-        "import sys; from duelenv.experiments.commands.cli import _parser; _parser(); "
+        "import sys; from duelenv.experiments.commands.cli import make_parser; make_parser(); "
         "print([name for name in ('torch', 'matplotlib', 'pyarrow', 'scipy.stats', 'rich') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,272 @@
+"""What is in each file of a run folder, as data: for the documentation, and for whoever reads one elsewhere.
+
+Nothing is read or written by it. A test plays a run and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["FILES", "Column", "FileSchema"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, or a key of a JSON object."""
+
+    kind: str
+    """Its type, as Arrow, JSON or SQLite call it."""
+    meaning: str
+    """What it holds."""
+
+
+@dataclass(frozen=True)
+class FileSchema:
+    """A kind of file."""
+
+    path: str
+    """Within the run folder; CELL and FILE stand for names."""
+    form: str
+    """`JSON`, `JSON lines`, `Parquet`, `SQLite`, `YAML`, `text`, `NumPy` or `folder`."""
+    about: str
+    """What it is for."""
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    """Columns or keys; of SQLite `table.column`."""
+    sealed: bool = False
+    """Whether a key `seal` ends it, the SHA-256 of the rest, by which damage is noticed."""
+    others: str = ""
+    """What further columns there may be."""
+
+
+def _columns(kind: str, **meanings: str) -> dict[str, Column]:
+    return {name: Column(kind, meaning) for name, meaning in meanings.items()}
+
+
+_STARTED: Final = {
+    **_columns(
+        "text",
+        python="Version of Python.",
+        platform="Operating system.",
+        processor="Name of the processor.",
+    ),
+    "cores": Column("number", "Processor cores of the machine."),
+    "versions": Column("object", "Version of each package that matters, by name."),
+    **_columns(
+        "text",
+        started="When, in UTC, as 2026-01-31T12:00:00Z.",
+        command="The command, as it was typed.",
+        commit="Commit of the current directory's repository; null where it is none.",
+    ),
+    "dirty": Column("true / false", "Whether anything was changed since that commit; null where nobody knows."),
+    "earlier": Column("list", "The earlier starts of this run, the same keys each."),
+}
+
+_MEASURED: Final = {
+    "agent": Column("string", "Label of the agent in the config."),
+    "seed": Column("int64", "Seed of the replicate."),
+    "step": Column("int64", "Rounds played before the measurement; 0 is before the first."),
+    "queries": Column("int64", "Labels that this seed had asked for by then."),
+    "gradient_steps": Column("int64", "Optimiser steps that had been taken on the policy."),
+    "seconds": Column("double", "Time of playing so far, without evaluations."),
+}
+
+_LABELS: Final = {
+    "agent": Column("string", "Label of the agent in the config."),
+    "seed": Column("int64", "Seed of the replicate."),
+    "step": Column("int64", "Round of the duel, counted from 1."),
+    "row": Column("int64", "Row of the world in which it was played."),
+    "first_arm": Column("int32", "Number of the first candidate among the round's."),
+    "second_arm": Column("int32", "Number of the second."),
+    "prompt": Column("dictionary of string", "The prompt; null in worlds without texts."),
+    "first": Column("dictionary of string", "The first response."),
+    "second": Column("dictionary of string", "The second response."),
+    "label": Column("double", "What the agent was told: 1 the first, 0 the second, 0.5 a tie; null for nothing."),
+    "source": Column("string", '"oracle"; "none" where nobody was asked, or nobody answered.'),
+    "told_step": Column(
+        "int64", "Round in which the agent was told, counted from 1; later than `step` for late labels."
+    ),
+    "win": Column("double", "What the oracle said: the probability that the first is preferred."),
+    "tie": Column("double", "What it said of a tie: its probability."),
+    "id": Column("string", "Name of the question; the same question always has the same."),
+}
+
+_LEDGER: Final = {
+    "meta.name": Column("", "What is said of the ledger: `cell`, the identity of its cell."),
+    "meta.value": Column("", "Its value."),
+    "texts.number": Column("", "Number of a text, by which the other tables name it."),
+    "texts.text": Column("", "The text."),
+    "texts.digest": Column("", "CRC-32 of the text, for looking it up."),
+    "requests.id": Column("", "Name of a question; written before it is asked."),
+    "requests.purpose": Column("", "`duel`, or what an evaluation asks."),
+    "requests.round": Column("", "Round, counted from 0."),
+    "requests.row": Column("", "Row of the world."),
+    "requests.prompt": Column("", "Number of the prompt's text."),
+    "requests.first": Column("", "Number of the first response's."),
+    "requests.second": Column("", "Number of the second response's."),
+    "requests.times": Column("", "How often it was put to the oracle: more than once after a death."),
+    "requests.superseded": Column("", "1 where the round was played again with other texts."),
+    "answers.id": Column("", "The question that was answered."),
+    "answers.round": Column("", "Round in which the answer came."),
+    "answers.win": Column("", "Probability that the first is preferred; null where the oracle declined."),
+    "answers.tie": Column("", "Probability of a tie."),
+    "rounds.number": Column("", "A round that was played to its end."),
+    "duels.round": Column("", "Round of a duel."),
+    "duels.row": Column("", "Its row."),
+    "duels.first_arm": Column("", "The first candidate's number."),
+    "duels.second_arm": Column("", "The second's."),
+    "duels.prompt": Column("", "Number of the prompt's text."),
+    "duels.first": Column("", "Number of the first response's."),
+    "duels.second": Column("", "Number of the second response's."),
+    "duels.asked": Column("", "1 where a label was asked for."),
+    "duels.label": Column("", "What the agent was told; null for nothing (yet)."),
+    "duels.told": Column("", "Round in which it was told."),
+}
+
+#: Every file that a run may leave.
+FILES: Final[tuple[FileSchema, ...]] = (
+    FileSchema(
+        "run.json",
+        "JSON",
+        "What the run is; by it a folder is told to belong to a config.",
+        {
+            "form": Column("number", "Version of this layout."),
+            "settings": Column("object", "The settings that decide the results."),
+            "contents": Column("object", "SHA-256 of each file that the settings name, by the setting."),
+            "config": Column("object", "The whole resolved config."),
+        },
+        sealed=True,
+    ),
+    FileSchema(
+        "config.yaml", "YAML", "The resolved config, to be read and to be run elsewhere; see [Config](config.md)."
+    ),
+    FileSchema("environment.json", "JSON", "What the run ran on, at its last start and at the earlier ones.", _STARTED),
+    FileSchema(
+        "results.parquet",
+        "Parquet",
+        "Every measurement of all finished cells, a row for each agent, seed and evaluation.",
+        _MEASURED,
+        others="A column for each metric that the world measures, and for each figure that an agent "
+        "returned from `update`, marked in the schema by the metadata `source: agent`; null where none was measured.",
+    ),
+    FileSchema("labels.parquet", "Parquet", "Every duel of all finished cells, where duels are kept.", _LABELS),
+    FileSchema("report.html", "text", "The report, one file that needs no other."),
+    FileSchema(
+        "spending.json",
+        "JSON",
+        "What oracles had cost when the report was written, where any costs something.",
+        {
+            "tokens": Column("number", "Tokens that were read and written."),
+            "money": Column("number", "Money, in the currency of the oracles' prices."),
+            "tokens_limit": Column("number", "`budget.tokens`; null for none."),
+            "money_limit": Column("number", "`budget.money`; null for none."),
+        },
+    ),
+    FileSchema(
+        "purse.sqlite",
+        "SQLite",
+        "What oracles have spent, kept while they spend it.",
+        {
+            "costs.one": Column("INTEGER", "1: there is one row."),
+            "costs.tokens": Column("INTEGER", "Tokens, with what is set aside for answers on their way."),
+            "costs.money": Column("REAL", "Money, likewise."),
+        },
+    ),
+    FileSchema(
+        "spent.sqlite",
+        "SQLite",
+        "How many answers each cell has asked for, where the config has `budget.run`.",
+        {
+            "cells.name": Column("", "The cell."),
+            "cells.spent": Column("", "Answers."),
+        },
+    ),
+    FileSchema("run.lock", "JSON", "Held by the process that runs the folder, with its number and machine."),
+    FileSchema(
+        "oracles/FILE", "folder", "What oracles keep: verdicts of a judge, the desk of `people`, served scores."
+    ),
+    FileSchema("trackers/FILE", "folder", "What trackers keep, and which step each was told last."),
+    FileSchema(
+        "cells/CELL/cell.json",
+        "JSON",
+        "Which cell of which run this is.",
+        {"cell": Column("text", "Its identity, a SHA-256.")},
+        sealed=True,
+    ),
+    FileSchema("cells/CELL/cell.lock", "text", "Held by the process that plays the cell."),
+    FileSchema(
+        "cells/CELL/ledger.sqlite",
+        "SQLite",
+        "Every question, every answer, and what the agent was told; each row ends with its CRC.",
+        _LEDGER,
+    ),
+    FileSchema(
+        "cells/CELL/ledger.copy", "text", "The same, a line for each commit; either of the two restores the other."
+    ),
+    FileSchema(
+        "cells/CELL/checkpoint.npz",
+        "NumPy",
+        "World, agent, policy and streams after some round; arrays and JSON, no pickles.",
+    ),
+    FileSchema(
+        "cells/CELL/records.jsonl",
+        "JSON lines",
+        "What was measured, a line each time, as it was measured: a number, or a list of one for each seed.",
+        {
+            name: Column("number / list", column.meaning)
+            for name, column in _MEASURED.items()
+            if name not in ("agent", "seed")
+        },
+        others="As in `results.parquet`.",
+    ),
+    FileSchema(
+        "cells/CELL/progress.json",
+        "JSON",
+        "How far the cell is, for bars and `duelenv watch`.",
+        {
+            "rounds": Column("number", "Rounds that were played."),
+            "horizon": Column("number", "Rounds of the episode."),
+            "figure": Column("text", "Name and value of the figure that matters; empty before the first."),
+            "labels": Column("number", "Labels that all seeds of the cell have asked for."),
+            "rate": Column("number", "Rounds a second since this start; null before there is one."),
+        },
+    ),
+    FileSchema(
+        "cells/CELL/result.parquet",
+        "Parquet",
+        "The rows of `results.parquet` that are this cell's.",
+        _MEASURED,
+        others="As there.",
+    ),
+    FileSchema(
+        "cells/CELL/examples.json",
+        "JSON",
+        "A list of held-out prompts with what was said before and after learning; empty in worlds without texts.",
+        {
+            "prompt": Column("text", "The prompt."),
+            "before": Column("text", "What the start policy answers; of recorded responses any of them."),
+            "after": Column("text", "What the trained policy answers; of recorded responses the recommended one."),
+        },
+    ),
+    FileSchema(
+        "cells/CELL/references.json",
+        "JSON",
+        "Simple regret of rules that ask for nothing, a list over seeds for each; null where the world knows none.",
+    ),
+    FileSchema(
+        "cells/CELL/done.json",
+        "JSON",
+        "Ends a cell: it is finished if this is here and everything it names is as it says.",
+        {
+            "products": Column("object", "SHA-256 of each result of the cell, by file."),
+            "model": Column("object", "Size and SHA-256 of each file of its model, by path."),
+        },
+        sealed=True,
+    ),
+    FileSchema("cells/CELL/model/", "folder", "The policy that the cell trained, as transformers loads it."),
+    FileSchema("cells/CELL/best-STEP/", "folder", "With `save_models: best`, the best policy so far."),
+    FileSchema("cells/CELL/error.txt", "text", "Traceback of what stopped the cell last; removed when it is finished."),
+    FileSchema("cells/CELL/refused.txt", "text", "The sentence with which it was refused last; likewise."),
+    FileSchema("cells/CELL/diverged/", "folder", "Policy and agent from before a gradient step that was not finite."),
+)

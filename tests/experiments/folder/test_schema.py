@@ -1,0 +1,93 @@
+"""What is said of the files of a run folder is what a run leaves."""
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+
+import pyarrow.parquet as pq
+import pytest
+from paid_runs import paid_run
+
+from duelenv.experiments.folder import files
+from duelenv.experiments.folder.layout import CellFolder, RunFolder
+from duelenv.experiments.folder.schema import FILES
+from duelenv.experiments.report.page import write_report
+from duelenv.experiments.results import metrics
+from duelenv.experiments.running.runner import run
+
+BY_PATH = {one.path: one for one in FILES}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run with everything that costs nothing to have: duels, labels that are paid, a fuse, a report."""
+    home = tmp_path_factory.mktemp("paid")
+    oracle = {"name": "paid", "folder": str(home), "price": 0.01}
+    config = paid_run(home, budget={"labels": 12, "run": 1000, "money": 5.0}, oracle=oracle, agents=["passive"])
+    run(config, home / "run", progress=False)
+    write_report(home / "run")
+    return home / "run"
+
+
+def schema_of(path, root):
+    name = re.sub(r"^cells/[^/]+/", "cells/CELL/", path.relative_to(root).as_posix())
+    name = re.sub(r"^(oracles|trackers)/.*", r"\1/FILE", name)
+    return BY_PATH.get(name)
+
+
+def test_every_file_is_there_as_it_is_said(folder):
+    seen = set()
+    for path in folder.rglob("*"):
+        # Tables and figures for people; what SQLite keeps beside a file that is open.
+        if (
+            path.is_dir()
+            or path.suffix in (".csv", ".png", ".md", ".svg", ".sqlite-wal", ".sqlite-shm")
+            or "figures" in path.parts
+        ):
+            continue
+        known = schema_of(path, folder)
+        assert known is not None, path
+        seen.add(known.path)
+        check(path, known)
+    assert {"run.json", "results.parquet", "labels.parquet", "spending.json", "cells/CELL/done.json"} <= seen
+    assert {"purse.sqlite", "spent.sqlite", "cells/CELL/ledger.sqlite", "cells/CELL/records.jsonl"} <= seen
+
+
+def check(path, known):
+    if known.form == "JSON" and known.columns:
+        content = files.read_sealed(path) if known.sealed else json.loads(path.read_text(encoding="utf-8"))
+        for one in content if isinstance(content, list) else [content]:
+            assert set(one) - {"accelerator"} == set(known.columns), path
+    elif known.form == "JSON lines":
+        first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+        assert set(known.columns) <= set(first)
+    elif known.form == "Parquet":
+        schema = pq.read_schema(path)
+        told = {name: column.kind for name, column in known.columns.items()}
+        found = {name: kind_of(schema.field(name).type) for name in schema.names}
+        assert {name: kind for name, kind in found.items() if name in told} == told
+        further = set(found) - set(told)
+        assert not further or known.others
+        of_agents = {name for name in further if (schema.field(name).metadata or {}).get(b"source") == b"agent"}
+        assert further - of_agents <= {name for name in further if metrics.is_reserved(name)}
+    elif known.form == "SQLite":
+        with closing(sqlite3.connect(path)) as connection:
+            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            found = {f"{t}.{row[1]}": row[2] for t in tables for row in connection.execute(f"PRAGMA table_info({t})")}
+        found = {name: kind for name, kind in found.items() if not name.endswith(".crc")}
+        assert found == {name: column.kind for name, column in known.columns.items()}
+
+
+def kind_of(arrow):
+    return "dictionary of string" if "dictionary" in str(arrow) else str(arrow)
+
+
+def test_every_place_of_the_layout_is_described(tmp_path):
+    root, cell = RunFolder(tmp_path), CellFolder(tmp_path / "cells" / "CELL")
+    for owner in (root, cell):
+        for name, member in vars(type(owner)).items():
+            path = getattr(owner, name) if isinstance(member, property) else None
+            if hasattr(path, "relative_to") and name != "cells":
+                place = path.relative_to(tmp_path).as_posix()
+                assert any(one.path.removesuffix("/FILE").removesuffix("/") == place for one in FILES), place
