@@ -164,7 +164,7 @@ def _place(taken: Any) -> str:
 
 
 def _about(builder: Any) -> str:
-    """Say what an agent is: of its builder, or where that only says that it builds it, of the module's first sentence."""
+    """Say what an agent is, by its builder or, where that only says that it builds, by the module's first sentence."""
     said = summary(builder)
     if not said.startswith("Build "):
         return said

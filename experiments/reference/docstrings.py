@@ -75,7 +75,7 @@ def settings_of(part: Callable[..., Any], hidden: tuple[str, ...] = ()) -> list[
 
 
 def _named(part: Callable[..., Any], name: str | None) -> Any:
-    """Say what a docstring refers to: the class of a class method, a class that a part extends, or a name of its module."""
+    """Find what a docstring refers to: a class method's class, a class that a part extends, a name of its module."""
     if name is None:
         owner = getattr(part, "__self__", None)
         return owner if isinstance(owner, type) else None
