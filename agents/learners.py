@@ -240,7 +240,7 @@ class PreferenceLearner:
             )
         except Diverged as error:
             error.batch = f"a batch of {len(shown)} pairs"
-            error.name_rows(self._one_by_one(shown), shown.lesson.prompts)
+            error.name_rows(self._one_by_one(shown), shown.lesson.prompts.tolist())
             raise
         first, last = (figures.over(self.trainer.processes) for figures in (taken[0], taken[-1]))
         metrics = {"loss": last.loss, "gradient_norm": norms[-1], "accuracy": first.accuracy}

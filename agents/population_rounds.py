@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ class Rounds:
                     "their probability; leave it out of sources"
                 )
             tokens, mask = responses.tokens[np.newaxis], responses.mask[np.newaxis]
-            law = np.exp(view.policy.score([prompt], tokens, mask, source=source)[0].astype(np.float64))
+            law = np.exp(view.policy.score([prompt], tokens, mask, source=cast(Role, source))[0].astype(np.float64))
             laws += [law / law.sum()] * count  # of rounded log-probs
             sources += [number] * count
         _refuse_many(len(responses), view.num_candidates, all_pairs=select is None)

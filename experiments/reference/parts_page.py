@@ -54,8 +54,7 @@ def _worlds() -> Iterator[str]:
 
 
 def _registries() -> Iterator[Iterator[str]]:
-    from duelenv.agents.bonuses import BONUSES
-    from duelenv.agents.losses import LOSSES
+    from duelenv.agents.registry import BONUSES, LOSSES
     from duelenv.experiments.running.backends import BACKENDS
     from duelenv.experiments.trackers import TRACKERS
     from duelenv.labels.stage import STAGES
@@ -63,7 +62,7 @@ def _registries() -> Iterator[Iterator[str]]:
     from duelenv.oracles.links import LINKS
     from duelenv.oracles.matrices import MATRICES
     from duelenv.oracles.utilities import UTILITIES
-    from duelenv.policies.samplers import SAMPLERS
+    from duelenv.policies.registry import SAMPLERS
     from duelenv.worlds.encoders import ENCODERS
 
     yield _kind("Oracles (`oracle`, `evaluation_oracle`)", ORACLES, "Settings that all take: [Oracles](../oracles.md).")

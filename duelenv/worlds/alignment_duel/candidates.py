@@ -174,7 +174,8 @@ def draw_candidates(
         sampler: Draws from the source "policy", perhaps with the weights of an earlier version; None for the policy's
             own loop.
     """
-    parts, states, scored, drawn_with = [], [], [], []
+    states: list[Any] = []
+    parts, scored, drawn_with = [], [], []
     start = 0
     for number, (name, count) in enumerate(sources.items()):
         if name == RECORDED:
