@@ -9,6 +9,7 @@ from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.environment import starts
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.results.provenance import provenance_of
 
 __all__ = ["provenance"]
 
@@ -25,8 +26,11 @@ def provenance(folder: RunFolder, config: RunConfig) -> list[tuple[str, str]]:
     """
     every = starts(folder.environment)
     last: Mapping[str, Any] = every[-1] if every else {}
+    behind = provenance_of(folder, config)
     lines = [
         *_told(last),
+        *(("cells played on", f"{count:,}: {machine.text()}") for machine, count in behind.machines),
+        *(("caution", caution) for caution in behind.cautions()),
         ("threads of a cell", str(config.threads)),
         ("SHA-256 of the settings", config.identity()),
         *_contents(folder),

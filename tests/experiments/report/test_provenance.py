@@ -30,6 +30,9 @@ def test_command_commit_contents_and_versions_are_told(tmp_path):
     assert told["packages"] == "numpy 2.4"
     assert told["SHA-256 of data.path"] == "c" * 64
     assert told["SHA-256 of results.parquet"] == files.digest_of(directory / "results.parquet")
+    assert told["cells played on"].startswith("2: a fast one, threads:")
+    assert told["cells played on"].endswith("python 3.12, numpy 2.4")
+    assert "commits of duelenv" not in told.get("caution", "")
     assert told["starts"] == f"2, of commits {'b' * 12}, {'a' * 12}"
 
 
