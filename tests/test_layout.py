@@ -38,6 +38,8 @@ ACROSS = {
     "experiments/running/test_recorded_runs.py": "whole runs answered out of a record",
     "experiments/running/test_sampler_setting.py": "'policy.sampler', from config to results",
     "experiments/running/test_served_run.py": "whole runs with a reward model behind an address",
+    "experiments/sizing/test_scaling_page.py": "docs/scaling.md",
+    "experiments/sweeps/test_sb3_seeds.py": "sweeps and runs of a Stable-Baselines3 agent with several seeds",
     "experiments/trackers/test_clients.py": "trackers against the clients' own packages",
 }
 
@@ -56,7 +58,7 @@ def subject_of(place: pathlib.PurePath) -> str | None:
 
 def mirrored() -> list[pathlib.PurePath]:
     found = (path.relative_to(TESTS) for path in TESTS.glob("*/**/test_*.py"))
-    return sorted(place for place in found if place.parts[0] not in ("support", "examples"))
+    return sorted(place for place in found if place.parts[0] not in ("docs", "examples", "support"))
 
 
 @pytest.mark.parametrize("folder", sorted({place.parent.as_posix() for place in mirrored()}))
