@@ -16,7 +16,7 @@ _SESSION = re.compile(r"(?P<before>\n\n)(?P<session>>>> .+(?:\n.+)*)")
 
 
 def readable(text: str) -> str:
-    """Make a docstring, already without its indentation, as griffe and Markdown read it."""
+    """Rewrite a docstring, already without its indentation, as griffe and Markdown read it."""
     text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
     text = _ARGUMENTS.sub(lambda found: "Args:\n" + re.sub(r"^", "    ", found["listed"], flags=re.MULTILINE), text)
     return _SESSION.sub(r"\g<before>```pycon\n\g<session>\n```", text)

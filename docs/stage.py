@@ -30,7 +30,7 @@ _LANGUAGES = {".py": "python", ".yaml": "yaml", ".md": "markdown", ".txt": "text
 
 
 def prose(text: str) -> str:
-    """Make a page without its code."""
+    """Strip a page of its code."""
     return _CODE.sub("", text)
 
 
@@ -59,7 +59,7 @@ def stage(out: Path) -> None:
 
 
 def _relinked(page: Path, linked: set[Path]) -> str:
-    """Make a page whose links to source files lead to their pages; the files are added to `linked`."""
+    """Lead a page's links to source files to their pages; the files are added to `linked`."""
 
     def turned(found: re.Match[str]) -> str:
         target = found.group(1).partition("#")[0]

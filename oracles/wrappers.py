@@ -196,7 +196,7 @@ class DisturbedSource:
 
 
 def wrapped(oracle: Oracle | Source, name: str, value: Any) -> Oracle | Source:
-    """Make an oracle in the wrapper of a name, whether it answers at once or later.
+    """Put an oracle in the wrapper of a name, whether it answers at once or later.
 
     Raises:
         UserError: the name is unknown, the value is refused, or what is registered under the name makes no wrapper.

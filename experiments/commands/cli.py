@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Say what a command line says; a mistake in it ends the process with one sentence.
+    """Read a command line; a mistake in it ends the process with one sentence.
 
     Args:
         argv: As of `main`.

@@ -179,7 +179,7 @@ def draw_band(
     high: NDArray[np.float64],
     look: Look,
 ) -> None:
-    """Make a line over x [T], with its band where the agent leads: too many bands would hide each other."""
+    """Draw a line over x [T], with its band where the agent leads: too many bands would hide each other."""
     if look.leads:
         axes.fill_between(x, low, high, color=look.colour, alpha=0.13, linewidth=0)
     axes.plot(x, mean, color=look.colour, linestyle=look.style, linewidth=look.width, solid_capstyle="round")
@@ -202,7 +202,7 @@ def thousands(axes: Axes, *, across_only: bool = False) -> None:
 
 
 def log_numbers(axes: Axes) -> None:
-    """Find the same on two logarithmic axes; of a short one also twos and fives."""
+    """Do the same on two logarithmic axes; of a short one also twos and fives."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
@@ -217,7 +217,7 @@ def _with_commas(value: float, _: object) -> str:
 
 
 def plain(text: str) -> str:
-    """Make a text of the user's as matplotlib shows it word for word: what is between dollars is no formula."""
+    """Escape a text of the user's, so that matplotlib shows it word for word: what is between dollars is no formula."""
     return text.replace("$", r"\$")
 
 
@@ -234,7 +234,7 @@ def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean a
 
 
 def as_bytes(figure: Figure, kind: str) -> bytes:
-    """Make a figure as a file of kind "svg" or "png", the same bytes for the same figure."""
+    """Save a figure as a file of kind "svg" or "png", the same bytes for the same figure."""
     import matplotlib as mpl
 
     stream = io.BytesIO()

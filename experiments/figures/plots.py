@@ -72,7 +72,7 @@ def _curves(
 def metric_against_labels(
     results: Results, metric: str, theme: Theme = LIGHT, *, rate: bool = False, x: str = "queries"
 ) -> Figure:
-    """Make a metric against the number of labels, mean and band over seeds.
+    """Draw a metric against the number of labels, mean and band over seeds.
 
     Args:
         results: The run.

@@ -53,7 +53,7 @@ DARK = Theme(
 
 
 def narrowed(theme: Theme) -> Theme:
-    """Write the same colours for a telephone."""
+    """Give the same colours for a telephone."""
     return replace(theme, narrow=True)
 
 

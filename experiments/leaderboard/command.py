@@ -183,7 +183,7 @@ def _entry(arguments: argparse.Namespace) -> Entry:
 
 
 def _now(worlds: WorldSet, chosen: Sequence[World]) -> dict[tuple[str, str], Now]:
-    """Say what rows of today would say of where they come from, of all agents of the project."""
+    """Tell where rows of today would come from, of all agents of the project."""
     from duelenv.experiments.leaderboard.filling import anchors_of, entrants
     from duelenv.experiments.leaderboard.playing import now_of
 

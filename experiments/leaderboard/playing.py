@@ -89,7 +89,7 @@ def control_of(world: World) -> Entry | None:
 
 
 def now_of(entry: Entry, world: World) -> Now:
-    """Say what a row of today would say of where it comes from.
+    """Tell where a row of today would come from.
 
     Raises:
         UserError: No such agent.

@@ -90,7 +90,7 @@ class Table:
         return self.rows.get((agent, world))
 
     def with_rows(self, rows: Iterable[Row]) -> Table:
-        """Write the same with some rows more, in the place of those of the same agents and worlds."""
+        """Take in some rows more, in the place of those of the same agents and worlds."""
         return replace(self, rows={**self.rows, **{(row.agent, row.world): row for row in rows}})
 
     @property

@@ -172,7 +172,7 @@ def _about(builder: Any) -> str:
 
 
 def _default_value(item: dataclasses.Field[Any]) -> Any:
-    """Make a field's default; MISSING where it has to be given."""
+    """Find a field's default; MISSING where it has to be given."""
     return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 

@@ -80,7 +80,7 @@ def _sources() -> Mapping[str, tuple[str, Callable[..., Any]]]:
 
 
 def type_of(schema: Mapping[str, Any]) -> str:
-    """Make a JSON schema's type in words, such as "whole number / list of whole number / null"."""
+    """Put a JSON schema's type in words, such as "whole number / list of whole number / null"."""
     return " / ".join(dict.fromkeys(_types(schema)))
 
 
@@ -116,6 +116,6 @@ def _default(item: dataclasses.Field[Any]) -> str:
 
 
 def _shown(default: str) -> str:
-    """Make a default as YAML writes it."""
+    """Write a default as YAML does."""
     plain = {"None": "null", "True": "true", "False": "false", "()": "[]", "(0,)": "[0]"}.get(default, default)
     return code(plain) if plain and plain != "<factory>" else ""

@@ -8,12 +8,12 @@ __all__ = ["cell", "code", "table"]
 
 
 def cell(text: str) -> str:
-    """Make a text on one line, with nothing in it that would end a cell of a table or begin a tag."""
+    """Put a text on one line, with nothing in it that would end a cell of a table or begin a tag."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def code(text: str) -> str:
-    r"""Make a text to be shown to the letter, within a table or outside.
+    r"""Escape a text to be shown to the letter, within a table or outside.
 
     Example:
         >>> code("text | json")
@@ -23,7 +23,7 @@ def code(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Make a table of cells that are Markdown already, with an empty line behind it; nothing where there are no rows.
+    """Lay out a table of cells that are Markdown already and an empty line behind it; nothing without rows.
 
     Example:
         >>> print(table(["name", "default"], [["`a`", "1"]]))

@@ -146,7 +146,7 @@ def _row(table: TextTable, line: TableLine, texts: Sequence[str]) -> Row:
 
 
 def _judged(cell: Cell, better: Direction | None) -> Cell:
-    """Make a difference that nothing is said of, which is shown then: which way it goes."""
+    """Say which way a difference goes that is shown and of which nothing else is said."""
     if not cell.rest.startswith("[") or cell.note or not cell.sort:
         return cell
     way: Direction = "higher" if cell.sort > 0 else "lower"
