@@ -44,22 +44,29 @@ def _columns(kind: str, **meanings: str) -> dict[str, Column]:
     return {name: Column(kind, meaning) for name, meaning in meanings.items()}
 
 
-_STARTED: Final = {
-    **_columns(
-        "text",
-        python="Version of Python.",
-        platform="Operating system.",
-        processor="Name of the processor.",
-    ),
+_MACHINE: Final = {
+    **_columns("text", python="Version of Python.", processor="Name of the processor."),
     "cores": Column("number", "Processor cores of the machine."),
+    "torch_threads": Column("number", "Threads of torch; null where it was not loaded."),
+    "torch_instructions": Column("text", "Instructions that torch chose, such as AVX2; null where it was not loaded."),
+    "omp_num_threads": Column("text", "The variable OMP_NUM_THREADS; null where it was not set."),
+    "blas_threads": Column("number", "Threads of the BLAS that NumPy calls; null where nobody knows."),
+    "blas_kernels": Column("text", "Its name and kernels, such as openblas Haswell; null where nobody knows."),
     "versions": Column("object", "Version of each package that matters, by name."),
+}
+
+_STARTED: Final = {
+    **_MACHINE,
     **_columns(
         "text",
+        platform="Operating system.",
         started="When, in UTC, as 2026-01-31T12:00:00Z.",
         command="The command, as it was typed.",
         commit="Commit of the current directory's repository; null where it is none.",
     ),
     "dirty": Column("true / false", "Whether anything was changed since that commit; null where nobody knows."),
+    "source_commit": Column("text", "Commit of this package's repository; null where it was installed."),
+    "source_dirty": Column("true / false", "Whether anything was changed since that one; null where nobody knows."),
     "earlier": Column("list", "The earlier starts of this run, the same keys each."),
 }
 
@@ -253,6 +260,13 @@ FILES: Final[tuple[FileSchema, ...]] = (
         "cells/CELL/references.json",
         "JSON",
         "Simple regret of rules that ask for nothing, a list over seeds for each; null where the world knows none.",
+    ),
+    FileSchema(
+        "cells/CELL/played_on.json",
+        "JSON",
+        "On what processes played the cell, the first one first.",
+        {"players": Column("list", "A mapping for each, with the keys of `environment.json` that tell of a machine.")},
+        sealed=True,
     ),
     FileSchema(
         "cells/CELL/done.json",

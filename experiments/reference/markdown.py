@@ -17,7 +17,7 @@ def code(text: str) -> str:
 
     Example:
         >>> code("text | json")
-        '`text \\\\| json`'
+        '`text \\| json`'
     """
     return f"`{' '.join(text.split())}`".replace("|", "\\|")
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from duelenv.experiments.reference.docstrings import settings_of, summary
 from duelenv.experiments.reference.markdown import cell, code, table
 
-__all__ = ["own_names", "parts_page"]
+__all__ = ["agent_names", "own_names", "parts_page"]
 
 _INTRODUCTION = """# Parts by name
 
@@ -30,6 +30,13 @@ def parts_page() -> str:
 def own_names(parts: Mapping[str, Any] | Any) -> list[str]:
     """Names of the project's own parts: in a process of tests, others are registered too."""
     return [name for name in sorted(parts) if _module(parts[name]).startswith("duelenv.")]
+
+
+def agent_names() -> list[str]:
+    """List the agents that every run knows; those of single studies are imported by these alone."""
+    from duelenv.agents.base import AGENTS
+
+    return [name for name in own_names(AGENTS) if not _module(AGENTS[name]).startswith("duelenv.experiments.")]
 
 
 def _module(part: Any) -> str:

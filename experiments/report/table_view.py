@@ -9,6 +9,7 @@ from typing import Final
 
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import Direction
+from duelenv.experiments.tables.borderline import BORDERLINE
 from duelenv.experiments.tables.groups import group_agents
 from duelenv.experiments.tables.text_table import TableLine, TextTable
 
@@ -140,14 +141,15 @@ def _row(table: TextTable, line: TableLine, texts: Sequence[str]) -> Row:
         cells[place] = _judged(cells[place], table.better)
     if len(table.text_columns) > 1 and line.difference is not None:
         place = table.text_columns[1]
-        cells[place] = replace(cells[place], shown=line.difference.shows_difference)
+        cells[place] = replace(cells[place], note=table.outcome(line), shown=line.difference.shows_difference)
     kind = "leads" if line.leads else "baseline" if line.difference is None and len(table.text_columns) > 1 else ""
     return Row(tuple(cells), kind)
 
 
 def _judged(cell: Cell, better: Direction | None) -> Cell:
     """Say which way a difference goes that is shown and of which nothing else is said."""
-    if not cell.rest.startswith("[") or cell.note or not cell.sort:
+    if not cell.rest.startswith("[") or not cell.sort or (cell.note and not cell.note.startswith(BORDERLINE)):
         return cell
     way: Direction = "higher" if cell.sort > 0 else "lower"
-    return replace(cell, note=way if better is None else "better" if way == better else "worse", shown=True)
+    word = way if better is None else "better" if way == better else "worse"
+    return replace(cell, note="; ".join(part for part in (word, cell.note) if part), shown=True)

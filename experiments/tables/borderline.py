@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.experiments.tables.statistics import LEVEL, Interval, corrected, holm, mean_interval
 
-__all__ = ["borderline_caption", "borderline_of", "judged", "judged_alone"]
+__all__ = ["BORDERLINE", "borderline_caption", "borderline_of", "judged", "judged_alone"]
+
+#: How a mark begins.
+BORDERLINE: Final = "borderline"
 
 #: A sum of squares below this share of what it is the rest of is rounding, which may even be negative.
 _ROUNDING = 1e-12
@@ -78,7 +82,7 @@ def borderline_of(difference: Interval | None) -> str:
         which = f"seed {named} or {turning[-1]}" if named else f"seed {turning[-1]}"
     else:
         which = f"any one of {len(turning):,} of {difference.seeds:,} seeds"
-    return f"borderline: turns without {which}"
+    return f"{BORDERLINE}: turns without {which}"
 
 
 def borderline_caption(differences: Sequence[Interval | None]) -> str:

@@ -182,7 +182,7 @@ def test_a_step_on_sets_is_the_losss_own_gradient():
     )
     seen = []
     trainer = Trainer(policy, TrainerSettings(max_grad_norm=None))
-    trainer.train = lambda terms, steps: [seen.append(sum(terms())), 1.0][1:]
+    trainer.train = lambda terms, steps, outcome=None: [seen.append(sum(terms())), 1.0][1:]
     figures = train_on_sets(trainer, observation, sets)
     score = policy.score(list(observation["prompt"]), observation["tokens"], observation["mask"])
     expected = -np.mean([score[2, [5, 1, 1]] @ [1.0, -2.0, 0.5], score[0, [0, 3, 4]] @ [1.0, -2.0, 0.5]])

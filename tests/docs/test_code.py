@@ -22,8 +22,8 @@ from duelenv.worlds.encoders import ENCODERS
 REGISTRIES = (
     AGENTS, ASK, BACKENDS, BELIEFS, BONUSES, ENCODERS, LOSSES, ORACLES, PROMPTS, SAMPLERS, STAGES, TEACHING, TRACKERS
 )  # fmt: skip
-#: What they print has a test of its own: `test_readme.py` and `test_python_page.py`.
-ELSEWHERE = ("README.md", "docs/python.md")
+#: What they print has a test of its own: `test_readme.py`, `test_python_page.py` and `test_notebook.py`.
+ELSEWHERE = ("README.md", "docs/python.md", "docs/first_look.md")
 WITH_CODE = [
     page for page in PAGES if name_of(page) not in ELSEWHERE and any(b.language == "python" for b in blocks(page))
 ]

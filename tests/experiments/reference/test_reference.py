@@ -91,7 +91,7 @@ def test_an_agents_settings_are_those_that_it_reads_with_its_own_defaults():
         assert f"`{setting}` {default}" in frugal
     (rucb,) = re.findall(r"^\| `rucb` \| (.*)$", page, re.MULTILINE)
     assert rucb.startswith("M |") and rucb.endswith("| `alpha` 0.51, `informed` True |")
-    assert set(rows(page)) >= set(agents_page.own_names(agents_page.AGENTS))
+    assert set(rows(page)) >= set(agents_page.agent_names())
 
 
 def test_what_a_docstring_says_of_a_setting():
