@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import copy
 import sys
 
 import pytest
@@ -26,3 +27,12 @@ def _known_shortcuts(request, monkeypatch):
         from known_shortcuts import find_shortcuts_once
 
         monkeypatch.setattr("duelenv.policies.causal_lm.find_shortcuts", find_shortcuts_once)
+
+
+@pytest.fixture
+def own_registries(monkeypatch):
+    """Forgets afterwards what parts a test has registered, of every kind."""
+    from duelenv.experiments.config.kinds import KINDS
+
+    for kind in KINDS:
+        monkeypatch.setattr(kind.registry, "_parts", copy.copy(kind.registry._parts))

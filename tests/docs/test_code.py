@@ -1,27 +1,9 @@
 """Every piece of Python in the documentation runs as it stands."""
 
-import copy
-
 import gymnasium
 import pytest
 from pages import PAGES, blocks, name_of
 
-from duelenv.agents.asking import ASK, PROMPTS
-from duelenv.agents.base import AGENTS
-from duelenv.agents.bonuses import BONUSES
-from duelenv.agents.losses import LOSSES
-from duelenv.agents.parts import BELIEFS
-from duelenv.agents.teaching import TEACHING
-from duelenv.experiments.running.backends import BACKENDS
-from duelenv.experiments.trackers import TRACKERS
-from duelenv.labels.stage import STAGES
-from duelenv.oracles.base import ORACLES
-from duelenv.policies.samplers import SAMPLERS
-from duelenv.worlds.encoders import ENCODERS
-
-REGISTRIES = (
-    AGENTS, ASK, BACKENDS, BELIEFS, BONUSES, ENCODERS, LOSSES, ORACLES, PROMPTS, SAMPLERS, STAGES, TEACHING, TRACKERS
-)  # fmt: skip
 #: What they print has a test of its own: `test_readme.py`, `test_python_page.py` and `test_notebook.py`.
 ELSEWHERE = ("README.md", "docs/python.md", "docs/first_look.md")
 WITH_CODE = [
@@ -30,11 +12,9 @@ WITH_CODE = [
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
+def alone(tmp_path, monkeypatch, own_registries):
     """A page may register parts and write files: afterwards there are none."""
     monkeypatch.chdir(tmp_path)
-    for registry in REGISTRIES:
-        monkeypatch.setattr(registry, "_parts", copy.copy(registry._parts))
     worlds = set(gymnasium.registry)
     yield
     for world in set(gymnasium.registry) - worlds:

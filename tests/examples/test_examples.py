@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClas
 import duelenv
 from duelenv.testing import check_belief, check_world
 
+pytestmark = pytest.mark.usefixtures("own_registries")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

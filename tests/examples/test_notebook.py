@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
+pytestmark = pytest.mark.usefixtures("own_registries")
 NUMBER = re.compile(r"[+-]?\d+\.\d+|[+-]?\d+")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from judge_stub import MODEL, judge_server, texts_of
+from judge_stub import MODEL, judge_server, longer, texts_of
 from rude_server import Behaviour, RudeServer
 
 from duelenv.ground.errors import UserError
@@ -104,7 +105,11 @@ def test_the_request_is_as_set() -> None:
 
 
 def test_requests_go_side_by_side_within_the_width() -> None:
-    with judge_server() as (server, _):
+    def slowly(*texts: str) -> float:
+        time.sleep(0.02)  # an answer at once might be there before the next question, on a machine with much to do
+        return longer(*texts)
+
+    with judge_server(slowly) as (server, _):
         ask(judge(server), [f"p{number}" for number in range(40)], ["a"] * 40, ["bb"] * 40)
         assert 1 < server.most_at_once <= 4
 
