@@ -17,7 +17,7 @@ from duelenv.agents.teaching import TEACHING
 from duelenv.core import AgentView
 from duelenv.experiments.reference.docstrings import meanings, summary
 from duelenv.experiments.reference.markdown import cell, code, table
-from duelenv.experiments.reference.parts_page import agent_names, own_names
+from duelenv.experiments.reference.parts_page import common_names
 from duelenv.ground.errors import UserError
 
 __all__ = ["agents_page"]
@@ -88,7 +88,7 @@ def agents_page() -> str:
             readers[_place(taken)].append(who)
 
     rows = []
-    for name in agent_names():
+    for name in common_names(AGENTS):
         read = {key: _read(name, view, {}) for key, view in views.items()}
         own: dict[str, str] = {}
         for taken in (one for several in read.values() for one in several or ()):
@@ -104,7 +104,7 @@ def agents_page() -> str:
     for kind, registry, about in _KINDS:
         parts.append(f"## {about}\n")
         rows = []
-        for name in own_names(registry):
+        for name in common_names(registry):
             where, taken_here = _of_part(kind, name, views)
             for taken in taken_here:
                 note(taken, code(f"{kind}: {name}"))

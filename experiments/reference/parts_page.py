@@ -9,7 +9,7 @@ from typing import Any, Final
 from duelenv.experiments.reference.docstrings import settings_of, summary
 from duelenv.experiments.reference.markdown import cell, code, table
 
-__all__ = ["agent_names", "own_names", "parts_page"]
+__all__ = ["common_names", "own_names", "parts_page"]
 
 _INTRODUCTION = """# Parts by name
 
@@ -32,11 +32,9 @@ def own_names(parts: Mapping[str, Any] | Any) -> list[str]:
     return [name for name in sorted(parts) if _module(parts[name]).startswith("duelenv.")]
 
 
-def agent_names() -> list[str]:
-    """List the agents that every run knows; those of single studies are imported by these alone."""
-    from duelenv.agents.base import AGENTS
-
-    return [name for name in own_names(AGENTS) if not _module(AGENTS[name]).startswith("duelenv.experiments.")]
+def common_names(parts: Mapping[str, Any] | Any) -> list[str]:
+    """List agents, or parts of agents, that every run knows; those of single studies are imported by these alone."""
+    return [name for name in own_names(parts) if not _module(parts[name]).startswith("duelenv.experiments.")]
 
 
 def _module(part: Any) -> str:

@@ -11,7 +11,7 @@ from duelenv.agents.asking import ASK, PROMPTS
 from duelenv.agents.base import Agent
 from duelenv.agents.parts import BELIEFS
 from duelenv.agents.teaching import TEACHING
-from duelenv.experiments.reference.parts_page import own_names
+from duelenv.experiments.reference.parts_page import common_names
 
 STAGE = stage_module()
 
@@ -52,7 +52,7 @@ def test_what_machines_read_is_the_table_of_contents():
 )
 def test_a_page_names_every_part_of_its_kind(page, parts):
     text = (DOCS / page).read_text(encoding="utf-8")
-    assert [name for name in own_names(parts) if f"`{name}`" not in text] == []
+    assert [name for name in common_names(parts) if f"`{name}`" not in text] == []
 
 
 def test_what_others_call_otherwise_is_there_by_the_name_that_is_given():

@@ -12,7 +12,7 @@ import pytest
 
 from duelenv.agents.losses import DPO, ConservativeDPO
 from duelenv.experiments.config.run_config import RunConfig
-from duelenv.experiments.reference import agents_page, command_page, config_page, docstrings, markdown
+from duelenv.experiments.reference import agents_page, command_page, config_page, docstrings, markdown, parts_page
 from duelenv.experiments.reference.pages import PAGES
 from duelenv.oracles.base import ORACLES
 from duelenv.vector import DuelVectorEnv
@@ -91,7 +91,15 @@ def test_an_agents_settings_are_those_that_it_reads_with_its_own_defaults():
         assert f"`{setting}` {default}" in frugal
     (rucb,) = re.findall(r"^\| `rucb` \| (.*)$", page, re.MULTILINE)
     assert rucb.startswith("M |") and rucb.endswith("| `alpha` 0.51, `informed` True |")
-    assert set(rows(page)) >= set(agents_page.agent_names())
+    assert set(rows(page)) >= set(agents_page.common_names(agents_page.AGENTS))
+
+
+def test_what_a_study_or_a_user_registers_is_on_no_page():
+    """Whichever tests ran before in the same process, the pages are the same."""
+    places = {"ours": "duelenv.agents.parts", "of_a_study": "duelenv.experiments.some_study", "a_users": "my_parts"}
+    parts = {name: type(name, (), {"__module__": place}) for name, place in places.items()}
+    assert parts_page.common_names(parts) == ["ours"]
+    assert parts_page.own_names(parts) == ["of_a_study", "ours"]  # trackers and places to play at are there
 
 
 def test_what_a_docstring_says_of_a_setting():
