@@ -89,6 +89,8 @@ def _stages(study: Study, regime: Regime, last: str) -> Iterator[tuple[str, int,
     if "race" in study.seeds:
         tried += min(study.finalists, len(study.trials)) * study.seeds["race"].count
     tune = len(seconds) * tried * len(study.of_kind("development"))
+    if "baseline" in study.seeds:
+        tune += len(study.trials) * study.seeds["baseline"].count * len(study.of_kind("development"))
     screen = len(seconds) * study.seeds["screen"].count
     worlds = len(study.of_kind("held_out")) + len(study.of_kind("negative"))
     controls = sum(regime.name in control.regimes for control in study.controls)

@@ -17,9 +17,9 @@ from duelenv.oracles.services.secrets import refuse_secrets
 
 __all__ = ["read_study"]
 
-#: Stages that draw seeds, and what may draw besides: a second look at the best trials.
+#: Stages that draw seeds, and what may draw besides: a second look at the best trials, and one at all of `passive`'s.
 _DRAWING: Final = ("tune", "screen", "confirm")
-_RACE: Final = "race"
+_LOOKS: Final = ("race", "baseline")
 #: What a composed agent is made of, as a cell names it.
 _PARTS: Final = ("ask", "teach", "belief")
 _KINDS: Final = ("development", "held_out", "negative", "further")
@@ -190,11 +190,11 @@ def _part(key: str, part: str, raw: object) -> dict[str, Any]:
 
 
 def _seeds(raw: object) -> dict[str, SeedRange]:
-    given = _exactly("seeds", raw, _DRAWING, (_RACE,))
+    given = _exactly("seeds", raw, _DRAWING, _LOOKS)
     found = {}
     for stage in given:
         own = _exactly(f"seeds.{stage}", given[stage], tuple(item.name for item in dataclasses.fields(SeedRange)))
-        low = 1 if stage in ("tune", _RACE) else 2
+        low = 1 if stage in ("tune", *_LOOKS) else 2
         found[stage] = SeedRange(
             checks.integer(f"'seeds.{stage}.count'", own["count"], low=low),
             checks.integer(f"'seeds.{stage}.first'", own["first"], low=0),

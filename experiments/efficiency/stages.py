@@ -44,8 +44,8 @@ class Tuned:
         cell: Name of the cell, or `PASSIVE`.
         trials: What was tried.
         scores: Mean height of the curve over labels, seeds and development worlds, of each trial.
-        finalists: Which trials were tried once more, by number; all of them where there was no race. Only among these
-            the best is looked for: the score of the others is that of fewer runs.
+        finalists: Which trials were tried once more, by number; all of them where there was no race, or where all were
+            tried once more. Only among these the best is looked for: the score of the others is that of fewer runs.
     """
 
     cell: str
@@ -125,38 +125,43 @@ class Stages:
     def tune(self, regime: Regime) -> dict[str, Tuned]:
         """Try the same settings of `passive` and of every cell, in all development worlds.
 
-        Where the study has seeds for a race, the best `finalists` trials of each are tried once more on those.
+        Where the study has seeds for a race, the best `finalists` trials of each are tried once more on those. Where it
+        has seeds for the baseline, all trials of `passive` are tried on those too: a cell that one seed has set badly
+        loses by it, but a badly set baseline is a gain of everybody else.
         """
         study, trials = self.study, self.study.trials
         cells = (passive_in(regime), *study.in_regime(regime))
-        everything = {cell.name: tuple(range(len(trials))) for cell in cells}
-        first = self._heights("tune", regime, everything)
-        scores = {name: {number: np.mean(found) for number, found in own.items()} for name, own in first.items()}
-        if "race" not in study.seeds:
-            finalists = everything
-        else:
+        heights: dict[str, dict[int, list[float]]] = {}
+
+        def look(stage: str, chosen: Mapping[str, Sequence[int]]) -> None:
+            for name, own in self._heights(stage, regime, chosen).items():
+                for number, found in own.items():
+                    heights.setdefault(name, {}).setdefault(number, []).extend(found)
+
+        finalists = {cell.name: tuple(range(len(trials))) for cell in cells}
+        look("tune", finalists)
+        if "race" in study.seeds:
             finalists = {
-                name: tuple(sorted(own, key=lambda number: -own[number])[: study.finalists])
-                for name, own in scores.items()
+                name: tuple(sorted(own, key=lambda number: -np.mean(own[number]))[: study.finalists])
+                for name, own in heights.items()
             }
-            for name, own in self._heights("race", regime, finalists).items():
-                scores[name] |= {number: np.mean([*first[name][number], *found]) for number, found in own.items()}
+            look("race", finalists)
+        if "baseline" in study.seeds:
+            finalists[PASSIVE] = tuple(range(len(trials)))
+            look("baseline", {PASSIVE: finalists[PASSIVE]})
         return {
-            cell.name: Tuned(
-                cell.name,
-                trials,
-                tuple(float(scores[cell.name][number]) for number in range(len(trials))),
-                finalists[cell.name],
+            name: Tuned(
+                name, trials, tuple(float(np.mean(own[number])) for number in range(len(trials))), finalists[name]
             )
-            for cell in cells
+            for name, own in heights.items()
         }
 
     def _heights(
         self, stage: str, regime: Regime, chosen: Mapping[str, Sequence[int]]
     ) -> dict[str, dict[int, list[float]]]:
-        """Mean heights of the curves of some trials of each agent, by number: one a seed and development world."""
+        """Mean heights of the curves of some trials of some agents, by number: one a seed and development world."""
         study, trials = self.study, self.study.trials
-        cells = (passive_in(regime), *study.in_regime(regime))
+        cells = [cell for cell in (passive_in(regime), *study.in_regime(regime)) if cell.name in chosen]
         tried = [(cell, number) for number in range(len(trials)) for cell in cells if number in chosen[cell.name]]
         entries = {
             (cell.name, number): Entry.of(cell, trials[number], f"{cell.name}.{number}") for cell, number in tried

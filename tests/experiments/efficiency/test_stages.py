@@ -189,6 +189,32 @@ def test_the_best_trials_are_raced_on_more_seeds_and_the_best_of_those_wins(monk
     assert (one.best, one.best_with({"replay": 3})) == ({"rate": 1, "replay": 0}, {"rate": 1, "replay": 3})
 
 
+def test_every_trial_of_the_baseline_is_tried_on_as_many_seeds(monkeypatch, tmp_path):
+    heights = {0: {1: 0.9, 7: 0.1, 8: 0.1, 9: 0.1}, 1: {1: 0.2, 7: 0.6, 8: 0.6, 9: 0.9}}
+    asked = []
+
+    def measure(study, setup, entries, folder, progress=None):
+        asked.append((folder.name.split("-")[0], sorted(entry.label for entry in entries), setup.seeds))
+        found = {}
+        for entry in entries:
+            height = np.array([[heights[entry.settings["trial"]][seed]] * 3 for seed in setup.seeds])
+            found[entry.label] = Measured(entry, Arm(np.array([0.0, 4.0, 8.0]), height, height, height), {}, 2)
+        return found
+
+    monkeypatch.setattr(stages, "measure", measure)
+    seeds = {"tune": {"count": 1, "first": 1}, "race": {"count": 1, "first": 9}, "baseline": {"count": 2, "first": 7}}
+    seeds |= {stage: {"count": 2, "first": first} for stage, first in (("screen", 20), ("confirm", 30))}
+    study = read_study({**TINY, "tuning": {"trial": [0, 1]}, "seeds": seeds, "finalists": 1, "controls": {}})
+    tuned = Stages(study, tmp_path).tune(study.regimes[0])
+    assert [one for one in asked if one[0] == "baseline"] == [("baseline", ["passive.0", "passive.1"], (7, 8))]
+    # The first seed flatters trial 0, which alone is raced. Of `passive` the other one is seen to be better.
+    assert (tuned["taught"].best, tuned["taught"].scores) == ({"trial": 0}, pytest.approx((0.5, 0.2)))
+    assert (tuned["passive"].best, tuned["passive"].scores) == (
+        {"trial": 1},
+        pytest.approx(((0.9 + 0.1 + 0.1 + 0.1) / 4, (0.2 + 0.6 + 0.6) / 3)),
+    )
+
+
 @pytest.mark.slow
 def test_a_study_from_its_first_trial_to_its_last_table(tmp_path):
     first = run_study(TINY, ["stage=tune"], tmp_path, progress=False)
