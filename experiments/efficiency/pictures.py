@@ -107,34 +107,48 @@ def _write(axes: Any, row: int, column: int, value: float, carried: bool) -> Non
 
 
 def labels_to_target(tables: Sequence[Table], theme: Theme = LIGHT) -> Figure:
-    """Draw labels to the target with intervals, every arm of every table; an arrow where never is among the draws."""
+    """Draw labels to the target with intervals, every arm of every table; an arrow where never is among the draws.
+
+    An arm has the same line in all panels, in the order of the first one. A dotted line says where the others
+    end, who are not followed as long as `passive`.
+    """
     colours = {"cell": theme.palette[0], "control": theme.muted, "privileged": theme.palette[1]}
-    arms = max(len(table.comparisons) for table in tables) + 1
+    lines: list[str] = []  # from below
+    for table in tables:
+        fewest_last = sorted(table.comparisons, key=lambda label: -table.comparisons[label].labels.value)
+        lines[:0] = [label for label in fewest_last if label not in lines]
+    lines.append(PASSIVE)
     columns = min(len(tables), _PANELS)
     rows = math.ceil(len(tables) / columns)
     with matplotlib_settings(theme):
-        figure = _figure(5.2 * columns, (1.4 + 0.32 * arms) * rows)
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        figure = _figure(2.6 + 2.9 * columns, (1.2 + 0.27 * len(lines)) * rows + 0.3)
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axes in panels[len(tables) :]:
             axes.set_visible(False)
         for axes, table in zip(panels, tables, strict=False):
-            end = float(table.baseline.labels)
-            order = sorted(table.comparisons.items(), key=lambda item: -item[1].labels.value)
+            end, last = float(table.baseline.labels), float(table.baseline.measured.arm.labels[-1])
             first = next(iter(table.comparisons.values())).baseline_labels
-            bars = [(label, one.labels, colours[table.roles[label]]) for label, one in order]
-            for place, (_, estimate, colour) in enumerate([*bars, ("passive", first, theme.baseline)]):
-                low, high = min(estimate.low, end), min(estimate.high, end)
+            bars = [(PASSIVE, first, theme.baseline, last)]
+            bars += [(label, one.labels, colours[table.roles[label]], end) for label, one in table.comparisons.items()]
+            shown = max(end, *(min(one.high, limit) for _, one, _, limit in bars))
+            for label, estimate, colour, limit in bars:
+                place = lines.index(label)
+                low, high = min(estimate.low, limit), min(estimate.high, limit)
                 axes.plot([low, high], [place, place], color=colour, linewidth=2)
-                if estimate.value <= end:
+                if estimate.value <= limit:
                     axes.plot(estimate.value, place, "o", color=colour)
-                if estimate.high > end:
-                    axes.plot(end, place, ">", color=colour)
-            axes.set_yticks(range(len(bars) + 1), [*(label for label, *_ in bars), "passive"])
-            axes.set_xlim(0, 1.03 * end)
+                if estimate.high > limit:
+                    axes.plot(limit, place, ">", color=colour)
+            if shown > end:
+                axes.axvline(end, color=theme.muted, linewidth=1, linestyle=":")
+            axes.set_yticks(range(len(lines)), lines)
+            axes.set_ylim(-0.6, len(lines) - 0.4)
+            axes.set_xlim(0, 1.04 * shown)
             axes.set_xlabel("labels to target")
-            axes.set_title(f"{table.regime.name}, {table.world.name} ({label_of(table.metric)})", fontsize=10)
+            axes.set_title(f"{table.world.name}\n{label_of(table.metric)}", fontsize=10)
+        figure.suptitle(tables[0].regime.name)
         figure.supxlabel(
-            "Dots: all seeds; lines: 95 % bootstrap intervals, unpaired; arrows: some draws never arrive. "
+            "Dots: all seeds; lines: 95 % bootstrap intervals, unpaired; arrows: some draws never arrive.\n"
             "Blue: carried cells; orange: told the utility; grey: controls.",
             fontsize=8,
         )

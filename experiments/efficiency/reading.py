@@ -52,7 +52,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
         Regime(name, **_exactly(f"regimes.{name}", value, ("per_round", "labels", "every"), ("most",)))
         for name, value in _present("regimes", raw["regimes"])
     )
-    names = tuple(regime.name for regime in regimes)
+    names = tuple(checks.mapping("'regimes'", raw["regimes"]))  # those too that are not played: cells may name them
     tuning = {
         key: tuple(values) if isinstance(values, list) and values else _refuse_values(key, values)
         for key, values in checks.mapping("'tuning'", raw["tuning"]).items()

@@ -99,7 +99,17 @@ def test_many_worlds_stand_three_in_a_row():
     figure = labels_to_target(worlds)
     assert [axes.get_visible() for axes in figure.axes] == [True] * 5 + [False]
     assert figure.axes[0].get_gridspec().ncols == 3
-    assert figure.axes[4].get_title("left") == "few, w4 (win rate)"
+    assert figure.axes[4].get_title("left") == "w4\nwin rate"
+
+
+def test_an_arm_has_one_line_in_all_panels_and_passive_is_followed_to_its_own_end():
+    first = table({"fast": measured("fast", 2.0), "slow": measured("slow", 0.1)}, {"fast": "cell", "slow": "cell"})
+    second = table({"slow": measured("slow", 0.1), "late": measured("late", 0.1)}, {"slow": "cell", "late": "control"})
+    left, right = labels_to_target([first, second]).axes
+    lines = [tick.get_text() for tick in left.get_yticklabels()]
+    assert lines == ["late", "slow", "fast", "passive"]
+    assert {line.get_ydata()[0] for line in left.lines if line.get_marker() == "None"} >= {1, 2, 3}
+    assert {line.get_ydata()[0] for line in right.lines if line.get_marker() == "None"} >= {0, 1, 3}
 
 
 def test_a_table_names_every_arm_and_its_role():

@@ -128,6 +128,13 @@ def test_the_wide_study_tunes_what_it_says_and_shares_no_seed_with_the_other():
     assert wide.of_kind("development") == other.of_kind("development")[:1]
 
 
+def test_a_regime_that_is_not_played_takes_its_own_cells_along():
+    study = read_study(changed("regimes.few=null"))
+    (regime,) = study.regimes
+    assert regime.name == "many"
+    assert "chosen" not in [cell.name for cell in study.in_regime(regime)]
+
+
 def test_null_drops_a_regime_or_a_cell():
     study = read_study(changed("regimes.many=null", "cells.pairs=null"))
     assert [regime.name for regime in study.regimes] == ["few"]
