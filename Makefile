@@ -27,7 +27,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
-demo: $(STAMP)  ## four agents align one small language model; ends with a table and report.html
+demo: $(STAMP)  ## agents align one small language model; ends with a table and report.html
 	$(BIN)/duelenv run experiments/suites/demo.yaml
 
 # One thread per process: the matrices are small, and two workers with two threads each fight over two cores.
