@@ -102,7 +102,16 @@ def test_many_worlds_stand_three_in_a_row():
     assert figure.axes[4].get_title("left") == "w4\nwin rate"
 
 
-def test_an_arm_has_one_line_in_all_panels_and_passive_is_followed_to_its_own_end():
+def test_passive_is_followed_to_its_own_end_and_the_others_to_theirs():
+    of = table({"slow": measured("slow", 0.1)}, {"slow": "cell"})
+    (axes,) = labels_to_target([dataclasses.replace(of, baseline=dataclasses.replace(of.baseline, labels=40))]).axes
+    marks = {line.get_marker(): (line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines}
+    arrives, place = marks["o"]
+    assert (marks[">"], place) == ((40.0, 0), 1)  # of the slow one
+    assert 40 < arrives == of.comparisons["slow"].baseline_labels.value < axes.get_xlim()[1]
+
+
+def test_an_arm_has_one_line_in_all_panels():
     first = table({"fast": measured("fast", 2.0), "slow": measured("slow", 0.1)}, {"fast": "cell", "slow": "cell"})
     second = table({"slow": measured("slow", 0.1), "late": measured("late", 0.1)}, {"slow": "cell", "late": "control"})
     left, right = labels_to_target([first, second]).axes

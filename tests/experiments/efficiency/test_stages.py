@@ -153,13 +153,8 @@ def test_nobody_but_passive_plays_beyond_the_most_of_a_regime(played, tmp_path):
     assert (second.log_ratio.value, second.never) == (0.0, 1.0)
 
 
-def test_the_best_trials_are_raced_on_more_seeds_and_the_best_of_those_wins(monkeypatch, tmp_path):
-    heights = {  # by trial and seed: the first seed flatters trial 2, the others are for 1; 3 is not tried again
-        0: {1: 0.1},
-        1: {1: 0.6, 7: 0.9, 8: 0.9},
-        2: {1: 0.8, 7: 0.5, 8: 0.5},
-        3: {1: 0.5, 7: 1.0, 8: 1.0},
-    }
+def play_by_trial_and_seed(monkeypatch, heights):
+    """Make flat curves of `heights[trial][seed]`; a list of what was asked for grows: folder, labels, seeds."""
     asked = []
 
     def measure(study, setup, entries, folder, progress=None):
@@ -171,6 +166,17 @@ def test_the_best_trials_are_raced_on_more_seeds_and_the_best_of_those_wins(monk
         return found
 
     monkeypatch.setattr(stages, "measure", measure)
+    return asked
+
+
+def test_the_best_trials_are_raced_on_more_seeds_and_the_best_of_those_wins(monkeypatch, tmp_path):
+    heights = {  # by trial and seed: the first seed flatters trial 2, the others are for 1; 3 is not tried again
+        0: {1: 0.1},
+        1: {1: 0.6, 7: 0.9, 8: 0.9},
+        2: {1: 0.8, 7: 0.5, 8: 0.5},
+        3: {1: 0.5, 7: 1.0, 8: 1.0},
+    }
+    asked = play_by_trial_and_seed(monkeypatch, heights)
     seeds = {"tune": {"count": 1, "first": 1}, "race": {"count": 2, "first": 7}}
     seeds |= {stage: {"count": 2, "first": first} for stage, first in (("screen", 20), ("confirm", 30))}
     raw = {**TINY, "tuning": {"trial": [0, 1, 2, 3]}, "seeds": seeds, "finalists": 2, "controls": {}}
@@ -191,22 +197,13 @@ def test_the_best_trials_are_raced_on_more_seeds_and_the_best_of_those_wins(monk
 
 def test_every_trial_of_the_baseline_is_tried_on_as_many_seeds(monkeypatch, tmp_path):
     heights = {0: {1: 0.9, 7: 0.1, 8: 0.1, 9: 0.1}, 1: {1: 0.2, 7: 0.6, 8: 0.6, 9: 0.9}}
-    asked = []
-
-    def measure(study, setup, entries, folder, progress=None):
-        asked.append((folder.name.split("-")[0], sorted(entry.label for entry in entries), setup.seeds))
-        found = {}
-        for entry in entries:
-            height = np.array([[heights[entry.settings["trial"]][seed]] * 3 for seed in setup.seeds])
-            found[entry.label] = Measured(entry, Arm(np.array([0.0, 4.0, 8.0]), height, height, height), {}, 2)
-        return found
-
-    monkeypatch.setattr(stages, "measure", measure)
+    asked = play_by_trial_and_seed(monkeypatch, heights)
     seeds = {"tune": {"count": 1, "first": 1}, "race": {"count": 1, "first": 9}, "baseline": {"count": 2, "first": 7}}
     seeds |= {stage: {"count": 2, "first": first} for stage, first in (("screen", 20), ("confirm", 30))}
     study = read_study({**TINY, "tuning": {"trial": [0, 1]}, "seeds": seeds, "finalists": 1, "controls": {}})
     tuned = Stages(study, tmp_path).tune(study.regimes[0])
-    assert [one for one in asked if one[0] == "baseline"] == [("baseline", ["passive.0", "passive.1"], (7, 8))]
+    looks = [one[1:] for one in asked if one[0].startswith("baseline-")]
+    assert looks == [(["passive.0", "passive.1"], (7, 8))]
     # The first seed flatters trial 0, which alone is raced. Of `passive` the other one is seen to be better.
     assert (tuned["taught"].best, tuned["taught"].scores) == ({"trial": 0}, pytest.approx((0.5, 0.2)))
     assert (tuned["passive"].best, tuned["passive"].scores) == (
@@ -252,4 +249,7 @@ def test_a_dry_study_counts_cells_and_writes_nothing(tmp_path, monkeypatch):
     text = run_study(TINY, ["stage=screen"], dry=True)
     counts = {line.split()[1]: int(line.split()[2]) for line in text.splitlines() if line.startswith("few")}
     assert counts == {"tune": 2 * 2, "screen": 2 * 2}  # agents x trials, agents x seeds
+    more = run_study(override_mapping(TINY, ["seeds.baseline={count: 3, first: 900}"]), ["stage=tune"], dry=True)
+    (tune,) = [int(line.split()[2]) for line in more.splitlines() if line.startswith("few")]
+    assert tune == 2 * 2 + 2 * 3  # and trials x seeds of the baseline
     assert list(tmp_path.iterdir()) == []
