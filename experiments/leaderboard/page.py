@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from duelenv.experiments.leaderboard.showing import REFUSED, made_text, markdown, standings_rows, world_rows
+from duelenv.experiments.leaderboard.showing import PARTLY, REFUSED, made_text, markdown, standings_rows, world_rows
 from duelenv.experiments.leaderboard.standings import Standings, standings
 from duelenv.experiments.leaderboard.stored import Now, Table
 from duelenv.experiments.leaderboard.worlds import WorldSet
@@ -34,8 +34,8 @@ duelenv leaderboard --all --dry                      # how long that takes
 - **Scores** are (figure - floor) / (ceiling - floor). Both are named and given below, and are taken for known.
 - **IQM** is the mean of the middle half of all runs of a group, with a stratified bootstrap interval over seeds
   ([Agarwal et al. 2021](https://arxiv.org/abs/2108.13264)). **Mean rank** is over worlds, by mean scores. Only who
-  played all worlds of a group has either; `-` is a world that the agent does not fit, `absent` one that was not played
-  yet. Groups are not averaged: agents fit different ones.
+  played all worlds of a group has either, of others the table says `not all`. `-` is a world or a group that the agent
+  does not fit, `absent` a world that was not played yet. Groups are not averaged: agents fit different ones.
 - **Behind the first** is the difference of mean scores, paired by seed; bold names are those not shown to be behind,
   after Holm's correction for all of the group. `--agent` compares with every stored agent, corrected for all of them.
 - **Settings** are the agents' defaults, tuned for nobody. Who is tuned on `development` may pass who is not: say so.
@@ -74,8 +74,10 @@ def overview_rows(groups: Sequence[Standings]) -> list[list[str]]:
         cells = []
         for one in groups:
             line = next((line for line in one.lines if line.agent == name), None)
-            if line is None or line.iqm is None:
+            if line is None:
                 cells.append(REFUSED)
+            elif line.iqm is None:
+                cells.append(PARTLY)
             else:
                 cells.append(f"{fixed(line.iqm.value, 3)} (rank {1 + one.lines.index(line)})")
         rows.append([name, *cells])

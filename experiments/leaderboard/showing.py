@@ -15,6 +15,7 @@ from duelenv.experiments.tables.text_table import fixed
 from duelenv.ground.terminal import printable
 
 __all__ = [
+    "PARTLY",
     "REFUSED",
     "aligned",
     "comparison_rows",
@@ -25,8 +26,8 @@ __all__ = [
     "world_rows",
 ]
 
-#: In the place of a score.
-REFUSED, ABSENT, NO_SCALE = "-", "absent", "no scale"
+#: In the place of a score, and of what is of a whole group.
+REFUSED, ABSENT, NO_SCALE, PARTLY = "-", "absent", "no scale", "not all"
 
 Rows = list[list[str]]
 
@@ -59,13 +60,13 @@ def comparison_rows(found: Sequence[Comparison]) -> Rows:
 
 def world_rows(found: Standings) -> Rows:
     """Write the worlds of a group with their scales, header first."""
-    rows = [["world", "what it is", "figure", "scores 0", "scores 1"]]
+    rows = [["world", "what it is", "seeds", "figure", "scores 0", "scores 1"]]
     for world in found.worlds:
         scale = found.scales.get(world.name)
         floor = f"{world.floor}, not played yet" if scale is None else f"{scale.floor:.4g}, {world.floor}"
         known = world.ceiling.value if scale is None else scale.ceiling
         ceiling = world.ceiling.about if known is None else f"{known:.4g}, {world.ceiling.about}"
-        rows.append([world.name, world.about, world.metric, floor, ceiling])
+        rows.append([world.name, world.about, str(world.seeds), world.metric, floor, ceiling])
     return rows
 
 
@@ -108,7 +109,7 @@ def markdown(rows: Rows, bold: Sequence[str] = ()) -> str:
 
 def _is_figure(cells: Sequence[str]) -> bool:
     """Whether cells of a column are numbers, perhaps with an interval or a rank behind, or stand for one."""
-    return all(cell in (REFUSED, ABSENT, NO_SCALE, "the first") or _FIGURE.fullmatch(cell) for cell in cells)
+    return all(cell in (REFUSED, ABSENT, NO_SCALE, PARTLY, "the first") or _FIGURE.fullmatch(cell) for cell in cells)
 
 
 def _cell(line: Line, world: World, found: Standings, table: Table) -> str:
@@ -126,12 +127,12 @@ def _rows(table: Table, agent: str, worlds: Sequence[World]) -> list[Row]:
 
 def _estimate(one: Estimate | None, digits: int) -> str:
     if one is None:
-        return REFUSED
+        return PARTLY
     return f"{fixed(one.value, digits)} [{fixed(one.low, digits)}, {fixed(one.high, digits)}]"
 
 
 def _difference(one: Interval | None) -> str:
     if one is None:
-        return REFUSED
+        return PARTLY
     mean, low, high = (fixed(value, 3) for value in (one.mean, one.low, one.high))
     return f"{mean} [{low}, {high}]"

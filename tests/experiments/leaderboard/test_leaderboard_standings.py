@@ -4,7 +4,8 @@ import pytest
 from leaderboard_parts import row, small, table
 
 from duelenv import UserError
-from duelenv.experiments.leaderboard.showing import markdown, standings_rows, verdict
+from duelenv.experiments.leaderboard.page import overview_rows
+from duelenv.experiments.leaderboard.showing import markdown, standings_rows, verdict, world_rows
 from duelenv.experiments.leaderboard.standings import comparisons, scale_of, standings
 from duelenv.experiments.leaderboard.stored import Now, read_table, write_table
 from duelenv.experiments.leaderboard.worlds import current
@@ -45,7 +46,20 @@ def test_who_missed_a_world_has_no_rank_and_moves_nobody():
     assert (half.agent, half.iqm, half.rank, half.behind) == ("half", None, None, None)
     assert half.scores == {"easy": 1.0}
     rows = standings_rows(found, PLAYED, {})
-    assert rows[-1][:6] == ["half", "-", "-", "-", "1.000", "-"]
+    assert rows[-1][:6] == ["half", "not all", "not all", "not all", "1.000", "-"]
+
+
+def test_the_overview_tells_who_played_a_part_of_a_group_from_whom_it_does_not_fit():
+    unfit = PLAYED.with_rows(row("half", world.name, refused="no") for world in REPORTED)
+    groups = [standings(played, ARMS, REPORTED) for played in (PLAYED, unfit)]
+    rows = {cells[0]: cells[1:] for cells in overview_rows(groups)}
+    assert rows["half"] == ["not all", "-"]
+    assert rows["good"] == ["0.850 (rank 1)", "0.850 (rank 1)"]
+
+
+def test_worlds_say_how_many_seeds_they_have():
+    header, first, _ = world_rows(standings(PLAYED, ARMS, REPORTED))
+    assert first[header.index("seeds")] == str(REPORTED[0].seeds) == "4"
 
 
 def test_a_world_whose_floor_was_not_played_has_no_scale_and_counts_for_nobody():
