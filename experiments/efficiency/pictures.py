@@ -149,7 +149,7 @@ def labels_to_target(tables: Sequence[Table], theme: Theme = LIGHT) -> Figure:
         figure.suptitle(tables[0].regime.name)
         figure.supxlabel(
             "Dots: all seeds; lines: 95 % bootstrap intervals, unpaired; arrows: some draws never arrive.\n"
-            "Blue: carried cells; orange: told the utility; grey: controls.",
+            "Blue: carried cells; orange: told the utility; grey: controls; dotted: where all but passive end.",
             fontsize=8,
         )
     return figure
