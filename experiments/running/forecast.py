@@ -19,8 +19,10 @@ from duelenv.experiments.config.cell import cells
 from duelenv.experiments.config.identity import check_owner, identify
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.results.metrics import check_better
 from duelenv.experiments.running import assembly
 from duelenv.experiments.running.preparation import prepare
+from duelenv.experiments.running.scouting import check_metric, here_and_now
 from duelenv.experiments.running.start_policy import start_policy, threads_of
 from duelenv.experiments.sizing.memory import Footprint, bytes_text, footprint_of
 from duelenv.oracles.base import utility_of
@@ -73,6 +75,7 @@ def dry_run(config: RunConfig, directory: Path | str) -> str:
         UserError: What the run itself would be refused for.
     """
     folder = RunFolder(Path(directory))
+    check_better(config.metric, config.better)
     check_owner(folder, config, identify(config))
     every = cells(config)
     todo = [cell for cell in every if not folder.cell(cell.name).finished]
@@ -81,7 +84,9 @@ def dry_run(config: RunConfig, directory: Path | str) -> str:
             f"{config.name}: all of its {len(every)} cells are finished in {str(folder.root)!r}, nothing is left to do"
         )
     with threads_of(config):
-        prepare(config)
+        _, free = prepare(config)
+        if free:  # where answers may be paid for, the run itself finds out
+            check_metric(config, folder, todo, here_and_now(config))
         labels = list(dict.fromkeys(cell.label for cell in todo))
         forecasts = {label: forecast(config, label) for label in labels}
     seeds = {label: sum(len(cell.seeds) for cell in todo if cell.label == label) for label in labels}
@@ -97,7 +102,6 @@ def dry_run(config: RunConfig, directory: Path | str) -> str:
         *_memory(config, forecasts, played, jobs),
     ]
     seconds = sum(forecasts[label].seconds * played[label] for label in labels) / jobs
-    free = _is_free(assembly.make_oracle(config)) and _is_free(_judge(config))
     apart = "" if free else ", without the time that who may be paid takes to answer"
     lines.append(_line("time", f"about {duration(seconds)} with {_at_a_time(jobs)}{apart}"))
     return "\n".join(lines)

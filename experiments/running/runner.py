@@ -6,11 +6,10 @@ Not for what happens inside a cell (`play`), how processes end (`processes`) or 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +29,7 @@ from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.folder.locks import RunLock, hold_run
 from duelenv.experiments.results import labels
 from duelenv.experiments.results.assembling import assemble
-from duelenv.experiments.results.metrics import check_better, check_measured, is_measured, is_regret
+from duelenv.experiments.results.metrics import check_better
 from duelenv.experiments.running.answers import begin_with
 from duelenv.experiments.running.backends import open_backend
 from duelenv.experiments.running.failures import (
@@ -46,6 +45,7 @@ from duelenv.experiments.running.play import run_cell, scout_cell
 from duelenv.experiments.running.preparation import prepare
 from duelenv.experiments.running.processes import Ending, Outcome, Task, outcomes
 from duelenv.experiments.running.progress import Progress
+from duelenv.experiments.running.scouting import check_metric
 from duelenv.ground.errors import UserError
 from duelenv.ground.files import refusals_said
 from duelenv.labels.ledger_file import DATABASE
@@ -295,37 +295,12 @@ class _Cells:
         self.shown.note(f"{self.config.name}: {text}")
 
     def _check_metric(self, folder: RunFolder) -> None:
-        """Refuse a `metric` that nothing in this run measures, as soon as that is known.
+        """Refuse a `metric` that nothing measures; cells play in a folder, apart from the run's or that one itself."""
 
-        What agents measure is not known before they have played, and not all need to measure the same. So the first
-        cell plays until it knows, and the others only if it has no such figure. Of regret one cell for each world is
-        enough.
+        def scouts(tried: Sequence[Cell]) -> tuple[set[str], bool]:
+            lost: list[str] = []
+            tasks = [Task(cell.name, scout_cell, (self._task(cell, folder),)) for cell in tried]
+            names = {name for names in self._each(tasks, lost) for name in names}
+            return names, not (lost or (self.broke and not names))
 
-        Args:
-            folder: Where it plays: apart from the run, which a refusal then leaves as it was, or in the run's folder.
-
-        Raises:
-            UserError: The metric is measured nowhere.
-        """
-        import pyarrow.parquet as pq
-
-        metric = self.config.metric
-        if metric is None:
-            return
-        known: set[str] = set()
-        scouts: dict[str, Cell | None] = {}  # None where a cell is finished: its results tell
-        for cell in sorted(cells(self.config), key=lambda cell: cell in self.todo):
-            world = json.dumps(dict(self.config.agent(cell.label).env), sort_keys=True, default=str)
-            finished = cell not in self.todo
-            scouts.setdefault(world if is_regret(metric) else cell.label, None if finished else cell)
-            if finished:
-                known |= set(pq.read_schema(self.folder.cell(cell.name).result).names) - {"agent", "seed", "step"}
-        left = [cell for cell in scouts.values() if cell is not None]
-        lost: list[str] = []
-        for tried in (left[:1], left[1:]):
-            if tried and not is_measured(metric, known):
-                tasks = [Task(cell.name, scout_cell, (self._task(cell, folder),)) for cell in tried]
-                known |= {name for names in self._each(tasks, lost) for name in names}
-        # One that failed may have it; and where nothing was played that could tell, the caller says why.
-        if not lost and (known or not self.broke):
-            check_measured(metric, known)
+        check_metric(self.config, self.folder, self.todo, scouts)

@@ -7,6 +7,7 @@ import pytest
 from duelenv import UserError
 from duelenv.experiments.config.loading import load, read_study_file, suites
 from duelenv.experiments.config.run_config import RunConfig
+from duelenv.experiments.running.forecast import dry_run
 from duelenv.experiments.running.preparation import prepare
 from duelenv.experiments.running.runner import run
 from duelenv.ground.devices import usable_device
@@ -55,3 +56,12 @@ def test_no_suite_names_a_file_of_the_repository(suite, tmp_path, monkeypatch):
 def test_a_device_that_is_not_there_is_one_sentence(device):
     with pytest.raises(UserError, match=f"device is '{device}', which is not there; choose one of cpu"):
         usable_device(device)
+
+
+@pytest.mark.parametrize("metric", ["foo", "winrate", "regret_of_nobody"])
+def test_a_dry_run_refuses_what_the_run_would(tmp_path, metric):
+    with pytest.raises(UserError, match=f"'metric' is '{metric}'"):
+        dry_run(config(metric=metric), tmp_path / "run")
+    with pytest.raises(UserError, match="'better' is 'lower', but of 'win_rate_best_of_n' higher is better"):
+        dry_run(config(metric="win_rate_best_of_n", better="lower"), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
