@@ -30,7 +30,8 @@ duelenv leaderboard --all --dry                      # how long that takes
 ```
 
 - **Worlds** are in two sets. `reporting` is what stands here. `development` has other instances and other seeds: tune
-  there. A world that is changed makes its rows stale; another question is another version.
+  there. A world that is changed makes its rows stale; another question is another version. `label_limited` and
+  `step_limited` here are not the regimes of [the study](efficiency.md): other words, and their own numbers of labels.
 - **Scores** are (figure - floor) / (ceiling - floor). Both are named and given below, and are taken for known.
 - **IQM** is the mean of the middle half of all runs of a group, with a stratified bootstrap interval over seeds
   ([Agarwal et al. 2021](https://arxiv.org/abs/2108.13264)). **Mean rank** is over worlds, by mean scores. Only who
