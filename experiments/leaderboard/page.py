@@ -38,7 +38,8 @@ duelenv leaderboard --all --dry                      # how long that takes
   played all worlds of a group has either, of others the table says `not all`. `-` is a world or a group that the agent
   does not fit, `absent` a world that was not played yet. Groups are not averaged: agents fit different ones.
 - **Behind the first** is the difference of mean scores, paired by seed; bold names are those not shown to be behind,
-  after Holm's correction for all of the group. `--agent` compares with every stored agent, corrected for all of them.
+  after Holm's correction for all of the group. The order is by IQM: who is above 0 has the larger mean, and some runs
+  that are far off. `--agent` compares with every stored agent, corrected for all of them.
 - **Settings** are the agents' defaults, tuned for nobody. Who is tuned on `development` may pass who is not: say so.
 - A row is **stale** where the world, the version of the package, or the code behind agent or world is not today's;
   comments and docstrings do not count.

@@ -46,8 +46,10 @@ class Line:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the first, or not shown to differ from it."""
-        return self.iqm is not None and (self.behind is None or not self.behind.shows_difference)
+        """Whether it is the first, or not shown to be behind it; the mean of who stands lower by IQM may be larger."""
+        if self.iqm is None:
+            return False
+        return self.behind is None or self.behind.mean > 0 or not self.behind.shows_difference
 
 
 @dataclass(frozen=True)

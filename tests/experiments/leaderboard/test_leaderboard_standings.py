@@ -5,11 +5,12 @@ from leaderboard_parts import row, small, table
 
 from duelenv import UserError
 from duelenv.experiments.leaderboard.page import overview_rows
+from duelenv.experiments.leaderboard.scores import Estimate
 from duelenv.experiments.leaderboard.showing import markdown, standings_rows, verdict, world_rows
-from duelenv.experiments.leaderboard.standings import comparisons, scale_of, standings
+from duelenv.experiments.leaderboard.standings import Line, comparisons, scale_of, standings
 from duelenv.experiments.leaderboard.stored import Now, read_table, write_table
 from duelenv.experiments.leaderboard.worlds import current
-from duelenv.experiments.tables.statistics import holm, mean_interval
+from duelenv.experiments.tables.statistics import Interval, holm, mean_interval
 
 WORLDS = small()
 ARMS = WORLDS.groups[0]
@@ -55,6 +56,15 @@ def test_the_overview_tells_who_played_a_part_of_a_group_from_whom_it_does_not_f
     rows = {cells[0]: cells[1:] for cells in overview_rows(groups)}
     assert rows["half"] == ["not all", "-"]
     assert rows["good"] == ["0.850 (rank 1)", "0.850 (rank 1)"]
+
+
+@pytest.mark.parametrize(("mean", "adjusted", "leads"), [(0.1, 0.9, True), (0.1, 0.01, True), (-0.1, 0.9, True)])
+def test_who_is_not_shown_to_be_behind_leads_and_who_is_does_not(mean, adjusted, leads):
+    estimate = Estimate(0.5, 0.4, 0.6)
+    line = Line("one", {}, {}, estimate, estimate, Interval(mean, mean - 0.01, mean + 0.01, 64, adjusted))
+    assert line.leads is leads
+    assert Line("one", {}, {}, estimate, estimate, Interval(-0.1, -0.11, -0.09, 64, 0.01)).leads is False
+    assert Line("one", {}, {}).leads is False
 
 
 def test_worlds_say_how_many_seeds_they_have():
