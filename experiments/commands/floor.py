@@ -70,7 +70,8 @@ def _floor(arguments: argparse.Namespace) -> int:
 
 
 def _floor_of(arguments: argparse.Namespace, words: Mapping[str, Any]) -> Floor:
-    from duelenv.experiments.sizing.floors import AGENTS, NODE, Machine, Round, card_named, floor_of
+    from duelenv.experiments.sizing.floors import AGENTS, Round, floor_of
+    from duelenv.experiments.sizing.machines import NODE, Machine, card_named
     from duelenv.experiments.sizing.shapes import shape_named
 
     def count(name: str, word: str, high: int | None = None) -> int:

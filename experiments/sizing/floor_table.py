@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from duelenv.experiments.sizing.floors import Floor, Machine
+from duelenv.experiments.sizing.floors import Floor
+from duelenv.experiments.sizing.machines import Machine
 from duelenv.experiments.sizing.memory import bytes_text
 from duelenv.experiments.sizing.pace import pace_of
 from duelenv.ground.terminal import printable

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from duelenv.experiments.sizing.floors import Floor, Machine, Round, floor_of
+from duelenv.experiments.sizing.floors import Floor, Round, floor_of
+from duelenv.experiments.sizing.machines import Machine
 from duelenv.experiments.sizing.shapes import HALF, ModelShape
 from duelenv.ground.errors import UserError
 

@@ -6,7 +6,8 @@ import pytest
 
 from duelenv.experiments.commands.cli import main
 from duelenv.experiments.sizing.floor_grid import grid_text
-from duelenv.experiments.sizing.floors import CARDS, Machine, Round, floor_of
+from duelenv.experiments.sizing.floors import Round, floor_of
+from duelenv.experiments.sizing.machines import CARDS, Machine
 from duelenv.experiments.sizing.pace import pace_of
 from duelenv.experiments.sizing.shapes import SHAPES, ModelShape
 

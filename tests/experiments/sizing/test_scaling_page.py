@@ -1,4 +1,4 @@
-"""docs/scaling.md: sizes that it states, and what its measurement prints; its commands are in the tests of floors."""
+"""docs/scaling.md: sizes that it states, and what its measurement prints; its commands are in `test_floor`."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,8 @@ import yaml
 
 import duelenv
 from duelenv.experiments.config.run_config import RunConfig
-from duelenv.experiments.sizing.floors import CARDS, Machine, Round, floor_of
+from duelenv.experiments.sizing.floors import Round, floor_of
+from duelenv.experiments.sizing.machines import CARDS, Machine
 from duelenv.experiments.sizing.pace import pace_of
 from duelenv.experiments.sizing.shapes import SHAPES
 
