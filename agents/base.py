@@ -323,7 +323,8 @@ class SettingsReader:
         """Raise `UserError` if a setting was read by no part."""
         for name in self._left:
             near = difflib.get_close_matches(name, self._known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(sorted(self._known))}."
+            known = f"it knows {', '.join(sorted(self._known))}." if self._known else "it has none here: leave it out."
+            hint = f"did you mean {near[0]!r}?" if near else known
             raise UserError(f"agent {self._owner!r} reads no setting {name!r} in this world; {hint}")
 
 

@@ -7,12 +7,11 @@ start, `codec` turns prompts into tokens, `decoding` draws responses and `scorin
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -32,13 +31,11 @@ from duelenv.policies.passes import evaluation
 from duelenv.policies.roles import Role, read_model, roles_of
 from duelenv.policies.samplers import Asked, OwnLoop, Sampler, sampler_of
 from duelenv.policies.sampling import Samples
+from duelenv.policies.saved import SETTINGS, Record
 from duelenv.policies.scoring import Array, Responses
 from duelenv.policies.shortcuts import find_shortcuts, hidden_width
 
 Source = Literal["policy", "reference", "start", "pilaf_plus", "pilaf_minus"]
-
-_FORMAT = 2
-_SETTINGS = ("max_new_tokens", "temperature", "chat_template", "chat_template_kwargs", "max_sequences")
 
 
 class CausalLMPolicy:
@@ -592,11 +589,15 @@ class CausalLMPolicy:
         folder = Path(path)
         self.export(folder, facts=facts)
         self._roles.save(folder)
-        record = {"format": _FORMAT, "version": self.version, **{name: getattr(self, name) for name in _SETTINGS}}
-        record |= {"adapter": self._roles.adapter, "reference_moved": self._roles.moved}
-        record |= {"reference_version": self.reference_version}
+        record = Record(
+            version=self.version,
+            reference_version=self.reference_version,
+            reference_moved=self._roles.moved,
+            adapter=self._roles.adapter,
+            settings={name: getattr(self, name) for name in SETTINGS},
+        )
         if sharding.is_writer(self.model):
-            (folder / "policy.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            record.write(folder)
         sharding.finished(self.model)
 
     @classmethod
@@ -618,42 +619,17 @@ class CausalLMPolicy:
             UserError: no policy in `path`, or one of a newer format.
         """
         folder = Path(path)
-        if not (folder / "policy.json").is_file():
-            raise UserError(f"{str(folder)!r} holds no saved policy; expected a folder written by save()")
-        record = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
-        places = _places(folder, record)
+        record = Record.read(folder)
+        places = record.places(folder)
         policy = cls(
-            read_model(places.roles, places.policy, record["adapter"], base_model),
+            read_model(places.roles, places.policy, record.adapter, base_model),
             AutoTokenizer.from_pretrained(places.tokenizer, trust_remote_code=False),
             device=device,
-            **{name: record[name] for name in _SETTINGS if name in record},
+            **record.settings,
         )
-        policy._roles.load(places.roles, places.policy, moved=record["reference_moved"])
-        # Files of version 0.1 do not say when their reference moved.
-        policy.version, policy.reference_version = record["version"], record.get("reference_version", 0)
+        policy._roles.load(places.roles, places.policy, moved=record.reference_moved)
+        policy.version, policy.reference_version = record.version, record.reference_version
         return policy
-
-
-class _Places(NamedTuple):
-    """Where the parts of a saved policy lie."""
-
-    policy: Path
-    roles: Path
-    tokenizer: Path
-
-
-def _places(folder: Path, record: Mapping[str, Any]) -> _Places:
-    if record["format"] == _FORMAT:
-        return _Places(folder, folder, folder)
-    if record["format"] != 1:
-        raise UserError(
-            f"{str(folder)!r} has the format {record['format']}; this version reads formats 1 and {_FORMAT}: load it "
-            "with the version that wrote it"
-        )
-    # Version 0.1: PEFT had put every adapter that is not called "default" one folder deeper.
-    policy, adapter = folder / "policy", record["adapter"]
-    roles = folder if adapter is None else policy
-    return _Places(policy if adapter in (None, "default") else policy / adapter, roles, folder / "tokenizer")
 
 
 def _mixture(source: str, beta: float) -> list[tuple[Role, float]]:

@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Final
 
 import numpy as np
@@ -49,14 +50,16 @@ class HashedWords:
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> NDArray[np.float32]:
         """Return features float32 [n, d] of n responses; the prompts are not looked at."""
+        counted = [Counter(_WORD.findall(response.lower())) for response in responses]
         features = np.zeros((len(responses), self.dim), np.float32)
-        for place, response in enumerate(responses):
-            counts = Counter(_WORD.findall(response.lower()))
-            total = counts.total()
-            for word, count in counts.items():
-                features[place, 2:] += (1.0 + np.log(count)) * _vector(word, self.dim - 2)
-            features[place, 2:] *= _SCALE / np.sqrt(max(total, 1))
-            features[place, :2] = np.log1p(total), np.log1p(total) ** 2
+        words = features[:, 2:]
+        for nth in zip_longest(*(counts.items() for counts in counted)):  # every first word, then every second one
+            rows, said = zip(*((row, word) for row, word in enumerate(nth) if word), strict=True)
+            weights = 1.0 + np.log([count for _, count in said])
+            words[list(rows)] += weights[:, None] * np.array([_vector(word, self.dim - 2) for word, _ in said])
+        totals = np.array([counts.total() for counts in counted])
+        words *= (_SCALE / np.sqrt(np.maximum(totals, 1)))[:, None]
+        features[:, 0], features[:, 1] = np.log1p(totals), np.log1p(totals) ** 2
         return features
 
 

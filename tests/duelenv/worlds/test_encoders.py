@@ -41,6 +41,18 @@ def test_order_and_case_do_not_count_and_punctuation_does():
     assert of("").tolist() == [0.0] * 128
 
 
+def test_many_responses_at_once_are_each_by_itself_to_the_last_bit():
+    responses = ["so", "", f"{TEN} six six", "six so six", "So, so!"]
+    together = HashedWords()([""] * len(responses), responses)
+    assert together.tolist() == [of(response).tolist() for response in responses]
+    assert HashedWords()([], []).shape == (0, 128)
+
+
+def test_a_word_said_twice_counts_one_and_log_two_times():
+    expected = ((1 + np.log(2)) * of("six")[2:] + of("so")[2:]) / np.sqrt(3)
+    np.testing.assert_allclose(of("six so six")[2:], expected, rtol=1e-6)
+
+
 def test_length_stands_by_itself_so_that_a_utility_can_have_a_best_one():
     assert of("a a a")[:2] == pytest.approx([np.log(4), np.log(4) ** 2])
     lengths = np.arange(1, 30)
