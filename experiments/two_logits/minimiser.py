@@ -92,7 +92,7 @@ class ExactMinimiser(Agent):
         self._rounds += 1
         losses = self._counts @ self._of_labels + self._rounds * self._of_a_round
         self._logits.log_odds = self._odds[losses.argmin(axis=1)]
-        return {"informative_duels": float(self._counts.sum(axis=1).mean())}
+        return {"told_duels": float(self._counts.sum(axis=1).mean())}
 
     def _recommend(self, observation: Observation) -> NDArray[np.int64]:
         said = observation["features"].argmax(axis=2)
