@@ -315,6 +315,37 @@ class SettingsReader:
                 given[name] = {**preferred[name], **given[name]}
         return kind(**(defaults | preferred | given))
 
+    def apart(self, own: Sequence[Mapping[str, Any]]) -> list[SettingsReader]:
+        """Make a reader for each of several parts that are alike, which may have settings of one name.
+
+        Each has settings of its own, and beside them whatever is left here: what is given once counts for all that read
+        it. `rejoin` makes one reader of them again.
+        """
+        return [self._beside(values) for values in own]
+
+    def _beside(self, own: Mapping[str, Any]) -> SettingsReader:
+        reader = SettingsReader(self._owner, {**self._left, **own})
+        reader._preferred, reader._known = dict(self._preferred), list(self._known)
+        return reader
+
+    def rejoin(self, readers: Sequence[SettingsReader], own: Sequence[Mapping[str, Any]]) -> None:
+        """Count as read what one of the readers has read.
+
+        Args:
+            readers: As `apart` made them.
+            own: As it was given to it.
+
+        Raises:
+            UserError: A setting of its own that a part did not read.
+        """
+        for reader, values in zip(readers, own, strict=True):
+            for name in values:
+                if name in reader:
+                    reader._left = {name: reader._left[name]}
+                    reader.close()
+            self._known += [name for name in reader._known if name not in self._known]
+        self._left = {name: value for name, value in self._left.items() if all(name in reader for reader in readers)}
+
     def __contains__(self, name: str) -> bool:
         """Tell whether a setting was given that no part has read yet."""
         return name in self._left

@@ -107,6 +107,11 @@ class PreferenceLearner:
         return self.trainer.policy
 
     @property
+    def has_bonus(self) -> bool:
+        """Whether it minimises an optimist's term beside the loss."""
+        return self._bonus is not None
+
+    @property
     def draws_per_pair(self) -> int:
         """Responses that the bonus looks at and no pair has, in each duel that was asked."""
         return 0 if self._draws is None else self._draws.beside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from duelenv.agents.asking import ASK, AskResources, PromptChoice
@@ -180,12 +180,18 @@ def make_schooling(
     Raises:
         UserError: A name that nobody registered, a setting that one of the parts refuses, or nothing to teach.
     """
+    unread: list[str] = []  # of what is minimised on labels, where none are taught
     if learner is None:
         if view.policy is None:
             return None
         from duelenv.agents.learners import PreferenceLearner
+        from duelenv.agents.objective import ObjectiveSettings
 
-        learner = PreferenceLearner.of(view, seed, settings, duel_is_draw=duel_is_draw)
+        unread = [item.name for item in fields(ObjectiveSettings) if settings.given(item.name)]
+        own = PreferenceLearner.of(view, seed, settings, duel_is_draw=duel_is_draw)
+        if own.has_bonus and "bonus" not in unread:
+            unread.append(f"the bonus of agent {name!r}")
+        learner = own
     choice = settings.take(TeachingChoice)
     if choice.teach_unasked and not view.selective:
         raise UserError("teach_unasked=True teaches rows that were not asked, and here all are; set selective=True")
@@ -209,5 +215,10 @@ def make_schooling(
         raise UserError(
             f"replay={learner.replayed} teaches old duels again, and teach={rule!r} teaches no labels; set "
             "teach_labels=True, or leave replay out"
+        )
+    if own_objective and unread and not teach_labels:
+        raise UserError(
+            f"teach={rule!r} brings an objective of its own, and nothing would read {' and '.join(unread)}; set "
+            "teach_labels=True, or leave out what is not read"
         )
     return Schooling(view, learner, taught, teach_labels=teach_labels)

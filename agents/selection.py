@@ -311,15 +311,18 @@ def uniform_between(
         first: Who may be the first member, bool [N, K], at least one in every row.
         second: Who may be the second, bool [N, K], likewise.
         streams: Two uniforms are read from each.
-        groups: int [N, K] or None; where the second set holds no other text than the first member's, any of the set
-            may be drawn.
+        groups: int [N, K] or None. Of the first set only those are drawn to whom the second holds another text; where
+            there are none, any member of either.
 
     Returns:
         int64 [N, 2].
     """
     u = streams.uniform(2)  # (N, 2)
-    i = draw(first, u[:, 0])
-    rivals = second & _rivals(i, first.shape[1], groups)
+    count = first.shape[1]
+    others = ~np.eye(count, dtype=np.bool_)[np.newaxis] if groups is None else may_duel(groups)  # (N, K, K)
+    answered = first & (others & second[:, np.newaxis]).any(-1)
+    i = draw(np.where(answered.any(-1, keepdims=True), answered, first), u[:, 0])
+    rivals = second & _rivals(i, count, groups)
     rivals = np.where(rivals.any(-1, keepdims=True), rivals, second)
     return np.stack([i, draw(rivals, u[:, 1])], axis=1)
 

@@ -119,6 +119,7 @@ def quantile_regression(resources: Resources, settings: SettingsReader) -> Objec
     _require_reference("quantile_regression", resources.view, at_least=2)
     chosen, word = settings.take(QuantileSettings), resources.word(settings, "mean")
     beta = chosen.taught_beta
+    most = -np.log(beta) - np.log1p(-np.exp(-1 / beta))  # of a quantile of 1 among infinitely many, log(1 / beta)
 
     def choose(played: Played) -> tuple[Rows, Rows, Values]:
         columns = _reference_columns(resources.view, played.observation)
@@ -126,10 +127,11 @@ def quantile_regression(resources: Resources, settings: SettingsReader) -> Objec
         rows = np.arange(len(utility) if len(columns) > 1 else 0)
         quantile = quantiles(utility[rows], columns)
         if chosen.partition == "uniform":  # log(beta (e^(1 / beta) - 1)) without the overflow
-            log_z = np.full((len(rows), 1), np.log(beta) + 1 / beta + np.log1p(-np.exp(-1 / beta)))
+            log_z = np.full((len(rows), 1), 1 / beta - most)
         else:
             log_z = logsumexp(quantile[:, columns] / beta, axis=1, keepdims=True) - np.log(max(len(columns), 1))
-        return rows, _everyone(rows, utility.shape[1]), quantile - beta * log_z
+        # Few references say little of Z, and one better than all of them would otherwise gain more than any may.
+        return rows, _everyone(rows, utility.shape[1]), np.minimum(quantile - beta * log_z, beta * most)
 
     return Objective(Regression(beta), choose)
 
@@ -163,8 +165,9 @@ def policy_gradient(resources: Resources, settings: SettingsReader) -> Objective
     """Teach the belief's preferences as a signal to climb, tied to the reference (2603.17378, from excerpts).
 
     Of a prompt that was asked, the duel and the best against the worst; of another, the best against the worst and the
-    second best against the second worst. In both orders a response Y against Y' gains p(Y > Y') - 1/2 + eps. The raw
-    label never reaches the policy, and the fixed point is not pi_ref exp(r / beta).
+    second best against the second worst, where it has four different texts. In both orders a response Y against Y'
+    gains p(Y > Y') - 1/2 + eps. A text against itself teaches nothing. The raw label never reaches the policy, and the
+    fixed point is not pi_ref exp(r / beta). The anchor is the reference, not an average of the policy's own past.
 
     Raises:
         UserError: An anchor without candidates of the reference at temperature 1.
@@ -183,10 +186,14 @@ def policy_gradient(resources: Resources, settings: SettingsReader) -> Objective
         mean = np.asarray(belief.mean(played.observation["features"]))
         rows = np.arange(len(mean))
         first = best_against_worst(mean, played.groups)
-        second = np.where(played.unasked[:, np.newaxis], _seconds(mean), played.duels.pairs)
+        ranked, texts = _by_text(mean, played.groups)
+        seconds = np.where(texts[:, np.newaxis] < 4, ranked[:, :1], _seconds(ranked, texts))  # one against itself
+        second = np.where(played.unasked[:, np.newaxis], seconds, played.duels.pairs)
         pairs = np.concatenate([first, second])
         p = word.labels(played.observation, np.tile(rows, 2), pairs)
-        signal = np.stack([p - 0.5 + chosen.eps, 0.5 - p + chosen.eps], axis=1).reshape(2, -1, 2)
+        signal = np.stack([p - 0.5 + chosen.eps, 0.5 - p + chosen.eps], axis=1)
+        said = pairs if played.groups is None else np.take_along_axis(np.tile(played.groups, (2, 1)), pairs, axis=1)
+        signal = np.where(said[:, :1] != said[:, 1:], signal, 0.0).reshape(2, -1, 2)
         values = np.concatenate([*signal, np.full((len(rows), len(columns)), chosen.anchor / max(len(columns), 1))], 1)
         arms = np.concatenate([first, second, np.tile(columns, (len(rows), 1))], axis=1)
         return rows, arms, values
@@ -231,10 +238,16 @@ def _nothing(width: int) -> tuple[Rows, Rows, Values]:
     return np.zeros(0, np.int64), np.zeros((0, width), np.int64), np.zeros((0, width))
 
 
-def _seconds(mean: NDArray[Any]) -> Rows:
-    """Find the second best and second worst of every row, [N, 2]; of two candidates the worst and the best."""
-    order = np.argsort(mean, axis=1, kind="stable")
-    return np.stack([order[:, -2], order[:, 1]], axis=1)
+def _by_text(mean: NDArray[Any], groups: Rows | None) -> tuple[Rows, NDArray[np.int64]]:
+    """Rank the different texts of every row: candidates [N, K], one a text, the worst first, and how many texts [N]."""
+    firsts = np.ones(mean.shape, np.bool_) if groups is None else groups == np.arange(mean.shape[1])
+    return np.argsort(np.where(firsts, mean, np.inf), axis=1, kind="stable"), firsts.sum(axis=1)
+
+
+def _seconds(ranked: Rows, texts: NDArray[np.int64]) -> Rows:
+    """Find the second best and the second worst text of every row that has four, [N, 2]."""
+    best = np.take_along_axis(ranked, np.maximum(texts - 2, 0)[:, np.newaxis], axis=1)
+    return np.concatenate([best, ranked[:, 1:2]], axis=1)
 
 
 def _reference_columns(view: AgentView, observation: Observation) -> Rows:

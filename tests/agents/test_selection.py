@@ -89,6 +89,20 @@ def test_uniform_pair_is_uniform_over_eligible_ordered_pairs(groups):
     assert chisquare(counts).pvalue > 1e-3
 
 
+def test_a_member_of_each_set_is_drawn_and_never_the_same_text_where_that_can_be_helped():
+    rows = 6000
+    first, second = np.tile([True, True, True, False], (rows, 1)), np.tile([False, False, False, True], (rows, 1))
+    groups = np.tile([0, 1, 2, 1], (rows, 1))  # the second set says what candidate 1 says
+    pairs = selection.uniform_between(first, second, streams(rows), groups)
+    assert (pairs[:, 1] == 3).all()
+    assert chisquare([(pairs[:, 0] == k).sum() for k in (0, 2)]).pvalue > 1e-3
+    assert not (pairs[:, 0] == 1).any()
+    alike = np.tile([1, 1, 1, 1], (rows, 1))
+    for one in (alike, None):  # nothing to be helped, nothing to be told apart
+        pairs = selection.uniform_between(first, second, streams(rows), one)
+        assert chisquare([(pairs[:, 0] == k).sum() for k in range(3)]).pvalue > 1e-3
+
+
 def test_thompson_without_groups_is_two_independent_argmaxes():
     samples = draws()
     pairs = selection.thompson_pair(samples)

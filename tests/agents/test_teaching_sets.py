@@ -79,7 +79,11 @@ def test_the_partition_is_of_the_prompts_own_reference_responses(beta):
     tilted = np.exp((sets.values[:, of_reference]) / beta)  # exp(q / beta) / Z
     np.testing.assert_allclose(tilted.mean(axis=1), 1.0)
     quantile = quantiles(DRAWS[25], np.flatnonzero(of_reference))
-    np.testing.assert_allclose(np.diff(sets.values, axis=1), np.diff(quantile, axis=1), atol=1e-12)
+    log_z = np.log(np.exp(quantile[:, of_reference] / beta).mean(axis=1, keepdims=True))
+    free = quantile - beta * log_z
+    most = np.log(1 / beta) - np.log1p(-np.exp(-1 / beta))  # what a quantile of 1 gains
+    np.testing.assert_allclose(sets.values / beta, np.minimum(free / beta, most))
+    assert (free / beta > most).any() == (beta == 0.01)  # three references would let it gain more
     uniform = taught("quantile_regression", taught_beta=beta, partition="uniform")
     z = beta * np.expm1(1 / beta)
     np.testing.assert_allclose(uniform.values, quantile - beta * np.log(z))
@@ -113,6 +117,21 @@ def test_a_policy_gradient_follows_probabilities_in_both_orders(eps):
             np.testing.assert_allclose(values[place : place + 2], [p - 0.5 + eps, 0.5 - p + eps])
         np.testing.assert_allclose(values[4:], 0.1)
     assert taught("policy_gradient", anchor=0.0).arms.shape == (ROWS, 4)
+
+
+def test_a_policy_gradient_teaches_each_text_once():
+    """With a pair of equal texts in either place both would be pushed by eps."""
+    groups = np.array([[0, 0, 2, 3, 3, 5], [0, 1, 2, 2, 2, 2], [0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]])
+    sets = taught("policy_gradient", groups=groups, unasked=[True] * 4, anchor=0.0, eps=0.1)
+    mean = np.take_along_axis(DRAWS[25], groups, axis=1)
+    texts = np.take_along_axis(groups, sets.arms, axis=1)
+    order = [text for text in mean[0].argsort(kind="stable") if groups[0, text] == text]
+    assert len(order) == 4 and sorted(texts[0]) == sorted(order)
+    assert texts[0, 2:].tolist() == [order[2], order[1]]
+    taught_at_all = sets.values.reshape(4, 2, 2).any(axis=2)
+    assert taught_at_all.tolist() == [[True, True], [True, False], [True, False], [False, False]]
+    duel = taught("policy_gradient", groups=groups, anchor=0.0, eps=0.1)  # [0, 1], [2, 3], [1, 0], [3, 1]
+    assert duel.values[:, 2:].any(axis=1).tolist() == [False, False, True, False]
 
 
 def test_texts_from_elsewhere_have_no_reference_to_compare_with():
@@ -211,12 +230,21 @@ def test_no_sets_are_no_step():
         ({"teach": "policy_gradient", "anchor": -1.0}, {}, "anchor is -1"),
         ({"teach": "duel", "teach_labels": False, "belief": "linear_logistic"}, {}, "leaves nothing to teach"),
         ({"teach_labels": "no"}, {}, "teach_labels is 'no'"),
+        ({"teach": "boltzmann", "loss": "ipo", "beta": 3.0}, {}, "nothing would read loss and beta; set teach_labels"),
+        ({"teach": "policy_gradient", "bonus": "xpo"}, {}, "nothing would read bonus; set teach_labels=True"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(settings, world_settings, message):
     env, _ = world(**world_settings)
     with pytest.raises(UserError, match=message):
         duelenv.agents.make("thompson", env, **settings)
+
+
+def test_the_bonus_of_an_optimist_is_not_dropped_in_silence():
+    env, _ = world()
+    with pytest.raises(UserError, match="nothing would read the bonus of agent 'selm'"):
+        duelenv.agents.make("selm", env, teach="boltzmann")
+    duelenv.agents.make("selm", env, teach="boltzmann", teach_labels=True)
 
 
 def test_a_learner_with_an_objective_of_its_own_takes_pairs_only():
