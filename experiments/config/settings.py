@@ -301,7 +301,9 @@ def read_label_counts(key: str, raw: object) -> tuple[int, ...]:
     counts = [checks.integer(f"'{key}'", count, low=1) for count in listed]
     if len(set(counts)) != len(counts):
         raise UserError(f"'{key}' is {raw!r}, expected every number of labels once")
-    return tuple(sorted(counts))
+    if counts != sorted(counts):
+        raise UserError(f"'{key}' is {raw!r}, expected increasing numbers of labels: write {key}={sorted(counts)}")
+    return tuple(counts)
 
 
 def read_budget(raw: object) -> BudgetConfig:
