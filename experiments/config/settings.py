@@ -239,7 +239,7 @@ def read_named(key: str, raw: object, what: str = "a registered oracle ('duelenv
 
 
 def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = False) -> NamedConfig:
-    """`{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone.
+    """Read `{toy: {seed: 0}}` or `{path: DIR, ...}`, one source and its settings; in short `toy`, or a path alone.
 
     Args:
         key: Where it stands.

@@ -144,7 +144,7 @@ def _draw_metric(
 
 
 def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
-    """Win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
+    """Draw win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
     with matplotlib_settings(theme):
         looks = looks_of(results, theme)
         names = [(agent, looks[agent]) for agent in results.agents]
@@ -206,7 +206,7 @@ def _rate_of(metric: str) -> str:
 
 
 def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
-    """All figures that the run's metrics allow, by name."""
+    """Draw all figures that the run's metrics allow, by name."""
     figures: dict[str, Figure] = {}
     exact = results.regret is not None and results.config.replicated
     if exact and results.primary == results.regret:

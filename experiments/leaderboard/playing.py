@@ -115,7 +115,7 @@ def now_of(entry: Entry, world: World) -> Now:
 
 
 def refusal_of(entry: Entry, world: World) -> str | None:
-    """Why an agent does not fit a world, or None if it does; nothing is played."""
+    """Say why an agent does not fit a world, or None if it does; nothing is played."""
     from duelenv import agents
 
     load_modules(entry.modules)

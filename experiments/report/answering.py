@@ -24,7 +24,7 @@ _NORMAL: Final = 1.959964
 
 
 def answering_lines(folder: RunFolder, config: RunConfig) -> list[OracleLine]:
-    """Figures of who answered, out of labels and of what oracles keep in the run's folder.
+    """Read figures of who answered, out of labels and of what oracles keep in the run's folder.
 
     Args:
         folder: The run's.
