@@ -239,7 +239,7 @@ def read_named(key: str, raw: object, what: str = "a registered oracle ('duelenv
 
 
 def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = False) -> NamedConfig:
-    """`{toy: {seed: 0}}` or `{path: DIR, ...}`: one source and its settings; in short `toy`, or a path alone.
+    """Read `{toy: {seed: 0}}` or `{path: DIR, ...}`, one source and its settings; in short `toy`, or a path alone.
 
     Args:
         key: Where it stands.
@@ -301,7 +301,9 @@ def read_label_counts(key: str, raw: object) -> tuple[int, ...]:
     counts = [checks.integer(f"'{key}'", count, low=1) for count in listed]
     if len(set(counts)) != len(counts):
         raise UserError(f"'{key}' is {raw!r}, expected every number of labels once")
-    return tuple(sorted(counts))
+    if counts != sorted(counts):
+        raise UserError(f"'{key}' is {raw!r}, expected increasing numbers of labels: write {key}={sorted(counts)}")
+    return tuple(counts)
 
 
 def read_budget(raw: object) -> BudgetConfig:

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from duelenv.experiments.folder.layout import RunFolder
+
 __all__ = ["Death", "Peace", "Tally", "count_labels", "digest_of", "read_record", "read_tables"]
 
 #: Seconds that a process may live on after its run is dead.
@@ -174,8 +176,8 @@ def read_tables(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     import pyarrow.parquet as pq
 
     found = []
-    for name in ("results.parquet", "labels.parquet"):
-        columns = pq.read_table(run / name).to_pydict()
+    for path in (RunFolder(run).results, RunFolder(run).labels):
+        columns = pq.read_table(path).to_pydict()
         columns.pop("seconds", None)
         found.append(
             {

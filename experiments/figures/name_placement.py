@@ -51,7 +51,7 @@ class Box(NamedTuple):
     high: float
 
     def overlap(self, other: Box) -> float:
-        """Area that two have in common."""
+        """Compute the area that two have in common."""
         across = min(self.right, other.right) - max(self.left, other.left)
         up = min(self.high, other.high) - max(self.low, other.low)
         return max(across, 0.0) * max(up, 0.0)
@@ -120,7 +120,7 @@ def name_lines(axes: Axes, names: Sequence[Name], theme: Theme) -> None:
 
 
 def legend_height(names: Sequence[Name]) -> float:
-    """Inches that names take below a figure."""
+    """Compute the inches that names take below a figure."""
     return _LEGEND_LINE * -(-len(names) // _legend_columns(names)) + 0.1
 
 

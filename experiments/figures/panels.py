@@ -85,7 +85,7 @@ class Panel:
     theme: Theme
 
     def agents(self) -> list[tuple[str, str, Look]]:
-        """Label, name and look of each agent; those that lead come last, so that they are drawn on top."""
+        """List label, name and look of each agent; those that lead come last, so that they are drawn on top."""
         every = [
             (label, name, self.looks[label]) for label, name in zip(self.group.agents, self.group.names, strict=True)
         ]
@@ -192,7 +192,7 @@ def start_at_zero(axes: Axes, lowest: float) -> None:
 
 
 def thousands(axes: Axes, *, across_only: bool = False) -> None:
-    """Round numbers on both axes, or on the horizontal one alone, with commas."""
+    """Put round numbers on both axes, or on the horizontal one alone, with commas."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     for axis in (axes.xaxis,) if across_only else (axes.xaxis, axes.yaxis):
@@ -222,7 +222,7 @@ def plain(text: str) -> str:
 
 
 def footnote(figure: Figure, results: Results, theme: Theme, lead: str = "mean and ", *, metric: str = "step") -> None:
-    """Says at the lower right what bands and bars are, over the seeds for which the metric was measured at all."""
+    """Say at the lower right what bands and bars are, over the seeds for which the metric was measured at all."""
     seeds = 0
     for agent in results.agents:
         _, values = results.curve(agent, metric)

@@ -30,6 +30,7 @@ from duelenv.experiments.figures.panels import (
 from duelenv.experiments.figures.regret_plots import draw_regret
 from duelenv.experiments.figures.styles import LIGHT, Theme, looks_of
 from duelenv.experiments.folder import files
+from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import label_of, title_of
 from duelenv.experiments.tables.groups import Group, group_agents
@@ -143,7 +144,7 @@ def _draw_metric(
 
 
 def win_rate_against_kl(results: Results, theme: Theme = LIGHT) -> Figure:
-    """Win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
+    """Draw win rate against KL to the start policy: what an agent pays for what it gains, a path in time."""
     with matplotlib_settings(theme):
         looks = looks_of(results, theme)
         names = [(agent, looks[agent]) for agent in results.agents]
@@ -205,7 +206,7 @@ def _rate_of(metric: str) -> str:
 
 
 def draw(results: Results, theme: Theme = LIGHT) -> dict[str, Figure]:
-    """All figures that the run's metrics allow, by name."""
+    """Draw all figures that the run's metrics allow, by name."""
     figures: dict[str, Figure] = {}
     exact = results.regret is not None and results.config.replicated
     if exact and results.primary == results.regret:
@@ -241,12 +242,12 @@ def save_figures(results: Results, tables: Sequence[TextTable] = ()) -> list[Pat
         The files.
     """
     paths = []
-    folder = results.directory / "figures"
+    folder = RunFolder(results.directory)
     # Figures have the names of columns, which `Results` has checked, as it has that no link leads out of the folder.
     every = draw(results) | (draw_forests(results, tables) if tables else {})
     for name, figure in every.items():
         for kind in ("png", "svg"):
-            path = folder / f"{name}.{kind}"
+            path = folder.figure(name, kind)
             with files.atomic(path) as stream:
                 stream.write(as_bytes(figure, kind))
             paths.append(path)

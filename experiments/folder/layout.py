@@ -15,10 +15,12 @@ from typing import Final
 
 from duelenv.experiments.folder import files
 
-__all__ = ["LONGEST_NAME", "PRODUCTS", "CellFolder", "RunFolder"]
+__all__ = ["AGENT", "LONGEST_NAME", "PRODUCTS", "CellFolder", "RunFolder"]
 
 #: A name of this many bytes still fits a file's, with an ending.
 LONGEST_NAME = 200
+#: The file of a rescued agent's state, in `CellFolder.diverged`.
+AGENT: Final = "agent.npz"
 #: What a finished cell leaves, by file name.
 PRODUCTS: Final = ("result.parquet", "examples.json", "references.json")
 
@@ -178,6 +180,16 @@ class RunFolder:
         return self.root / "oracles"
 
     @property
+    def scores(self) -> Path:
+        """What reward servers have scored, among what oracles keep."""
+        return self.home / "reward_servers.sqlite"
+
+    @property
+    def trials_of_cascades(self) -> list[Path]:
+        """What cascades asked of both of their oracles, among what oracles keep; a file each that is there."""
+        return sorted(self.home.glob("cascade-*.jsonl"))
+
+    @property
     def trackers(self) -> Path:
         """Folder of what trackers keep."""
         return self.root / "trackers"
@@ -201,6 +213,19 @@ class RunFolder:
     def labels(self) -> Path:
         """The labels of all finished cells."""
         return self.root / "labels.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.root / "report.html"
+
+    def table(self, name: str, kind: str) -> Path:
+        """Find the file of a table of the report, `md` or `csv`."""
+        return self.root / f"{name}.{kind}"
+
+    def figure(self, name: str, kind: str) -> Path:
+        """Find the file of a figure of the report, `svg` or `png`."""
+        return self.root / "figures" / f"{name}.{kind}"
 
     @property
     def cells(self) -> Path:

@@ -41,7 +41,7 @@ class Todo:
 
 
 def entrants(worlds: WorldSet) -> list[Entry]:
-    """All agents of the project that are entered, by name."""
+    """List all agents of the project that are entered, by name."""
     from duelenv import agents
 
     controls = {control.name for world in worlds.worlds if (control := control_of(world)) is not None}

@@ -69,7 +69,7 @@ def page(table: Table, worlds: WorldSet, now: Mapping[tuple[str, str], Now]) -> 
 
 
 def overview_rows(groups: Sequence[Standings]) -> list[list[str]]:
-    """Interquartile means of every agent in every group, header first; by name."""
+    """Write interquartile means of every agent in every group, header first; by name."""
     names = sorted({line.agent for one in groups for line in one.lines})
     rows = [["agent", *(one.group.name for one in groups)]]
     for name in names:

@@ -25,6 +25,7 @@ from duelenv.experiments.config.settings import full_id
 from duelenv.experiments.config.worlds import world_class
 from duelenv.experiments.efficiency.made_pools import made_pool
 from duelenv.experiments.folder.environment import describe
+from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.leaderboard.code import code_digest
 from duelenv.experiments.leaderboard.stored import Now, Row
 from duelenv.experiments.leaderboard.worlds import World
@@ -114,7 +115,7 @@ def now_of(entry: Entry, world: World) -> Now:
 
 
 def refusal_of(entry: Entry, world: World) -> str | None:
-    """Why an agent does not fit a world, or None if it does; nothing is played."""
+    """Say why an agent does not fit a world, or None if it does; nothing is played."""
     from duelenv import agents
 
     load_modules(entry.modules)
@@ -180,7 +181,7 @@ def play(one: Play, root: Path, *, progress: bool | None = None) -> tuple[list[R
         run(one.config, folder, progress=progress)
     except (CellFailed, WorkerDied) as error:
         failed = str(error)
-    if not (folder / "results.parquet").is_file():
+    if not RunFolder(folder).results.is_file():
         return [], failed
     results, rows = Results(folder), []
     described = describe(with_torch=False)

@@ -52,12 +52,12 @@ class Scale:
         return bool(np.isfinite(self.floor) and np.isfinite(self.ceiling) and self.floor != self.ceiling)
 
     def scores(self, values: Sequence[float] | Array) -> Array:
-        """(value - floor) / (ceiling - floor) of each value, in their shape; below 0 and above 1 where they are."""
+        """Make (value - floor) / (ceiling - floor) of every value, as shaped; below 0 and above 1 where they are."""
         return np.asarray((np.asarray(values, dtype=np.float64) - self.floor) / (self.ceiling - self.floor))
 
 
 def interquartile_mean(scores: Array) -> float:
-    """Mean of the middle half of all runs.
+    """Average the middle half of all runs.
 
     Args:
         scores: Of an agent, [W, S]: worlds by seeds, as many in each.
@@ -91,7 +91,7 @@ def iqm_interval(scores: Array, *, draws: int = DRAWS, seed: int = 0) -> Estimat
 
 
 def ranks(means: Array) -> Array:
-    """Ranks of agents in each world by their mean scores, 1 the best; equal ones share the mean of their ranks.
+    """Rank agents in each world by their mean scores, 1 the best; equal ones share the mean of their ranks.
 
     Args:
         means: [..., W, A].

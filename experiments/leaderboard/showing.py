@@ -53,7 +53,7 @@ def standings_rows(found: Standings, table: Table, now: Mapping[tuple[str, str],
 
 
 def comparison_rows(found: Sequence[Comparison]) -> Rows:
-    """Comparisons of one agent, header first."""
+    """Write the comparisons of one agent, header first."""
     rows = [["group", "rival", "difference [95 %]", "verdict"]]
     return rows + [[one.group, one.rival, _difference(one.difference), verdict(one.difference)] for one in found]
 
@@ -78,7 +78,7 @@ def verdict(difference: Interval) -> str:
 
 
 def made_text(rows: Sequence[Row], now: Mapping[tuple[str, str], Now]) -> str:
-    """Versions and days of an agent's rows, and why some of them are stale."""
+    """Say versions and days of an agent's rows, and why some of them are stale."""
     stale = {
         why: None
         for row in rows
@@ -92,7 +92,7 @@ def made_text(rows: Sequence[Row], now: Mapping[tuple[str, str], Now]) -> str:
 
 
 def aligned(rows: Rows) -> str:
-    """Rows for a terminal, the header underlined."""
+    """Write rows for a terminal, the header underlined."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
@@ -100,7 +100,7 @@ def aligned(rows: Rows) -> str:
 
 
 def markdown(rows: Rows, bold: Sequence[str] = ()) -> str:
-    """Rows for Markdown; those whose first cell is one of `bold` have it bold."""
+    """Write rows as Markdown; those whose first cell is one of `bold` have it bold."""
     named = [[f"**{row[0]}**" if row[0] in bold else row[0], *row[1:]] for row in rows[1:]]
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in [rows[0], *named]]
     rule = [":--", *("--:" if _is_figure(column) else ":--" for column in list(zip(*escaped[1:], strict=True))[1:])]

@@ -85,7 +85,7 @@ class World:
     needs: Mapping[str, Mapping[str, Any]]
 
     def digest(self, agent: str) -> str:
-        """Of all that decides what an agent meets here, 12 hexadecimal digits; the same on every machine."""
+        """Digest all that decides what an agent meets here, 12 hexadecimal digits; the same on every machine."""
         decided = [
             [self.name, self.metric, self.first_seed, self.seeds],
             [self.shared, self.env, self.pool, self.settings, self.needs.get(agent, {})],
@@ -110,7 +110,7 @@ class Group:
     worlds: tuple[World, ...]
 
     def of(self, kept_for: str) -> tuple[World, ...]:
-        """Its worlds of one set."""
+        """Find its worlds of one set."""
         return tuple(world for world in self.worlds if world.kept_for == kept_for)
 
 

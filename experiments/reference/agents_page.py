@@ -77,7 +77,7 @@ class _Recorder(SettingsReader):
 
 
 def agents_page() -> str:
-    """Agents, ask rules, prompt rules, beliefs and teaching rules with what they read."""
+    """Write of agents, ask rules, prompt rules, beliefs and teaching rules with what they read."""
     views = dict(_views())
     readers: dict[str, list[str]] = {}
     kinds: dict[str, type] = {}

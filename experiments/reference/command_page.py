@@ -27,7 +27,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def command_page() -> str:
-    """All commands with what they take."""
+    """Write all commands with what they take."""
     about = {}
     for action in make_parser()._actions:
         if isinstance(action, argparse._SubParsersAction):

@@ -30,7 +30,7 @@ _SECTIONS: Final = {
 
 
 def config_page() -> str:
-    """All keys of a config, and what stands inside those that are mappings."""
+    """Write all keys of a config, and what stands inside those that are mappings."""
     schema = config_schema()
     defaults = {item.name: _default(item) for item in dataclasses.fields(RunConfig)}
     parts = [_INTRODUCTION, "## Keys\n"]

@@ -55,7 +55,7 @@ _ELSEWHERE = re.compile(r"(?i)^(see|as)( for the constructor| of the class| ther
 
 
 def settings_of(part: Callable[..., Any], hidden: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
-    """Name, default and meaning of what a part takes by name; the default is empty where there is none.
+    """List name, default and meaning of what a part takes by name; the default is empty where there is none.
 
     A meaning that only says where it stands is fetched from there.
     """

@@ -27,7 +27,7 @@ def last_rows(path):
 
 
 def folder_page() -> str:
-    """Files first, then one section for each that has columns, then the metrics."""
+    """Write files first, then one section for each that has columns, then the metrics."""
     files = [[_link(one.path, bool(one.columns)), one.form, one.about] for one in FILES]
     parts = [_INTRODUCTION, table(["file", "form", "what it is"], files)]
     for one in FILES:

@@ -23,12 +23,12 @@ _GIVEN: Final = ("home", "policy", "num_envs", "jobs", "threads", "first", "self
 
 
 def parts_page() -> str:
-    """Worlds, oracles, stages and whatever else is chosen by name."""
+    """Write of worlds, oracles, stages and whatever else is chosen by name."""
     return "\n".join([_INTRODUCTION, *_worlds(), *(text for kind in _registries() for text in kind)])
 
 
 def own_names(parts: Mapping[str, Any] | Any) -> list[str]:
-    """Names of the project's own parts: in a process of tests, others are registered too."""
+    """List names of the project's own parts: in a process of tests, others are registered too."""
     return [name for name in sorted(parts) if _module(parts[name]).startswith("duelenv.")]
 
 

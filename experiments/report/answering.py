@@ -24,7 +24,7 @@ _NORMAL: Final = 1.959964
 
 
 def answering_lines(folder: RunFolder, config: RunConfig) -> list[OracleLine]:
-    """Figures of who answered, out of labels and of what oracles keep in the run's folder.
+    """Read figures of who answered, out of labels and of what oracles keep in the run's folder.
 
     Args:
         folder: The run's.
@@ -92,7 +92,7 @@ def _people(folder: RunFolder) -> Iterator[OracleLine]:
 def _cascades(folder: RunFolder) -> Iterator[OracleLine]:
     """How the cheap oracle of a cascade had to be corrected, from what both said on trial."""
     pairs: dict[str, Any] = {}
-    for path in sorted(folder.home.glob("cascade-*.jsonl")):
+    for path in folder.trials_of_cascades:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 key, *said = json.loads(line)
@@ -117,7 +117,7 @@ def _cascades(folder: RunFolder) -> Iterator[OracleLine]:
 
 def _scores(folder: RunFolder) -> Iterator[OracleLine]:
     """How many responses reward servers scored."""
-    path = folder.home / "reward_servers.sqlite"
+    path = folder.scores
     if not path.is_file():
         return
     try:

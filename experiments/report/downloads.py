@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -33,13 +34,17 @@ def downloads(folder: RunFolder, tables: Sequence[str], figures: Sequence[str]) 
         tables: Names of tables.
         figures: Names of figures.
     """
+
+    def within(path: Path) -> str:
+        return path.relative_to(folder.root).as_posix()
+
     own = {
         folder.results.name: "every measurement: a row for each agent, seed and evaluation",
         folder.labels.name: "every duel with its label",
-        **{f"{name}.csv": "the numbers behind a table, with intervals" for name in tables},
-        **{f"{name}.md": "the same as Markdown" for name in tables},
-        **{f"figures/{name}.svg": "a figure" for name in figures},
-        **{f"figures/{name}.png": "the same as pixels" for name in figures},
+        **{folder.table(name, "csv").name: "the numbers behind a table, with intervals" for name in tables},
+        **{folder.table(name, "md").name: "the same as Markdown" for name in tables},
+        **{within(folder.figure(name, "svg")): "a figure" for name in figures},
+        **{within(folder.figure(name, "png")): "the same as pixels" for name in figures},
         folder.config.name: "the resolved config",
         folder.environment.name: "what each start ran on",
         folder.marker.name: "what the run is, and digests of the files that it reads",

@@ -57,7 +57,7 @@ class FigureView:
 
 
 def drawn(results: Results, tables: Sequence[TextTable]) -> dict[str, FigureView]:
-    """All figures of a run by the names of their files.
+    """Draw all figures of a run, by the names of their files.
 
     Args:
         results: The run.

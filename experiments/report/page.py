@@ -74,8 +74,8 @@ def write_report(directory: Path | str) -> Path:
     measures = [table for table in found if table is not None]
     every: list[TextTable] = [*made, *targets, *measures]
     for one in every:
-        files.write_text(results.directory / f"{one.name}.md", one.markdown())
-        files.write_text(results.directory / f"{one.name}.csv", one.csv())
+        files.write_text(folder.table(one.name, "md"), one.markdown())
+        files.write_text(folder.table(one.name, "csv"), one.csv())
     spending = spending_of(folder, results.config)
     if spending is not None:
         files.write_json(folder.spending, spending.plain())
@@ -97,9 +97,8 @@ def write_report(directory: Path | str) -> Path:
         "downloads": downloads(folder, [table.name for table in every], list(drawn)),
         **_origin(results),
     }
-    target = results.directory / "report.html"
-    files.write_text(target, render(content))
-    return target
+    files.write_text(folder.report, render(content))
+    return folder.report
 
 
 def _head(results: Results) -> dict[str, Any]:
@@ -168,7 +167,7 @@ def _answers(results: Results, spending: Spending | None) -> dict[str, Any]:
 def _examples(results: Results, seed: int) -> dict[str, list[dict[str, str]]]:
     found = {}
     for cell in cells(results.config):
-        path = results.directory / "cells" / cell.name / "examples.json"
+        path = RunFolder(results.directory).cell(cell.name).examples
         if seed in cell.seeds and cell.label in results.agents and path.exists():
             rows = json.loads(path.read_text(encoding="utf-8"))
             if rows:
@@ -190,8 +189,10 @@ def _by_seed(results: Results) -> dict[str, Any]:
 
 
 def _origin(results: Results) -> dict[str, Any]:
+    folder = RunFolder(results.directory)
+    config = shlex.quote(f"{results.directory.name}/{folder.config.name}")
     return {
-        "command": f"duelenv run {shlex.quote(f'{results.directory.name}/config.yaml')} --output NEW_DIRECTORY",
+        "command": f"duelenv run {config} --output NEW_DIRECTORY",
         "config_text": yaml.safe_dump(results.config.to_dict(), sort_keys=False, allow_unicode=True),
-        "provenance": provenance(RunFolder(results.directory), results.config),
+        "provenance": provenance(folder, results.config),
     }

@@ -18,7 +18,7 @@ _SPECIAL: Final = ("command", "commit", "dirty", "versions", "earlier")
 
 
 def provenance(folder: RunFolder, config: RunConfig) -> list[tuple[str, str]]:
-    """Names and texts, of the last start of a run; nothing of what was not written down.
+    """List names and texts, of the last start of a run; nothing of what was not written down.
 
     Args:
         folder: The run's.

@@ -24,7 +24,7 @@ _WORLDS: Final = 6
 
 
 def setting(results: Results) -> str:
-    """World, policy, oracles, data, rounds and seeds, in a line."""
+    """Name world, policy, oracles, data, rounds and seeds, in a line."""
     config = results.config
     parts = [config.env.id]
     if config.policy is not None:
@@ -59,7 +59,7 @@ def asked(results: Results) -> list[str]:
 
 
 def came_out(results: Results, tables: Sequence[TextTable], targets: Sequence[TargetTable]) -> list[str]:
-    """Who is best in each world and what is shown after correction; a text for each world.
+    """Say who is best in each world and what is shown after correction; a text for each world.
 
     Args:
         results: The run.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from duelenv.experiments.config.cell import cells
 from duelenv.experiments.config.identity import open_run
+from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.results.metrics import (
     ANY_REGRET,
     BOOKKEEPING,
@@ -61,9 +62,9 @@ class Results:
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory)
         self.config = open_run(directory)
-        table = self.directory / "results.parquet"
+        table = RunFolder(self.directory).results
         if not table.is_file():
-            raise UserError(f"{str(directory)!r} has no results.parquet: no cell is finished, so run it first")
+            raise UserError(f"{str(directory)!r} has no {table.name}: no cell is finished, so run it first")
         columns = _read(table)
         self._agent = np.array(columns["agent"].to_numpy(), dtype=object)
         self._columns: dict[str, NDArray[np.float64]] = {
@@ -185,7 +186,7 @@ class Results:
         for cell in cells(self.config):
             if cell.label not in agents:
                 continue
-            path = self.directory / "cells" / cell.name / "references.json"
+            path = RunFolder(self.directory).cell(cell.name).references
             if not path.exists():
                 continue
             for name, values in json.loads(path.read_text(encoding="utf-8")).items():

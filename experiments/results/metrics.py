@@ -116,7 +116,7 @@ def label_of(metric: str, *, unit: bool = False) -> str:
 
 
 def described() -> list[tuple[str, str, Direction | None]]:
-    """Name, what it is with its unit, and which way is better, of every metric that is known by name."""
+    """List the name, what it is with its unit, and which way is better, of every metric that is known by name."""
     return [(name, label_of(name, unit=True), metric.better) for name, metric in _KNOWN.items()]
 
 

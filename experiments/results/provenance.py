@@ -54,7 +54,7 @@ class Machine:
     """Name and version of each package."""
 
     def text(self) -> str:
-        """In a line."""
+        """Write it in a line."""
         inside = [
             *([] if self.cores is None else [f"{self.cores} cores"]),
             *([] if self.blas_kernels is None else [self.blas_kernels]),
@@ -80,7 +80,7 @@ class Commit:
     dirty: bool | None
 
     def text(self) -> str:
-        """Its first seven digits, and what is known of changes."""
+        """Write its first seven digits, and what is known of changes."""
         since = {True: ", changed since", False: "", None: ", perhaps changed since"}[self.dirty]
         return f"{self.name[:7]}{since}"
 
@@ -113,7 +113,7 @@ class Provenance:
         return "; ".join([*parts, *self.commands[-1:]])
 
     def cautions(self) -> list[str]:
-        """Sentences about what was not the same for all cells; none where all of it was."""
+        """Say in sentences what was not the same for all cells; none where all of it was."""
         every = [machine for machine, _ in self.machines]
         mixed = [
             f"{meaning} ({', '.join(values)})"
@@ -135,7 +135,7 @@ class Provenance:
         ]
 
     def facts(self) -> dict[str, Any]:
-        """All of it as plain mappings, lists and text, for pages and JSON."""
+        """Write all of it as plain mappings, lists and text, for pages and JSON."""
         return {
             "machines": [
                 {**asdict(machine), "versions": dict(machine.versions), "cells": count}

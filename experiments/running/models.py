@@ -7,21 +7,18 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.config.settings import NamedConfig
 from duelenv.experiments.folder import files
-from duelenv.experiments.folder.layout import CellFolder
+from duelenv.experiments.folder.layout import AGENT, CellFolder
 from duelenv.experiments.running import checkpoints
 from duelenv.ground.errors import UserError
 
-__all__ = ["AGENT", "CellModels", "facts_of"]
-
-#: The file of a rescued agent's state.
-AGENT: Final = "agent.npz"
+__all__ = ["CellModels", "facts_of"]
 
 
 class _Best(NamedTuple):

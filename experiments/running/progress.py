@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from duelenv.experiments.config.cell import CellReport
+from duelenv.experiments.folder.layout import CellFolder
 from duelenv.experiments.folder.standing import Standing, read_standing
 from duelenv.ground.terminal import printable
 
@@ -110,14 +111,14 @@ class Progress:
         figures: list[str] = []
         for folder in self.folders:
             # A file that cannot be read now says what it said before.
-            standing = read_standing(folder / "progress.json") or self._known.get(folder)
+            standing = read_standing(CellFolder(folder).progress) or self._known.get(folder)
             if standing is None:
                 continue
             self._known[folder] = standing
             horizon = max(horizon, standing.horizon)
             rounds += standing.rounds
             # Unlike a path's own `exists`, this says no where it is not allowed to look.
-            if standing.figure is not None and not os.path.exists(folder / "result.parquet"):
+            if standing.figure is not None and not os.path.exists(CellFolder(folder).result):
                 name, value = standing.figure
                 figures.append(f"{folder.name} {name} {value}" if not figures else f"{folder.name} {value}")
         if horizon == 0:

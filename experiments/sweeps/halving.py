@@ -91,7 +91,7 @@ def whole_rung(trials: int, seeds: int, labels: int) -> list[Rung]:
 
 
 def read_halving(raw: object) -> Halving | None:
-    """`seeds`, or `{over: labels, factor: 3, least: 20}`; None for none.
+    """Read `seeds`, or `{over: labels, factor: 3, least: 20}`; None for none.
 
     Raises:
         UserError: Neither.

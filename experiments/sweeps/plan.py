@@ -91,7 +91,7 @@ class Sweep:
         return make(trials, len(config.seeds), config.budget.labels or 0)
 
     def spent(self, trials: int) -> int:
-        """Labels of a sweep of so many trials, its confirmation included."""
+        """Count the labels of a sweep of so many trials, its confirmation included."""
         confirmation = 2 * self.confirm * (self.config.budget.labels or 0)
         return sum(rung.spent for rung in self.rungs(trials)) + confirmation
 
@@ -138,13 +138,13 @@ def read_sweep(base: Mapping[str, Any], raw: object) -> Sweep:
 
 
 def confirming_seeds(sweep: Sweep) -> tuple[int, ...]:
-    """Seeds after those that choose."""
+    """List the seeds after those that choose."""
     first = max(sweep.config.seeds) + 1
     return tuple(range(first, first + sweep.confirm))
 
 
 def groups(sweep: Sweep, points: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[int, Mapping[str, Any]]]:
-    """Trials that play in one run, by its name: those that agree in all settings that are not the agent's."""
+    """Group trials that play in one run, by its name: those that agree in all settings that are not the agent's."""
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for number, point in points.items():
         apart = {key: value for key, value in point.items() if not _is_own(sweep, key)}

@@ -73,7 +73,7 @@ def judged_alone(differences: Mapping[int, float]) -> Interval:
 
 
 def borderline_of(difference: Interval | None) -> str:
-    """Words that say without which seeds a verdict would be the other; empty where no single one turns it."""
+    """Say without which seeds a verdict would be the other; empty where no single one turns it."""
     turning = () if difference is None else difference.turns_without
     if difference is None or not turning:
         return ""
@@ -86,7 +86,7 @@ def borderline_of(difference: Interval | None) -> str:
 
 
 def borderline_caption(differences: Sequence[Interval | None]) -> str:
-    """Words for a caption that say what a borderline verdict is; empty where there is none."""
+    """Say for a caption what a borderline verdict is; empty where there is none."""
     if not any(borderline_of(one) for one in differences):
         return ""
     return "; borderline: the verdict would be the other if that one seed had not been played"

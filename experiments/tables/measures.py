@@ -67,7 +67,7 @@ class MeasuresTable(TextTable):
         return f"{self.note} {seeds}{'; ± is half a 95 % t-interval' if spread else ''}."
 
     def header(self) -> list[str]:
-        """Column titles."""
+        """List column titles."""
         return ["agent", *(label_of(metric, unit=metric not in (*_COUNTS, "seconds")) for metric in self.metrics)]
 
     def cells(self) -> list[list[str]]:

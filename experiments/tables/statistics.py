@@ -138,7 +138,7 @@ def paired_difference(values: dict[int, float], baseline: dict[int, float], conf
 
 
 def paired(values: dict[int, float], baseline: dict[int, float]) -> dict[int, float]:
-    """Differences `values - baseline` by seed, over the seeds that both have."""
+    """Take differences `values - baseline` by seed, over the seeds that both have."""
     return {seed: values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys())}
 
 

@@ -88,7 +88,7 @@ class TargetTable(TextTable):
         )
 
     def header(self) -> list[str]:
-        """Column titles."""
+        """List column titles."""
         return ["agent", "labels to the target", f"ratio to {self.baseline}", "draws that never get there"]
 
     def cells(self) -> list[list[str]]:
@@ -123,14 +123,14 @@ class _Curves:
     heights: NDArray[np.float64]
 
     def means(self, generator: np.random.Generator) -> NDArray[np.float64]:
-        """Mean curves of the seeds as they are, and of seeds drawn anew, [1 + draws, T]."""
+        """Average curves of the seeds as they are, and of seeds drawn anew, [1 + draws, T]."""
         seeds = len(self.heights)
         counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=_DRAWS)
         return np.concatenate([np.ones((1, seeds)), counts]) / seeds @ self.heights
 
 
 def target_table(results: Results, group: Group) -> TargetTable | None:
-    """When each agent of a world reaches what the baseline gains.
+    """Say when each agent of a world reaches what the baseline gains.
 
     Seeds of each agent are drawn by themselves: where a policy is alive, pairing buys nothing after the first update.
 

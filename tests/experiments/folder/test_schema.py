@@ -90,4 +90,12 @@ def test_every_place_of_the_layout_is_described(tmp_path):
             path = getattr(owner, name) if isinstance(member, property) else None
             if hasattr(path, "relative_to") and name != "cells":
                 place = path.relative_to(tmp_path).as_posix()
-                assert any(one.path.removesuffix("/FILE").removesuffix("/") == place for one in FILES), place
+                known = {one.path.removesuffix("/FILE").removesuffix("/") for one in FILES}
+                assert place in known or f"{path.parent.relative_to(tmp_path).as_posix()}/FILE" in BY_PATH, place
+
+
+def test_the_report_lies_where_the_layout_says(folder):
+    root = RunFolder(folder)
+    assert root.report.is_file() and all(root.table("table", kind).is_file() for kind in ("md", "csv"))
+    drawn = [path for path in (folder / "figures").iterdir() if path.suffix == ".svg"]
+    assert drawn and all(root.figure(path.stem, kind).is_file() for path in drawn for kind in ("svg", "png"))

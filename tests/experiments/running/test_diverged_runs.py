@@ -10,10 +10,9 @@ from duelenv import UserError
 from duelenv.agents.losses import DPO
 from duelenv.experiments.commands.cli import main
 from duelenv.experiments.config.loading import load
-from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.folder.layout import AGENT, RunFolder
 from duelenv.experiments.running import checkpoints
 from duelenv.experiments.running.assembly import make_agent, make_environment
-from duelenv.experiments.running.models import AGENT
 from duelenv.experiments.running.runner import run
 from duelenv.experiments.running.start_policy import start_policy
 from duelenv.policies import CausalLMPolicy, tiny_model

@@ -31,7 +31,7 @@ def config(**changes):
 
 
 def test_agents_are_judged_at_these_labels_too_and_nothing_else_changes(tmp_path):
-    run(config(report_at=[14, 6]), tmp_path / "run")
+    run(config(report_at=[6, 14]), tmp_path / "run")
     run(config(evaluate_every=1), tmp_path / "every")
     results, every = Results(tmp_path / "run"), Results(tmp_path / "every")
     for agent in results.agents:
@@ -114,7 +114,15 @@ def test_labels_that_no_agent_ever_has_are_refused_before_anything_is_written(tm
 
 @pytest.mark.parametrize(
     ("value", "named"),
-    [([4, 4], "every number of labels once"), (0, "'report_at' is 0"), (["x"], "'report_at' is 'x'")],
+    [
+        ([4, 4], "every number of labels once"),
+        (
+            [10, 5, 7],
+            r"^'report_at' is \[10, 5, 7\], expected increasing numbers of labels: write report_at=\[5, 7, 10\]$",
+        ),
+        (0, "'report_at' is 0"),
+        (["x"], "'report_at' is 'x'"),
+    ],
 )
 def test_what_are_no_numbers_of_labels_is_one_sentence(value, named):
     with pytest.raises(UserError, match=named):
