@@ -38,6 +38,7 @@ ACROSS = {
     "experiments/running/test_recorded_runs.py": "whole runs answered out of a record",
     "experiments/running/test_sampler_setting.py": "'policy.sampler', from config to results",
     "experiments/running/test_served_run.py": "whole runs with a reward model behind an address",
+    "experiments/running/test_suites.py": "every shipped suite, played small",
     "experiments/sizing/test_scaling_page.py": "docs/scaling.md",
     "experiments/sweeps/test_sb3_seeds.py": "sweeps and runs of a Stable-Baselines3 agent with several seeds",
     "experiments/trackers/test_clients.py": "trackers against the clients' own packages",

@@ -25,7 +25,9 @@ def bounds_view(results: Results) -> TableView | None:
     if metric is None or not results.config.replicated:
         return None
     rows, meanings = [], {}
-    for group in group_agents(results):
+    groups = group_agents(results)
+    titled = any(group.title for group in groups)  # a variant without settings has no title beside those that have
+    for group in groups:
         means = {agent: mean_interval(list(results.final(agent, metric).values())).mean for agent in group.agents}
         best = min(means, key=lambda agent: means[agent])
         last = float(duels(results, best)[-1])
@@ -35,11 +37,10 @@ def bounds_view(results: Results) -> TableView | None:
             meanings[bound.name.partition(",")[0]] = bound.meaning
             least = f"{group.name_of(best)}: {fixed(means[best], 1)}"
             rows.append(
-                (*([group.title] if group.title else []), bound.name, f"{last:,.0f}", fixed(height, 1), least, ratio)
+                (*([group.title or "-"] if titled else []), bound.name, f"{last:,.0f}", fixed(height, 1), least, ratio)
             )
     if not rows:
         return None
-    titled = len(rows[0]) > 5
     header = (*(["world"] if titled else []), "bound", "duels", "bound there", "least regret", "regret / bound")
     caption = f"{label_of(metric)}. {'; '.join(f'{name}: {meaning}' for name, meaning in meanings.items())}."
     return plain_view(header, (0, 1, 4) if titled else (0, 3), rows, caption)

@@ -278,6 +278,39 @@ def test_equal_texts_are_put_apart_by_the_best_other():
     assert apart(pairs, mean, None) is pairs
 
 
+PHASES = ("deltaucb", "ids", "maxinp", "maxminlcb", "optimistic", "dissimilar", "thompson")
+
+
+@pytest.mark.parametrize("find", PHASES)
+@pytest.mark.parametrize("exploit", PHASES)
+def test_any_two_rules_are_phases(find, exploit):
+    env = make_vector("duelenv/FeatureDuel-v0", 3, num_candidates=4, dim=3)
+    agent = duelenv.agents.make("composed", env, ask="two_phases", find=find, exploit=exploit, belief="linear_logistic")
+    assert agent.act(env.reset(seed=0)[0]).shape == (3, 2)
+
+
+def test_a_phase_has_settings_of_its_own_and_others_count_for_both():
+    env = make_vector("duelenv/FeatureDuel-v0", 64, num_candidates=6, dim=3)
+    observation, _ = env.reset(seed=0)
+
+    def asked(**settings):
+        agent = duelenv.agents.make("composed", env, seed=0, ask="two_phases", belief="linear_logistic", **settings)
+        return agent.act(observation).tolist()
+
+    wide, tight = {"name": "deltaucb", "beta": 9.0}, {"name": "deltaucb", "beta": 1e-6}
+    rest = {"exploit": "maxminlcb", "find_labels": 5}
+    assert asked(find=wide, **rest) != asked(find=tight, **rest)
+    assert asked(find="deltaucb", beta=9.0, **rest) == asked(find=wide, **rest)
+    for settings, message in (
+        ({"find": {"name": "deltaucb", "gamma": 1.0}}, "reads no setting 'gamma'"),
+        ({"find": {"beta": 1.0}}, "find is {'beta': 1.0}, expected an ask rule"),
+        ({"exploit": {"name": "two_phases"}}, "cannot be one of its own phases"),
+        ({"find": "deltaucb", "gamma": 1.0}, "reads no setting 'gamma'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            asked(**settings)
+
+
 # Any ask rule with any teaching rule ---------------------------------------------------------------------------------
 
 
@@ -291,14 +324,16 @@ def test_parts_combine_by_name(ask, teach):
     env, observation = world(sources={"policy": 2, "reference": 2, **mixtures}, num_candidates=None, **more)
     belief = "linear_logistic" if ask == "extreme" else "ensemble"
     settings = {"belief": belief} if teach != "duel" or ask in NEED_BELIEF else {}
-    agent = duelenv.agents.make("composed", env, ask=ask, teach=teach, loss="ipo", **settings)
+    if teach in ("duel", "best_worst", "mixed"):  # the others bring what they minimise
+        settings["loss"] = "ipo"
+    agent = duelenv.agents.make("composed", env, ask=ask, teach=teach, **settings)
     actions = agent.act(observation)
     _, labels, *_, info = env.step(actions)
     figures = agent.update(observation, actions, labels, info["late"])
     assert agent.gradient_steps == (2 if teach in ("best_worst", "mixed") else 1)
     assert ("model_labels" in figures) == (teach != "duel")
     assert (agent.belief is None) == (teach == "duel" and ask not in NEED_BELIEF)
-    assert type(agent.learner.loss).__name__ == "IPO"
+    assert (type(agent.learner.loss).__name__ == "IPO") == ("loss" in settings)
 
 
 NEED_BELIEF = set(ASK) - {"random", "dissimilar", "against_reference", "against_recorded"}
