@@ -7,6 +7,7 @@ A method is a function that builds an agent from an `AgentView` and its settings
 from __future__ import annotations
 
 import copy
+import copy
 import dataclasses
 import difflib
 from abc import ABC, abstractmethod
@@ -324,8 +325,9 @@ class SettingsReader:
         return [self._beside(values) for values in own]
 
     def _beside(self, own: Mapping[str, Any]) -> SettingsReader:
-        reader = SettingsReader(self._owner, {**self._left, **own})
-        reader._preferred, reader._known = dict(self._preferred), list(self._known)
+        reader = copy.copy(self)
+        reader._left, reader._preferred = {**self._left, **own}, dict(self._preferred)
+        reader._known = list(self._known)
         return reader
 
     def rejoin(self, readers: Sequence[SettingsReader], own: Sequence[Mapping[str, Any]]) -> None:
