@@ -7,7 +7,6 @@ A method is a function that builds an agent from an `AgentView` and its settings
 from __future__ import annotations
 
 import copy
-import copy
 import dataclasses
 import difflib
 from abc import ABC, abstractmethod
