@@ -220,6 +220,13 @@ def own_world(register):
     register("mine")(Mine)
 
 
+@pytest.mark.parametrize("given", ["", 3, Registry])
+def test_what_has_no_name_is_refused(given):
+    """A decorator without its parentheses is given the class, and would register nothing under it."""
+    said = refusal(lambda: duelenv.agents.register(given))
+    assert said.startswith("agent parts are registered under a name, and ") and "register('mine')" in said
+
+
 @use("stages of labels")
 def own_stage(register):
     from duelenv.labels.stage import Stage

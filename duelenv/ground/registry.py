@@ -48,8 +48,12 @@ class Registry(Generic[Part]):
             part: The part, or "module:attribute" of it.
 
         Raises:
-            UserError: Another part has the name, or it stands for something else.
+            UserError: Another part has the name, it stands for something else, or it is no name.
         """
+        if not isinstance(name, str) or not name:
+            raise UserError(
+                f"{self.kind} parts are registered under a name, and {name!r} is none; write @register('mine') above it"
+            )
         if part is None:
 
             def add(decorated: Own) -> Own:

@@ -209,10 +209,14 @@ def read_config(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
         raise UserError(f"{str(path)!r} has the key {error.key!r} twice (again in line {line}): keep one") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
-        place = "" if where is None else f" (line {where.line + 1})"
+        problem = getattr(error, "problem", None)
+        place = "" if where is None else f" (line {where.line + 1}{f': {problem}' if problem else ''})"
         raise UserError(f"{str(path)!r} is not valid YAML{place}: correct it and try again") from error
     if not isinstance(raw, Mapping):
-        raise UserError(f"{str(path)!r} holds {type(raw).__name__}, expected a mapping of settings")
+        held = "is empty" if raw is None else f"holds {raw!r:.60}"
+        raise UserError(
+            f"{str(path)!r} {held}, expected a mapping of settings; write lines such as 'agents: [passive]'"
+        )
     return path, raw
 
 

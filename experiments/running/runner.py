@@ -98,6 +98,8 @@ def run(
         CellFailed: An oracle, an agent or a world raised an exception.
         Interrupted: Ctrl-C, or as `Terminated` SIGTERM; finished cells, answers and checkpoints are kept.
     """
+    if answers is not None and not Path(answers).exists():
+        raise UserError(f"No answers in {str(answers)!r}: there is no such file or folder; name another run, or a file")
     folder = RunFolder(Path(directory))
     check_better(config.metric, config.better)
     identity = identify(config)

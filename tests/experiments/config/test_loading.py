@@ -155,6 +155,23 @@ def test_aliases_that_stand_for_too_much_are_refused(tmp_path):
             load(tmp_path / "bomb.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"is empty, expected a mapping of settings; write lines such as 'agents: \[passive\]'"),
+        ("[1, 2]", r"holds \[1, 2\], expected a mapping of settings"),
+        (
+            "name: x\nenv:\n\tid: y\n",
+            r"is not valid YAML \(line 3: found character '\\t' that cannot start any token\)",
+        ),
+    ],
+)
+def test_a_file_that_is_no_config_says_why(tmp_path, text, said):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        load(tmp_path / "c.yaml")
+
+
 def test_tags_of_python_are_no_values(tmp_path):
     (tmp_path / "code.yaml").write_text("name: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(UserError, match="is not valid YAML"):

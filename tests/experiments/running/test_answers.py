@@ -113,6 +113,14 @@ def test_cells_that_were_removed_are_made_good_from_the_labels(tmp_path, finishe
     assert results(place / "run").equals(results(finished / "run"))
 
 
+def test_answers_that_are_not_there_leave_nothing_behind(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text(json.dumps(paid_run(tmp_path).to_dict()))
+    words = ["run", str(tmp_path / "c.yaml"), "--output", str(tmp_path / "new"), "--answers", str(tmp_path / "nope")]
+    assert main(words) == 2
+    assert "there is no such file or folder" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_answers_from_elsewhere_are_not_spent(tmp_path, finished):
     config = paid_run(tmp_path, budget={"run": 4})
     with pytest.raises(OutOfBudget, match=r"exceed the run's 'budget.run' of 4 labels: 2 of 2"):
