@@ -115,7 +115,7 @@ def _one(arguments: argparse.Namespace, worlds: WorldSet, chosen: Sequence[World
         for group in worlds.groups
         if any(world.group == group.name for world in fitting)
     ]
-    print(_groups_text(groups, table, _now(worlds, chosen)))
+    print(_groups_text(groups, table, _now(worlds, chosen, entry)))
     for world, why in refused.items():
         print(printable(f"\n{world}: {why}"))
     found = comparisons(table, entry.name, groups)
@@ -182,14 +182,16 @@ def _entry(arguments: argparse.Namespace) -> Entry:
     return Entry(shown, named, settings, env, absolute)
 
 
-def _now(worlds: WorldSet, chosen: Sequence[World]) -> dict[tuple[str, str], Now]:
-    """Tell where rows of today would come from, of all agents of the project."""
+def _now(worlds: WorldSet, chosen: Sequence[World], *own: Entry) -> dict[tuple[str, str], Now]:
+    """Tell where rows of today would come from, of all agents of the project and of a user's own."""
     from duelenv.experiments.leaderboard.filling import anchors_of, entrants
     from duelenv.experiments.leaderboard.playing import now_of
 
     entries = entrants(worlds)
     return {
-        (entry.name, world.name): now_of(entry, world) for world in chosen for entry in (*entries, *anchors_of(world))
+        (entry.name, world.name): now_of(entry, world)
+        for world in chosen
+        for entry in (*entries, *anchors_of(world), *own)
     }
 
 

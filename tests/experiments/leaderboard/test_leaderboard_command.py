@@ -5,6 +5,7 @@ import re
 import pytest
 from leaderboard_parts import small
 
+from duelenv.agents.base import AGENTS
 from duelenv.experiments.commands.cli import main
 from duelenv.experiments.leaderboard import filling, playing, worlds
 from duelenv.experiments.leaderboard.playing import Entry, now_of, plays_of, refusal_of
@@ -60,7 +61,10 @@ def test_the_table_is_made_goes_on_where_it_was_and_compares_an_agent_of_a_file(
     assert len(plays) == 5
 
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    registered = [Entry(name, name) for name in ("passive", "rucb", "mine")]  # as its file registers it when it is read
+    monkeypatch.setattr(filling, "entrants", lambda worlds: [one for one in registered if one.agent in AGENTS])
     said = board("--agent", "mine.py:mine")
+    assert "stale" not in said  # it was played a moment ago, with the file that it stands in
     # The same rule with the same seeds has the same figures as the stored one.
     assert re.search(r"arms +rucb +0.000 \[0.000, 0.000\] +no difference shown", said)
     assert "fresh: agent 'mine'" in said or "fresh: agent 'rucb'" in said
