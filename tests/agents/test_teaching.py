@@ -301,6 +301,7 @@ def test_a_phase_has_settings_of_its_own_and_others_count_for_both():
     rest = {"exploit": "maxminlcb", "find_labels": 5}
     assert asked(find=wide, **rest) != asked(find=tight, **rest)
     assert asked(find="deltaucb", beta=9.0, **rest) == asked(find=wide, **rest)
+    assert asked(find="dissimilar", rule="l2", exploit="deltaucb", beta=2.0)  # each read by one phase alone
     for settings, message in (
         ({"find": {"name": "deltaucb", "gamma": 1.0}}, "reads no setting 'gamma'"),
         ({"find": {"beta": 1.0}}, "find is {'beta': 1.0}, expected an ask rule"),
