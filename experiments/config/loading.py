@@ -20,6 +20,7 @@ from duelenv.experiments.config.places import misplaced
 from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
 from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
 from duelenv.experiments.config.settings import distinct_labels, spell_out_source
+from duelenv.experiments.folder.layout import RunFolder
 from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -200,6 +201,12 @@ def read_config(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
     path = Path(config).expanduser()
     if not path.is_file():
         shipped = suites()
+        if str(config) not in shipped and path.is_dir():
+            own = RunFolder(path).config
+            kind, way = "directory", "name a file in it"
+            if own.is_file():
+                kind, way = "run directory", f"write {str(own)!r}, with '--output {path}' to go on in there"
+            raise UserError(f"{str(config)!r} is a {kind}, expected a config file or a suite: {way}")
         if str(config) not in shipped:
             raise UserError(f"No config file {str(config)!r} and no suite of that name: {choices(config, shipped)}")
         path = shipped[str(config)]
@@ -341,7 +348,7 @@ def _spelled_out(head: str, section: Any) -> Any:
         return {}
     if head == "budget" and isinstance(section, int):
         return {"labels": section}
-    if isinstance(section, str):
+    if isinstance(section, str) and head not in ("agents", "variants"):
         key = {"env": "id", "data": "path", "labels": "path"}.get(head, "name")
         return spell_out_source(section) if head in ("policy", "prompts") else {key: section}
     if isinstance(section, list) and head == "agents":

@@ -174,6 +174,27 @@ def test_files_that_are_no_config(tmp_path):
         load(file)
 
 
+def test_a_run_directory_is_no_config_and_its_own_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", "demo", "empty"):
+        Path(name).mkdir()
+    for name in ("tiny", "demo"):
+        Path(name, "config.yaml").write_text(yaml.safe_dump(BASE))
+    with pytest.raises(
+        UserError, match=r"'tiny' is a run directory.*: write 'tiny/config\.yaml', with '--output tiny'"
+    ):
+        load("tiny")
+    with pytest.raises(UserError, match="'empty' is a directory, expected a config file or a suite"):
+        load("empty")
+    assert load("tiny/config.yaml").name == "test"
+    assert load("demo").name == "demo"  # the suite, in whatever folder
+
+
+def test_agents_as_one_word_have_no_settings_of_their_own():
+    with pytest.raises(UserError, match="'agents' is 'passive', expected a mapping"):
+        apply_override({"agents": "passive"}, "agents.passive.gamma=1")
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("1e-3", 1e-3), ("-2E5", -2e5), ("1.5e-7", 1.5e-7), ("1.0e-3", 1e-3), ("3", 3), ("e3", "e3")]
 )
