@@ -43,8 +43,7 @@ def vacate(folder: RunFolder) -> None:
                     f"with --output NEW, which with '--answers {folder.root}' begins with the answers in here"
                 )
             shutil.rmtree(cell.path)
-    for path in (folder.trackers, folder.cells):
-        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(folder.trackers, ignore_errors=True)
     for path in (folder.environment, folder.fuse):
         path.unlink(missing_ok=True)
 

@@ -106,6 +106,7 @@ def test_a_variant_is_added_as_a_whole():
         ("variants.flips={dim: 2}", r"did you mean 'flip'\?"),
         ("variants.other.dim=2", "choose from d10, flip; a new one is given as a whole"),
         ("variants.other=2", "given as a whole, 'variants.other={...}'"),
+        ("variants.other.matrix={name: x}", "given as a whole, 'variants.other={...}'"),
         ("variants.d20.dim=20", "given as a whole, 'variants.d20={...}'"),
         (
             "variants.flip.stages.2.name=x",
