@@ -1,7 +1,7 @@
 """What a run folder belongs to: the settings that decide its results, and the contents of the files that it reads.
 
-A folder is taken on by the same run, and by one that adds seeds or agents to it. Anything else is refused with the
-values that differ. Nothing here runs anything.
+A folder is taken on by the same run, by one that adds seeds or agents to it, and by any where its own failed before it
+did anything. Anything else is refused with the values that differ. Nothing here runs anything.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.enclosure import check_enclosed
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.folder.vacancy import is_vacant, vacate
 from duelenv.ground.errors import UserError
 
 __all__ = ["Identity", "cell_identity", "check_owner", "claim", "identify", "is_of_version_0_1", "settings_of"]
@@ -62,7 +63,7 @@ def cell_identity(identity: Identity, cell: Cell) -> str:
 
 
 def check_owner(folder: RunFolder, config: RunConfig, identity: Identity) -> None:
-    """Refuse a folder that is not this run's and not empty. Writes nothing.
+    """Refuse a folder that is not this run's, unless nothing is lost with what it holds. Writes nothing.
 
     Raises:
         UserError: It belongs to another run, or to something else altogether, or a link leads out of it.
@@ -77,7 +78,7 @@ def check_owner(folder: RunFolder, config: RunConfig, identity: Identity) -> Non
     marker = files.read_sealed(folder.marker)
     if marker is not None:
         differences = list(_differences(marker, identity, replicated=config.replicated))
-        if differences:
+        if differences and not is_vacant(folder):
             more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
             raise UserError(
                 f"The run directory {str(root)!r} belongs to another config ({'; '.join(differences[:3])}{more}): "
@@ -101,11 +102,18 @@ def check_owner(folder: RunFolder, config: RunConfig, identity: Identity) -> Non
 
 
 def claim(folder: RunFolder, config: RunConfig, identity: Identity) -> None:
-    """Write what a folder is, which `check_owner` has let pass."""
+    """Write what a folder is, which `check_owner` has let pass; one of another run that did nothing is cleared.
+
+    Raises:
+        UserError: Such a run has done something meanwhile.
+    """
     for leftover in _half_written(folder.root):
         leftover.unlink(missing_ok=True)
     marker = {"form": _FORM, **identity, "config": json.loads(json.dumps(config.to_dict()))}
-    if files.read_sealed(folder.marker) != marker:
+    before = files.read_sealed(folder.marker)
+    if before is not None and any(_differences(before, identity, replicated=config.replicated)):
+        vacate(folder)
+    if before != marker:
         files.write_sealed(folder.marker, marker)
     text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     if not folder.config.is_file() or folder.config.read_bytes() != text.encode("utf-8"):

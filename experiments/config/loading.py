@@ -6,6 +6,7 @@ What a config may hold and how it is checked is in `duelenv.experiments.config.r
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -19,6 +20,7 @@ from duelenv.experiments.config.places import misplaced
 from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
 from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
 from duelenv.experiments.config.settings import distinct_labels, spell_out_source
+from duelenv.experiments.folder.layout import RunFolder
 from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -199,6 +201,12 @@ def read_config(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
     path = Path(config).expanduser()
     if not path.is_file():
         shipped = suites()
+        if str(config) not in shipped and path.is_dir():
+            own = RunFolder(path).config
+            kind, way = "directory", "name a file in it"
+            if own.is_file():
+                kind, way = "run directory", f"write {str(own)!r}, with '--output {path}' to go on in there"
+            raise UserError(f"{str(config)!r} is a {kind}, expected a config file or a suite: {way}")
         if str(config) not in shipped:
             raise UserError(f"No config file {str(config)!r} and no suite of that name: {choices(config, shipped)}")
         path = shipped[str(config)]
@@ -255,9 +263,10 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> None:
 def apply_override(raw: dict[str, Any], override: str) -> None:
     """Write one `key=value` into a parsed config, in place; the mappings inside it are copied, not changed.
 
-    Top-level keys and agent labels must exist; inside a section any key may be set, since the world, oracle or agent
-    that receives it refuses what it does not know. A source that is named inside `policy` or `prompts` replaces the
-    one that was there: `policy.path=DIR` on `policy: {toy: {seed: 0}}`.
+    Top-level keys and agent labels must exist, and so must variants unless a new one is given as a whole; inside a
+    section any key may be set, since the world, oracle or agent that receives it refuses what it does not know. A
+    number reaches into a list: `env.stages.0.probability=0.1`. A source that is named inside `policy` or `prompts`
+    replaces the one that was there: `policy.path=DIR` on `policy: {toy: {seed: 0}}`.
 
     Raises:
         UserError: No `=`, an unknown key, or a value that is not YAML.
@@ -292,12 +301,32 @@ def apply_setting(raw: dict[str, Any], key: str, value: Any) -> None:
         raise UserError(f"Cannot set {key!r}: {head!r} is {section!r}, expected a mapping of settings")
     if head == "agents" and len(rest) > 1 and rest[0] not in section:
         raise UserError(f"Unknown setting {key!r}: no agent has the label {rest[0]!r}, {choices(rest[0], section)}")
+    if head == "variants" and section and rest[0] not in section:
+        _refuse_slips(key, rest, value, section)
     sources = {"policy": POLICIES.names(), "prompts": PROMPT_SOURCES.names()}.get(head, ())
     if rest[0] in sources:
         others = [name for name in sources if name in section and name != rest[0]]
         if others:  # settings beside a path are the path's
             section = {}
     raw[head] = _with_value(section, key, value)
+
+
+def _refuse_slips(key: str, rest: Sequence[str], value: Any, variants: Mapping[str, Any]) -> None:
+    """Refuse a new variant whose name is near to one that is there, or that is not given as a whole.
+
+    Names that differ by a number alone, such as `d10` and `d20`, are no slips of each other.
+    """
+    name = rest[0]
+    near = any(not _differ_by_number(name, one) for one in difflib.get_close_matches(name, variants, cutoff=0.6))
+    if near or len(rest) > 1 or not isinstance(value, Mapping):
+        way = "of so near a name is written in the file" if near else f"is given as a whole, 'variants.{name}={{...}}'"
+        raise UserError(
+            f"Unknown setting {key!r}: no variant is named {name!r}, {choices(name, variants)}; a new one {way}"
+        )
+
+
+def _differ_by_number(one: str, other: str) -> bool:
+    return one != other and re.sub(r"[0-9]+", "", one) == re.sub(r"[0-9]+", "", other)
 
 
 def _key_and_value(override: str) -> tuple[str, Any]:
@@ -319,7 +348,7 @@ def _spelled_out(head: str, section: Any) -> Any:
         return {}
     if head == "budget" and isinstance(section, int):
         return {"labels": section}
-    if isinstance(section, str):
+    if isinstance(section, str) and head not in ("agents", "variants"):
         key = {"env": "id", "data": "path", "labels": "path"}.get(head, "name")
         return spell_out_source(section) if head in ("policy", "prompts") else {key: section}
     if isinstance(section, list) and head == "agents":
@@ -329,17 +358,26 @@ def _spelled_out(head: str, section: Any) -> Any:
 
 def _with_value(section: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """Copy a section, in which the dotted `key`, whose first part names the section, has a value."""
-    head, *parents, last = key.split(".")
-    changed = dict(section)
-    node = changed
-    for depth, part in enumerate(parents):
-        child = node.get(part)
-        if child is None:
-            child = {}
-        if not isinstance(child, Mapping):
-            parent = ".".join([head, *parents[: depth + 1]])
-            raise UserError(f"Unknown setting {key!r}: {parent!r} is {child!r} and has nothing inside")
-        node[part] = dict(child)
-        node = node[part]
-    node[last] = value
+    head, *rest = key.split(".")
+    changed: dict[str, Any] = _replaced(section, head, rest, key, value)
     return changed
+
+
+def _replaced(node: Any, where: str, parts: Sequence[str], key: str, value: Any) -> Any:
+    """Copy a mapping or a list, in which what `parts` lead to is the value."""
+    if not parts:
+        return value
+    part, *rest = parts
+    if node is None:
+        node = {}
+    if isinstance(node, Mapping):
+        return {**node, part: _replaced(node.get(part), f"{where}.{part}", rest, key, value)}
+    if not isinstance(node, list | tuple) or not node:
+        raise UserError(f"Unknown setting {key!r}: {where!r} is {node!r} and has nothing inside")
+    if not re.fullmatch("[0-9]{1,9}", part) or int(part) >= len(node):
+        there = "the number 0" if len(node) == 1 else f"a number from 0 to {len(node) - 1}"
+        raise UserError(
+            f"Unknown setting {key!r}: {where!r} is a list of {len(node)}, write {there} in place of {part!r}"
+        )
+    place = int(part)
+    return [*node[:place], _replaced(node[place], f"{where}.{part}", rest, key, value), *node[place + 1 :]]

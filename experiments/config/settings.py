@@ -142,7 +142,9 @@ def full_id(name: str) -> str:
 
 def read_agents(raw: object) -> tuple[AgentConfig, ...]:
     """Read `[passive, real]`, or labels with settings: `{passive: {}, mine: {name: thompson, env: {...}}}`."""
-    if isinstance(raw, Sequence) and not isinstance(raw, str):
+    if isinstance(raw, str):
+        raise UserError(f"'agents' is {raw!r}, expected a list of names; write [{raw.strip() or 'passive'}]")
+    if isinstance(raw, Sequence):
         raw = dict.fromkeys(distinct_labels(raw), None)
     given = checks.mapping("'agents'", raw)
     if not given:

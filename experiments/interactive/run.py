@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+import shutil
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -38,17 +39,17 @@ class Run:
     Args:
         folder: A run folder with at least one finished cell.
         frame: "arrow" or "pandas".
-        temporary: Holds the folder, which is deleted with it: when the run is closed, or nothing refers to it.
+        temporary: What to delete when the run is closed or nothing refers to it: a directory that holds the folder.
 
     Raises:
         UserError: It is no run folder, nothing is finished in it, or pandas is missing.
     """
 
-    def __init__(self, folder: Path | str, *, frame: str = "arrow", temporary: TemporaryDirectory[str] | None = None):
+    def __init__(self, folder: Path | str, *, frame: str = "arrow", temporary: Path | None = None):
         self._frame = check_frame(frame)
-        self._temporary = temporary
         self.folder = Path(folder)
         self.results = Results(self.folder)
+        self._deletion = None if temporary is None else weakref.finalize(self, shutil.rmtree, temporary, True)
 
     @property
     def config(self) -> RunConfig:
@@ -175,8 +176,8 @@ class Run:
 
     def close(self) -> None:
         """Delete the folder if it is a temporary one; tables that were read stay."""
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        if self._deletion is not None:
+            self._deletion()
 
     def __enter__(self) -> Run:
         return self

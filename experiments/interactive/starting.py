@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 from duelenv.experiments.config.identity import open_run
@@ -33,7 +33,8 @@ def run(
     Args:
         source: A config file, the name of a suite, settings, or a config; None where keywords say everything.
         output: The run folder, in which the same call goes on and finds what is finished. Without it, a temporary
-            folder that lasts as long as the returned object.
+            folder that lasts as long as the returned object; that of a run which failed or was interrupted stays, and
+            a note of the exception names it.
         progress: Bars (True), a line per finished cell (False); by default bars on a terminal and in a notebook, lines
             elsewhere.
         frame: Tables are "arrow" tables, or "pandas" data frames.
@@ -61,10 +62,17 @@ def run(
     if output is not None:
         play(config, output, progress=progress)
         return Run(output, frame=frame)
-    temporary = TemporaryDirectory(prefix="duelenv-")
-    folder = Path(temporary.name) / config.name
-    play(config, folder, progress=progress)
-    return Run(folder, frame=frame, temporary=temporary)
+    place = Path(mkdtemp(prefix="duelenv-"))
+    folder = place / config.name
+    try:
+        play(config, folder, progress=progress)
+        return Run(folder, frame=frame, temporary=place)
+    except BaseException as error:
+        if folder.exists():  # the sentence may name a traceback in it, or answers to begin anew with
+            error.add_note(f"What was played is kept in {str(folder)!r}: give output={str(folder)!r} to go on there")
+        else:
+            place.rmdir()
+        raise
 
 
 def open(folder: str | Path, *, frame: str = "arrow") -> Run:

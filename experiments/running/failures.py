@@ -10,6 +10,7 @@ from typing import Final
 from duelenv.experiments.config.cell import Cell
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.experiments.folder.vacancy import is_vacant
 from duelenv.experiments.running.processes import RETRIES, Outcome
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -90,7 +91,9 @@ class Failures:
             return WorkerDied(
                 f"{text}; no label is lost, and the same command goes on; fewer at a time with --jobs need less memory"
             )
-        if first.name != PREPARATION:
+        if first.name != PREPARATION and is_vacant(self._folder):
+            text += "; nothing was asked or finished so far: correct the code and give the same command again"
+        elif first.name != PREPARATION:
             text += (
                 f"; the same command goes on there, and once the code is changed '--output NEW --answers "
                 f"{self._folder.root}' begins anew with the answers so far"

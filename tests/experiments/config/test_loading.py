@@ -67,6 +67,62 @@ def test_a_wrong_override_is_one_sentence(override, named):
         apply_override(yaml.safe_load(yaml.safe_dump(BASE)), override)
 
 
+VARIANTS = {
+    **BASE,
+    "variants": {"d10": {"dim": 10}, "flip": {"stages": ["delay", {"name": "flip", "probability": 0.2}]}},
+}
+
+
+def test_overrides_reach_into_lists_and_change_only_copies():
+    raw = yaml.safe_load(yaml.safe_dump(VARIANTS))
+    before = raw["variants"]
+    apply_override(raw, "variants.flip.stages.1.probability=0.1")
+    apply_override(raw, "env.changes=[0.25, 0.5]")
+    apply_override(raw, "env.changes.0=0.3")
+    assert raw["variants"]["flip"] == {"stages": ["delay", {"name": "flip", "probability": 0.1}]}
+    assert raw["env"]["changes"] == [0.3, 0.5]
+    assert before == VARIANTS["variants"]
+
+
+def test_a_variant_is_added_as_a_whole():
+    raw = yaml.safe_load(yaml.safe_dump(VARIANTS))
+    for override in (
+        "variants.new={dim: 4}",
+        "variants.new.horizon=7",
+        "variants.d20={dim: 20}",
+        "variants.flip.dim=3",
+    ):
+        apply_override(raw, override)
+    assert list(raw["variants"]) == ["d10", "flip", "new", "d20"]
+    assert raw["variants"]["new"] == {"dim": 4, "horizon": 7}
+    apply_override(raw := {"env": "FeatureDuel"}, "variants.small.dim=2")
+    assert raw["variants"] == {"small": {"dim": 2}}
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("variants.flips.dim=2", r"no variant is named 'flips', did you mean 'flip'\?.* written in the file"),
+        ("variants.flips={dim: 2}", r"did you mean 'flip'\?"),
+        ("variants.other.dim=2", "choose from d10, flip; a new one is given as a whole"),
+        ("variants.other=2", "given as a whole, 'variants.other={...}'"),
+        ("variants.other.matrix={name: x}", "given as a whole, 'variants.other={...}'"),
+        ("variants.d20.dim=20", "given as a whole, 'variants.d20={...}'"),
+        (
+            "variants.flip.stages.2.name=x",
+            "'variants.flip.stages' is a list of 2, write a number from 0 to 1 in place of",
+        ),
+        ("variants.flip.stages.-1.name=x", "in place of '-1'"),
+        ("variants.flip.stages.flip.name=x", "in place of 'flip'"),
+        ("variants.flip.stages.0.name=x", "'variants.flip.stages.0' is 'delay' and has nothing inside"),
+    ],
+)
+def test_a_slip_below_variants_is_one_sentence(override, named):
+    with pytest.raises(UserError, match=named) as refused:
+        apply_override(yaml.safe_load(yaml.safe_dump(VARIANTS)), override)
+    assert "\n" not in str(refused.value)
+
+
 def test_an_override_does_not_hide_an_agent_that_is_named_twice():
     with pytest.raises(UserError, match="names 'real' 2 times"):
         apply_override({"agents": ["real", "real"]}, "agents.real.gamma=1")
@@ -117,6 +173,27 @@ def test_files_that_are_no_config(tmp_path):
     file.write_text("- 1")
     with pytest.raises(UserError, match="mapping of settings"):
         load(file)
+
+
+def test_a_run_directory_is_no_config_and_its_own_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", "demo", "empty"):
+        Path(name).mkdir()
+    for name in ("tiny", "demo"):
+        Path(name, "config.yaml").write_text(yaml.safe_dump(BASE))
+    with pytest.raises(
+        UserError, match=r"'tiny' is a run directory.*: write 'tiny/config\.yaml', with '--output tiny'"
+    ):
+        load("tiny")
+    with pytest.raises(UserError, match="'empty' is a directory, expected a config file or a suite"):
+        load("empty")
+    assert load("tiny/config.yaml").name == "test"
+    assert load("demo").name == "demo"  # the suite, in whatever folder
+
+
+def test_agents_as_one_word_have_no_settings_of_their_own():
+    with pytest.raises(UserError, match="'agents' is 'passive', expected a mapping"):
+        apply_override({"agents": "passive"}, "agents.passive.gamma=1")
 
 
 @pytest.mark.parametrize(

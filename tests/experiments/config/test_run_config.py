@@ -49,6 +49,11 @@ def test_identity_ignores_how_and_not_what():
         ({"agents": {"passive": 3}}, "'agents.passive' is 3"),
         ({"agents": {"a/b": {}}}, "'a/b'"),
         ({"agents": None}, "no 'agents'"),
+        (
+            {"agents": "passive, real"},
+            r"'agents' is 'passive, real', expected a list of names; write \[passive, real\]",
+        ),
+        ({"agents": " "}, r"write \[passive\]"),
         ({"agents": ["passive", "real", "real"]}, "names 'real' 2 times"),
         ({"agents": ["nosuch"]}, "agent 'nosuch' is unknown"),
         ({"baseline": "pasive"}, "set 'baseline' to one of them: did you mean 'passive'"),

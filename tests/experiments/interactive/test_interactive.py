@@ -10,8 +10,10 @@ from made_up_runs import FINAL, NASTY, numeric_run, policy_run, regret_run
 
 import duelenv
 from duelenv import agents, experiments
+from duelenv.agents.base import AGENTS
 from duelenv.experiments.config.loading import load
 from duelenv.experiments.interactive.run import Run, _as_html
+from duelenv.experiments.running.runner import CellFailed
 from duelenv.experiments.tables.regret import tables
 
 SMALL = {"env": {"id": "FeatureDuel", "dim": 3, "horizon": 8}, "agents": ["passive", "thompson"], "seeds": 3, "jobs": 1}
@@ -80,13 +82,52 @@ def test_a_wrong_setting_is_refused_and_nothing_is_left(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_temporary_folder_stays_where_the_run_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def passive_that(fails):
+        class Fails:
+            def __init__(self, inner):
+                self.inner = inner
+
+            def __getattr__(self, name):
+                return getattr(self.inner, name)
+
+            def act(self, observation):
+                if fails:
+                    raise ArithmeticError("that")
+                return self.inner.act(observation)
+
+        return lambda view, seed, settings: Fails(AGENTS["passive"](view, seed, settings))
+
+    monkeypatch.setattr(AGENTS, "_parts", dict(AGENTS._parts))
+    AGENTS.register("mine_that_fails", passive_that(fails=True))
+    changes = {"agents": ["passive", "mine_that_fails"], "backend": "threading", "progress": False}
+    with pytest.raises(CellFailed, match="ArithmeticError: that") as failed:
+        experiments.run(SMALL, **changes)
+    (folder,) = tmp_path.glob("duelenv-*/run")
+    error = folder / "cells" / "mine_that_fails-seeds3" / "error.txt"
+    assert repr(str(error)) in str(failed.value)
+    assert "ArithmeticError: that" in error.read_text()
+    assert f"give output={str(folder)!r} to go on there" in failed.value.__notes__[-1]
+    AGENTS._parts["mine_that_fails"] = passive_that(fails=False)
+    assert experiments.run(SMALL, output=folder, **changes).agents == ["passive", "mine_that_fails"]
+
+
+def test_a_refused_run_leaves_no_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(duelenv.UserError, match="'nobody'"):
+        experiments.run(SMALL, agents=["passive", "nobody"], progress=False)
+    with pytest.raises(duelenv.UserError, match="'dims'"):
+        experiments.run(SMALL, **{"env.dims": 3}, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_agent_of_the_session_plays_in_this_process():
     name = "mine_of_this_session"
 
     @agents.register(name)
     def build(view, seed, settings):
-        from duelenv.agents.base import AGENTS
-
         return AGENTS["passive"](view, seed, settings)
 
     run = experiments.run(SMALL, agents=["passive", name], backend="threading", progress=False)
