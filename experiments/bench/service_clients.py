@@ -13,11 +13,10 @@ from duelenv.experiments.bench.reward_stub import documented
 from duelenv.experiments.bench.rude_server import Behaviour, Seen
 from duelenv.oracles.base import Oracle, make
 
-__all__ = ["ATTEMPTS", "CLIENTS", "PATIENCE", "TOKEN", "Client", "Fault"]
+__all__ = ["ATTEMPTS", "CLIENTS", "TOKEN", "Client", "Fault"]
 
-#: Seconds of one attempt, and attempts.
-_TIMEOUT, ATTEMPTS = 1.0, 4
-PATIENCE: Final = {"attempts": ATTEMPTS, "pause": 0.01, "timeout": _TIMEOUT, "seconds": 10.0, "width": 1}
+#: Attempts at a request.
+ATTEMPTS: Final = 4
 #: Environment variable in which the clients' token stands.
 TOKEN: Final = "DUELENV_BENCH_TOKEN"
 
@@ -29,10 +28,18 @@ class Fault:
     Attributes:
         name: In the table.
         script: Behaviours of the requests after the first, which is answered well; then all are again.
+        timeout: Seconds that an attempt may take. Long where the fault is no waiting: a machine that stalls for a
+            moment has not misbehaved, and an answer that came too late would look like one that was asked twice.
     """
 
     name: str
     script: tuple[Behaviour, ...]
+    timeout: float = 20.0
+
+    @property
+    def patience(self) -> Mapping[str, float]:
+        """What the client is told of waiting."""
+        return {"attempts": ATTEMPTS, "pause": 0.01, "timeout": self.timeout, "seconds": 100.0, "width": 1}
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Client:
 
     Attributes:
         name: In the table.
-        connect: Makes the oracle for an address; `PATIENCE` and `TOKEN` say how.
+        connect: Makes the oracle for an address, with a patience and with `TOKEN`.
         answer: What a good server says to a request.
         asked: The first responses of the duels that a request asks about.
         win: The probability that `answer` gives to a first response; one of its own for each.
@@ -49,7 +56,7 @@ class Client:
     """
 
     name: str
-    connect: Callable[[str], Oracle]
+    connect: Callable[[str, Mapping[str, float]], Oracle]
     answer: Callable[[Seen], Any]
     asked: Callable[[Seen], Sequence[str]]
     win: Callable[[str], float]
@@ -110,7 +117,7 @@ def _remote() -> Client:
     }
     return Client(
         name="remote",
-        connect=lambda url: make("remote", url=url, token={"env": TOKEN}, batch=2, patience=PATIENCE),
+        connect=lambda url, patience: make("remote", url=url, token={"env": TOKEN}, batch=2, patience=patience),
         answer=answer,
         asked=lambda seen: [one["first"] for one in seen.body["duels"]],
         win=_probability,
@@ -156,14 +163,14 @@ def _judge() -> Client:
     quota = {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}
     return Client(
         name="judge",
-        connect=lambda url: make(
+        connect=lambda url, patience: make(
             "judge",
             url=f"{url}/v1",
             model=MODEL,
             token={"env": TOKEN},
             order="fixed",
             bias_share=0.0,
-            patience=PATIENCE,
+            patience=patience,
         ),
         answer=Model(lambda prompt, a, b: _probability(a)),
         asked=lambda seen: [texts_of(seen)[1]],
@@ -215,8 +222,8 @@ def _reward_server() -> Client:
     }
     return Client(
         name="reward_server",
-        connect=lambda url: make(
-            "reward_server", url=url, api="vllm_classify", token={"env": TOKEN}, batch_size=2, patience=PATIENCE
+        connect=lambda url, patience: make(
+            "reward_server", url=url, api="vllm_classify", token={"env": TOKEN}, batch_size=2, patience=patience
         ),
         answer=documented("vllm_classify", score=score),
         asked=lambda seen: [one for one in map(response, seen.body["input"]) if one.startswith("first")],

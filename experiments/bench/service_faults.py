@@ -90,8 +90,8 @@ FAULTS: Final = (
     Fault("no JSON", (Behaviour(body=b"<html>"),)),
     Fault("JSON of another kind", (Behaviour(body=[{"win": 1.0}]),)),
     Fault("10 MB", (Behaviour(change=lambda body: json.dumps(body).encode() + b" " * 10_000_000),)),
-    Fault("silence", (Behaviour(silent=threading.Event()),)),
-    Fault("a drip", (Behaviour(drip=0.02),)),
+    Fault("silence", (Behaviour(silent=threading.Event()),), timeout=1.0),
+    Fault("a drip", (Behaviour(drip=0.02),), timeout=1.0),
     Fault("a token that has expired", (Behaviour(status=401),)),
 )
 """What may happen to any client."""
@@ -114,7 +114,7 @@ def _tried(client: Client, fault: Fault) -> FaultLine:
     silence = threading.Event()
     script = [replace(one, silent=silence) if one.silent is not None else one for one in fault.script]
     with rude_server(client.answer, [GOOD, *script]) as server:
-        oracle = client.connect(server.url)
+        oracle = client.connect(server.url, fault.patience)
         win = np.full(len(_FIRST), np.nan)
         said = ""
         goes = 0

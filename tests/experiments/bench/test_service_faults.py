@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,16 @@ def test_every_fault_is_survived_by_every_client() -> None:
     assert all(line.survived for line in lines), table
     assert len(lines) >= len(FAULTS) * len(CLIENTS) and len({line.fault for line in lines}) >= 25
     assert f"{len(lines)} of {len(lines)} faults survived" in table and "\x1b" not in table
+
+
+def test_a_machine_that_stalls_for_a_moment_makes_no_answer_doubled() -> None:
+    """Only faults that are a wait end an attempt soon; by any other an answer 1.5 s late is not asked for twice."""
+    client = CLIENTS[0]()
+    late = Behaviour(change=lambda body: time.sleep(1.5) or body)
+    with _token():
+        line = _tried(client, Fault("late", (late,)))
+    assert line.survived and (line.requests, line.goes) == (4, 1)
+    assert {fault.name for fault in FAULTS if fault.timeout < 20.0} == {"silence", "a drip"}
 
 
 def losing(oracle):
@@ -65,7 +76,8 @@ def test_a_client_that_does_what_it_must_not_is_seen(spoil, numbers) -> None:
     client = CLIENTS[0]()
     with _token():
         line = _tried(
-            replace(client, connect=lambda url: spoil(client.connect(url))), Fault("400", (Behaviour(status=400),))
+            replace(client, connect=lambda *where: spoil(client.connect(*where))),
+            Fault("400", (Behaviour(status=400),)),
         )
     assert {name: getattr(line, name) for name in numbers} == numbers and not line.survived
 
@@ -73,8 +85,8 @@ def test_a_client_that_does_what_it_must_not_is_seen(spoil, numbers) -> None:
 def test_an_answer_that_never_reaches_anybody_is_lost() -> None:
     client = CLIENTS[0]()
 
-    def deaf(url):
-        oracle = client.connect(url)
+    def deaf(*where):
+        oracle = client.connect(*where)
 
         def ask(*texts):
             answer = oracle(*texts)
