@@ -169,12 +169,17 @@ class Listener(Stateful, Protocol):
 
 
 def equal_texts(view: AgentView, observation: Observation) -> NDArray[np.int64] | None:
-    """Give equal texts equal numbers where a policy is trained, int64 [N, K]: to duel them would waste a label.
+    """Give equal texts equal numbers, int64 [N, K], those of the first candidate with the text: may they not meet.
 
-    None in other worlds, where a candidate may be played against itself.
+    None in worlds where a candidate may be played against itself, `AgentView.self_duels`.
     """
-    if view.policy is None:
+    if view.self_duels:
         return None
-    responses = observation["responses"]
-    equal = responses[:, :, np.newaxis] == responses[:, np.newaxis, :]
-    return equal.argmax(axis=2)  # the index of the first candidate with this text
+    if "responses" not in observation:
+        return np.tile(np.arange(view.num_candidates), (len(observation["features"]), 1))
+    first: dict[str, int] = {}
+    numbers = []
+    for texts in observation["responses"].tolist():
+        first.clear()
+        numbers.append([first.setdefault(text, number) for number, text in enumerate(texts)])
+    return np.array(numbers, np.int64)

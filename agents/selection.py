@@ -58,7 +58,7 @@ def uniform_pair(num_candidates: int, streams: RowStreams, groups: Indices | Non
         return np.stack([i, j + (j >= i)], axis=1)
     partners = may_duel(groups).sum(-1)  # (N, K): a first with more partners heads more of the pairs
     i = draw(partners, u[:, 0])
-    return np.stack([i, draw(_rivals(i, num_candidates, groups), u[:, 1])], axis=1)
+    return np.stack([i, draw(rivals(i, num_candidates, groups), u[:, 1])], axis=1)
 
 
 def thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
@@ -82,7 +82,7 @@ def thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
     best = samples.argmax(-1)  # (S, N)
     if groups is None:
         return np.stack([best[0], best[1]], axis=1)
-    other = _rivals(best[0], samples.shape[-1], groups)  # (N, K)
+    other = rivals(best[0], samples.shape[-1], groups)  # (N, K)
     rows = np.arange(samples.shape[1])
     differs = other[rows, best[1:]]  # (S - 1, N)
     later = best[1:][differs.argmax(0), rows]
@@ -110,7 +110,7 @@ def best_arm_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
     first = samples[0].argmax(-1)  # (N,)
     first_utility = np.take_along_axis(samples, first[None, :, None], axis=-1)  # (S, N, 1)
     variance = _sigmoid(first_utility - samples).var(axis=0)  # (N, K)
-    return np.stack([first, _masked_argmax(variance, _rivals(first, samples.shape[-1], groups))], axis=1)
+    return np.stack([first, _masked_argmax(variance, rivals(first, samples.shape[-1], groups))], axis=1)
 
 
 def infomax_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
@@ -223,7 +223,7 @@ def best_against_worst(utility: Floats, groups: Indices | None = None) -> Pairs:
     """
     _require_two(utility.shape[-1])
     first = utility.argmax(-1)
-    return np.stack([first, _masked_argmax(-utility, _rivals(first, utility.shape[-1], groups))], axis=1)
+    return np.stack([first, _masked_argmax(-utility, rivals(first, utility.shape[-1], groups))], axis=1)
 
 
 def reversed_thompson_pair(samples: Floats, groups: Indices | None = None) -> Pairs:
@@ -241,7 +241,7 @@ def reversed_thompson_pair(samples: Floats, groups: Indices | None = None) -> Pa
     """
     _require_samples(samples)
     first = samples[0].argmax(-1)
-    return np.stack([first, _masked_argmax(-samples[1], _rivals(first, samples.shape[-1], groups))], axis=1)
+    return np.stack([first, _masked_argmax(-samples[1], rivals(first, samples.shape[-1], groups))], axis=1)
 
 
 def apart(pairs: Pairs, mean: Floats, groups: Indices | None) -> Pairs:
@@ -255,7 +255,7 @@ def apart(pairs: Pairs, mean: Floats, groups: Indices | None) -> Pairs:
     if groups is None:
         return pairs
     told = np.take_along_axis(groups, pairs, axis=1)
-    other = _masked_argmax(mean, _rivals(pairs[:, 0], mean.shape[-1], groups))
+    other = _masked_argmax(mean, rivals(pairs[:, 0], mean.shape[-1], groups))
     return np.column_stack([pairs[:, 0], np.where(told[:, 0] == told[:, 1], other, pairs[:, 1])])
 
 
@@ -275,7 +275,7 @@ def extreme_pair(mean: Floats, streams: RowStreams, groups: Indices | None = Non
     """
     _require_two(mean.shape[-1])
     first = random_argmax(mean, streams.uniform())
-    other = _rivals(first, mean.shape[-1], groups)
+    other = rivals(first, mean.shape[-1], groups)
     return np.stack([first, random_argmax(np.where(other, -mean, -np.inf), streams.uniform())], axis=1)
 
 
@@ -295,7 +295,7 @@ def best_of_n_pair(mean: Floats, streams: RowStreams, groups: Indices | None = N
     """
     _require_two(mean.shape[-1])
     first = random_argmax(mean, streams.uniform())
-    other = _rivals(first, mean.shape[-1], groups)
+    other = rivals(first, mean.shape[-1], groups)
     return np.stack([first, draw(other, streams.uniform())], axis=1)
 
 
@@ -322,9 +322,9 @@ def uniform_between(
     others = ~np.eye(count, dtype=np.bool_)[np.newaxis] if groups is None else may_duel(groups)  # (N, K, K)
     answered = first & (others & second[:, np.newaxis]).any(-1)
     i = draw(np.where(answered.any(-1, keepdims=True), answered, first), u[:, 0])
-    rivals = second & _rivals(i, count, groups)
-    rivals = np.where(rivals.any(-1, keepdims=True), rivals, second)
-    return np.stack([i, draw(rivals, u[:, 1])], axis=1)
+    apart_from = second & rivals(i, count, groups)
+    apart_from = np.where(apart_from.any(-1, keepdims=True), apart_from, second)
+    return np.stack([i, draw(apart_from, u[:, 1])], axis=1)
 
 
 def uniform_of_kinds(kinds: NDArray[np.bool_], streams: RowStreams, groups: Indices) -> Pairs:
@@ -391,7 +391,7 @@ def _nearest_to_centroids(points: Floats, seeds: Pairs, groups: Indices | None) 
         centroids = np.where(size > 0, moved, centroids)
     distance = _square_distance(points, centroids)
     first = distance[:, :, 0].argmin(-1)
-    other = _rivals(first, points.shape[1], groups)
+    other = rivals(first, points.shape[1], groups)
     return np.stack([first, _masked_argmax(-distance[:, :, 1], other)], axis=1)
 
 
@@ -402,7 +402,7 @@ def _square_distance(points: Floats, centroids: Floats) -> Floats:
     return (square / np.maximum(square.max(axis=(1, 2), keepdims=True), np.finfo(np.float64).tiny)).round(12)
 
 
-def _rivals(first: Indices, num_candidates: int, groups: Indices | None) -> NDArray[np.bool_]:
+def rivals(first: Indices, num_candidates: int, groups: Indices | None) -> NDArray[np.bool_]:
     """Find who may meet `first` [N]: bool [N, K], other groups, or other indices where a row has a single group."""
     different_index = np.arange(num_candidates) != first[:, None]
     if groups is None:

@@ -24,7 +24,7 @@ from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.composed import ComposedAgent
 from duelenv.agents.parts import compose
 from duelenv.agents.schooling import Schooling
-from duelenv.agents.selection import categorical, random_order
+from duelenv.agents.selection import categorical, random_order, rivals
 from duelenv.core import AgentView, Observation, Pairs
 from duelenv.ground import checks
 from duelenv.ground.randomness import RowStreams
@@ -90,10 +90,11 @@ def _on_features(view: AgentView, seed: int, settings: SettingsReader, alpha: fl
         settings=LinearLogisticSettings(prior_precision=chosen.prior_precision),
     )
     learner = LogLinearPolicy(estimate, beta=chosen.beta, alpha=alpha)
+    size = view.num_candidates
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:
         own = categorical(learner.probabilities(observation), streams)
-        uniform = categorical(np.ones((view.num_envs, view.num_candidates)), streams)
-        return random_order(np.stack([own, uniform], axis=1), streams)
+        others = np.ones((view.num_envs, size)) if groups is None else rivals(own, size, groups).astype(float)
+        return random_order(np.stack([own, categorical(others, streams)], axis=1), streams)
 
     return ComposedAgent(view, select=select, schooling=Schooling(view, learner), streams={"select": streams})

@@ -48,6 +48,8 @@ class AgentView:
         fixed_candidates: Whether every round shows the same candidates in the same order.
         late: Whether a label can come later than its round, so that `agent.update` needs `info["late"]`.
         budget: Labels that each replicate may ask for; None where only the rounds limit them.
+        self_duels: Whether a candidate may meet itself, or an equal text: what a bandit plays that has found the best
+            and counts regret. Where a label is what counts, and somebody reads the two, it is a label for nothing.
         policy: The live policy model that an agent may train, where there is one.
         sources: Where candidates come from, in the order of the observation's `source` numbers.
         source_counts: How many candidates of a row come from each of them.
@@ -66,6 +68,7 @@ class AgentView:
     fixed_candidates: bool = False
     late: bool = False
     budget: int | None = None
+    self_duels: bool = True
     policy: CausalLMPolicy | None = None
     sources: tuple[str, ...] = ()
     source_counts: tuple[int, ...] = ()

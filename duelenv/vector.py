@@ -62,6 +62,8 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
     world: ClassVar[str]
     fixed_candidates: bool = False
     """Whether every round shows the same candidates in the same order."""
+    self_duels: bool = True
+    """Whether agents may play a candidate against itself, see `AgentView`."""
     single_observation_space: spaces.Dict
     single_action_space: spaces.MultiDiscrete
 
@@ -317,6 +319,7 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
             fixed_candidates=self.fixed_candidates,
             late=self._labels.late,
             budget=self._labels.budget,
+            self_duels=self.self_duels,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class DrawSettings:
     """How many draws of the belief a round looks at.
 
     Attributes:
-        num_samples: At least 2; None takes what the rule needs: 2 for `thompson` in worlds of features, where the two
-            favourites may coincide, 20 or 100 elsewhere.
+        num_samples: At least 2; None takes what the rule needs: 2 for `thompson` in worlds where the two favourites may
+            coincide, 20 or 100 elsewhere.
     """
 
     num_samples: int | None = None

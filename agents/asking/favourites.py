@@ -26,7 +26,7 @@ from duelenv.core import Observation, Pairs
 
 def thompson(resources: AskResources, settings: SettingsReader) -> Select:
     """Ask for the favourites of two draws (SEA's explore and exploit)."""
-    count = resources.num_samples(settings, 2 if resources.view.policy is None else DRAWS)
+    count = resources.num_samples(settings, 2 if resources.view.self_duels else DRAWS)
     belief, streams = resources.belief, resources.streams
 
     def select(observation: Observation, groups: NDArray[np.int64] | None) -> Pairs:

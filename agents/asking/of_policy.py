@@ -238,7 +238,7 @@ def gradient_distance(resources: AskResources, settings: SettingsReader) -> Sele
 
 def _of_kinds(streams: RowStreams, kinds: Callable[[NDArray[np.int8]], NDArray[np.bool_]]) -> Select:
     def select(observation: Observation, groups: Groups | None) -> Pairs:
-        assert groups is not None  # there is a policy
+        assert groups is not None  # a policy writes texts
         return random_order(uniform_of_kinds(kinds(observation["source"]), streams, groups), streams)
 
     return select

@@ -22,20 +22,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import ask_all, best_entry
-from duelenv.agents.contextual.design import Arms, Float32, Geometry
+from duelenv.agents.contextual.agent import best_entry
+from duelenv.agents.contextual.design import Arms, Float32, Floats, Geometry
 from duelenv.agents.contextual.layers import LayeredAgent, LayerSettings
-from duelenv.core import AgentView, Observation
+from duelenv.core import AgentView
 
 
 class AdaCDB(LayeredAgent):
     """See the module."""
 
-    def _act(self, observation: Observation) -> NDArray[np.int64]:
-        features = observation["features"]
+    def _choose(self, features: Floats) -> tuple[Arms, Arms]:
         lead = features - features[self._all_rows, self.favourites(features)][:, None]  # phi - phi_r
         radii = self.radii()
         first, second = np.empty((2, len(features)), np.int64)
@@ -43,7 +41,7 @@ class AdaCDB(LayeredAgent):
         for blocks in zip(*(geometry.blocks() for geometry in layers), strict=True):
             part = blocks[0][0]
             first[part], second[part] = adacdb_pair([block for _, block in blocks], radii[part])
-        return ask_all(self.view, first, second)
+        return first, second
 
 
 def adacdb_pair(layers: Sequence[Geometry], radii: Float32) -> tuple[Arms, Arms]:

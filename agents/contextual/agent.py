@@ -2,7 +2,8 @@
 
 An algorithm subclasses `ContextualAgent` and chooses pairs in `_choose` from the `Geometry` of a round. Rows of one
 replicate (batch > 1) choose from the same state and then all teach it. A pair may be a candidate against itself: that
-is what a bandit plays once it has found the best, and its label teaches nothing.
+is what a bandit plays once it has found the best, and its label teaches nothing. In worlds without such duels the best
+other candidate takes the second place.
 
 Ties: every candidate position of every row has a small random number, drawn once, that is added to its estimate (at
 most 1e-5 of a unit of utility). It decides among candidates that look exactly alike, such as all of them in the first
@@ -163,9 +164,7 @@ class ContextualAgent(Agent):
         features = observation["features"]
         first, second = self._choose(features)
         groups = equal_texts(self.view, observation)
-        if groups is not None:  # a text against itself is a label for nothing
-            first, second = apart(np.column_stack([first, second]), self.belief.mean(features), groups).T
-        actions = ask_all(self.view, first, second)
+        actions = ask_all(self.view, first, second, lambda: self.belief.mean(features), groups)
         if self.prompts is not None:
             actions[:, 2] = self.prompts(observation, Ranked(actions[:, :2]), groups)
         return actions
@@ -263,11 +262,27 @@ def by_blocks(rule: Callable[..., tuple[Arms, Arms]], geometry: Geometry, *rest:
     return np.concatenate([first for first, _ in chosen]), np.concatenate([second for _, second in chosen])
 
 
-def ask_all(view: AgentView, first: Arms, second: Arms) -> NDArray[np.int64]:
-    """Return actions [N, 2], or [N, 3] in a selective world: these algorithms learn from every duel, and ask in all."""
+def ask_all(
+    view: AgentView,
+    first: Arms,
+    second: Arms,
+    mean: Callable[[], NDArray[np.floating[Any]]],
+    groups: NDArray[np.int64] | None,
+) -> NDArray[np.int64]:
+    """Return actions [N, 2], or [N, 3] in a selective world: these algorithms learn from every duel, and ask in all.
+
+    Args:
+        view: The world's.
+        first: The rule's choice, int64 [N].
+        second: Likewise; where it may not meet the first, the best that may takes its place.
+        mean: Utilities [N, K] that say who is best.
+        groups: From `equal_texts`.
+    """
     actions = np.empty((len(first), 3 if view.selective else 2), np.int64)
     actions[:, 0], actions[:, 1] = first, second
     actions[:, 2:] = 1
+    if groups is not None:
+        actions[:, :2] = apart(actions[:, :2], mean(), groups)
     return actions
 
 

@@ -20,6 +20,7 @@ apart in any horizon of interest (its authors' code replaces it too): beta stand
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,9 @@ from scipy.special import expit
 
 from duelenv.agents.base import Agent, Metrics
 from duelenv.agents.beliefs.linear_logistic import LinearLogistic, LinearLogisticSettings
-from duelenv.agents.contextual.agent import difference, feature_dim, small_numbers
+from duelenv.agents.contextual.agent import ask_all, difference, feature_dim, small_numbers
 from duelenv.agents.contextual.design import Arms, DesignMatrix, Float32, Float64, Floats, Geometry
+from duelenv.agents.roles import equal_texts
 from duelenv.core import AgentView, Labels, Observation, Pairs
 from duelenv.ground import checks
 
@@ -108,6 +110,15 @@ class LayeredAgent(Agent):
         self._ties = small_numbers(view, seed, name)
         self._all_rows = np.arange(view.num_envs)
 
+    @abstractmethod
+    def _choose(self, features: Floats) -> tuple[Arms, Arms]:
+        """Return the first and second candidate of every row's duel, int64 [N] each, for features [N, K, d]."""
+
+    def _act(self, observation: Observation) -> NDArray[np.int64]:
+        features = observation["features"]
+        groups = equal_texts(self.view, observation)
+        return ask_all(self.view, *self._choose(features), lambda: self.means(features), groups)
+
     def radii(self) -> Float32:
         """Return beta_l for every row, float32 [N, L]."""
         settings = self.settings
@@ -124,13 +135,17 @@ class LayeredAgent(Agent):
         left = relative.reshape(grouped) @ self._inverses[:, layer].astype(np.float32)
         return Geometry(mean.reshape(phi.shape[:2]) + self._ties, left.reshape(phi.shape), relative, self._ties)
 
-    def favourites(self, features: Floats) -> Arms:
-        """Name the best candidate of every row to all layers together, each theta weighted by its Sigma, int64 [N]."""
+    def means(self, features: Floats) -> Float64:
+        """Return the utilities [N, K] to all layers together, each theta weighted by its Sigma."""
         weighted = (self._matrices @ self.theta[..., None]).sum(axis=1)
         theta = np.linalg.solve(self._matrices.sum(axis=1), weighted)  # (R, d, 1)
         phi = np.asarray(features, np.float64)
         means: Float64 = phi.reshape(self.view.replicates, -1, self.dim) @ theta
-        return means.reshape(phi.shape[:2]).argmax(axis=1)
+        return means.reshape(phi.shape[:2])
+
+    def favourites(self, features: Floats) -> Arms:
+        """Name the best candidate of every row, int64 [N]; see `means`."""
+        return self.means(features).argmax(axis=1)
 
     def _paper_noise(self) -> Float64:
         """Return the noise part of the paper's radius over 2^-l, with T for t and delta = 1 / T, float64 [R, L]."""

@@ -30,6 +30,7 @@ from scipy.special import expit
 from duelenv.agents.base import Agent, Metrics, SettingsReader, register
 from duelenv.agents.contextual.agent import ask_all, feature_dim, small_numbers
 from duelenv.agents.contextual.design import Arms, Float32, Geometry
+from duelenv.agents.roles import equal_texts
 from duelenv.core import AgentView, Labels, Observation, Pairs
 from duelenv.ground import checks
 from duelenv.ground.randomness import RowStreams
@@ -217,7 +218,8 @@ class NeuralDuel(Agent):
         if self._samples:
             scores *= self._streams.normal(self.view.num_candidates, dtype=np.float32)
         scores += geometry.mean
-        return ask_all(self.view, first, scores.argmax(axis=1))
+        groups = equal_texts(self.view, observation)
+        return ask_all(self.view, first, scores.argmax(axis=1), lambda: geometry.mean, groups)
 
     def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
         known = ~np.isnan(labels)

@@ -20,12 +20,12 @@ order d sqrt(sum_t Var_t) + d: with certain outcomes it does not grow with T.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from duelenv.agents.base import Agent, SettingsReader, register
-from duelenv.agents.contextual.agent import ask_all, best_entry
+from duelenv.agents.contextual.agent import best_entry
+from duelenv.agents.contextual.design import Arms, Floats
 from duelenv.agents.contextual.layers import LayeredAgent, LayerSettings
-from duelenv.core import AgentView, Observation
+from duelenv.core import AgentView
 
 _HUGE = np.float32(1e30)
 
@@ -33,8 +33,7 @@ _HUGE = np.float32(1e30)
 class VACDB(LayeredAgent):
     """See the module."""
 
-    def _act(self, observation: Observation) -> NDArray[np.int64]:
-        features = observation["features"]
+    def _choose(self, features: Floats) -> tuple[Arms, Arms]:
         radii = self.radii()  # (N, L)
         layers = len(self.scale)
         outside = np.zeros(features.shape[:2], np.float32)  # huge for eliminated candidates
@@ -65,7 +64,7 @@ class VACDB(LayeredAgent):
             kept = mean - outside
             slack = self.scale[layer] * radii[:, layer]
             outside[kept < (kept.max(axis=1) - slack)[:, None]] = _HUGE
-        return ask_all(self.view, first, second)
+        return first, second
 
 
 @register("vacdb")

@@ -13,8 +13,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from duelenv.agents.base import Agent, Metrics
+from duelenv.agents.roles import equal_texts
 from duelenv.agents.sb3.policy import candidates_shape, named_arms
 from duelenv.agents.sb3.vec_env import feature_space
+from duelenv.agents.selection import apart, draw, rivals
 from duelenv.core import AgentView, Labels, Observation, Pairs
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -76,9 +78,24 @@ class SB3Agent(Agent):
         else:
             cumulative = probabilities.cumsum(axis=2)
             pairs = (cumulative[:, :, :-1] <= uniforms * cumulative[:, :, -1:]).sum(axis=2)
+        groups = equal_texts(self.view, observation)
+        if groups is not None:
+            pairs = self._apart(pairs, groups, probabilities, uniforms[:, 1, 0])
         if self.view.selective:
             return np.column_stack([pairs, np.ones(len(pairs), np.int64)])
         return pairs
+
+    def _apart(
+        self, pairs: Pairs, groups: NDArray[np.int64], probabilities: NDArray[np.float64] | None, u: NDArray[np.float64]
+    ) -> Pairs:
+        """Take another second arm where it may not meet the first: as the actor says, or any alike without one."""
+        if probabilities is not None and self.deterministic:
+            return apart(pairs, probabilities[:, 1], groups)
+        others = rivals(pairs[:, 0], self.view.num_candidates, groups)
+        weights = others.astype(float) if probabilities is None else others * probabilities[:, 1]
+        second = draw(np.where(weights.any(axis=1, keepdims=True), weights, others), u)
+        meets = others[np.arange(len(pairs)), pairs[:, 1]]
+        return np.column_stack([pairs[:, 0], np.where(meets, pairs[:, 1], second)])
 
     def _update(self, observation: Observation, actions: Pairs, labels: Labels) -> Metrics:
         return {}

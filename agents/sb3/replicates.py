@@ -35,8 +35,9 @@ class OneForEach(Agent):
 
     def _parts(self, observation: Observation) -> list[Observation]:
         """Find what each agent sees."""
-        features, batch = np.asarray(observation["features"]), self.view.batch
-        return [{"features": features[start : start + batch]} for start in range(0, len(features), batch)]
+        shown = {name: np.asarray(observation[name]) for name in ("features", "responses") if name in observation}
+        rows, batch = len(shown["features"]), self.view.batch
+        return [{name: each[at : at + batch] for name, each in shown.items()} for at in range(0, rows, batch)]
 
     def _act(self, observation: Observation) -> NDArray[np.int64]:
         parts = zip(self._agents, self._parts(observation), strict=True)

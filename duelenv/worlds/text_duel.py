@@ -37,6 +37,8 @@ class TextDuelVectorEnv(DuelVectorEnv):
         render_mode: See there.
     """
 
+    self_duels = False
+
     def __init__(
         self,
         oracle: Oracle | Source | None,

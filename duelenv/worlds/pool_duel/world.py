@@ -47,7 +47,8 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     stand on one side. Features made here never read a score; they are made once from all texts.
 
     ## Action Space
-    `MultiDiscrete([K, K])`, an ordered pair of candidates; i == j is legal.
+    `MultiDiscrete([K, K])`, an ordered pair of candidates; i == j is legal. Without
+    `self_duels` no agent of the project plays it, or two equal texts, where a row has another.
 
     ## Observation Space
     `features`: float32 [K, d]. `prompt`: a string. `responses`: strings, object [K].
@@ -82,6 +83,8 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
     stages: Disturbances of labels on their way to the agent, in that order; see
         `duelenv.disturbances`.
     budget: Labels that each replicate may ask for, see `duelenv.vector.DuelVectorEnv`.
+    self_duels: Let agents play a response against itself, as a bandit does that has found the best and counts the
+        `average` regret. Such a label says nothing of anybody, and an oracle is shown the same text twice.
     render_mode: "ansi" lets `render` show the last duel as text.
 
     ## Version History
@@ -120,8 +123,10 @@ class PoolDuelVectorEnv(TextDuelVectorEnv):
         feedback: str = "bernoulli",
         stages: Sequence[StageLike] | None = None,
         budget: int | None = None,
+        self_duels: bool = False,
         render_mode: str | None = None,
     ) -> None:
+        self.self_duels = checks.flag("self_duels", self_duels)
         self.pool = pool_of(data)
         recorded = self.pool.num_responses
         if num_candidates is None:
