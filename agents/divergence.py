@@ -28,7 +28,8 @@ class Diverged(UserError):
         loss: Of the step.
         gradient_norm: Of the step, before clipping; None where it was not looked at.
         advice: What may be changed, in words.
-        afterwards: Whether loss and gradient are finite, and what the weights make that the step leads to is not.
+        afterwards: What the weights make that the step leads to and is not finite, such as "log-probs"; empty where
+            loss or gradient are not.
 
     Attributes:
         round: Number of the agent's round, from 0; None outside of one.
@@ -46,7 +47,7 @@ class Diverged(UserError):
         loss: float,
         gradient_norm: float | None,
         advice: str,
-        afterwards: bool = False,
+        afterwards: str = "",
     ) -> None:
         super().__init__(what)
         self.afterwards = afterwards
@@ -72,7 +73,7 @@ class Diverged(UserError):
         if self.gradient_norm is not None:
             figures += f", gradient norm {self.gradient_norm:g}"
         if self.afterwards:
-            figures += "; with the weights that it leads to, log-probs are not finite"
+            figures += f"; with the weights that it leads to, {self.afterwards} are not finite"
         return (
             f"Gradient step {self.step} of {self.what} is not finite ({figures})"
             + ("" if self.round is None else f" in round {self.round}")

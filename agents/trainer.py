@@ -324,7 +324,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         if before is not None and not self._stands(outcome):
             self.load_state_dict(before)
-            raise self._diverged(*figures, afterwards=True)
+            raise self._diverged(*figures, afterwards="log-probs")
         self.policy.updated()
         self.gradient_steps += 1
         return figures[1:]
@@ -334,7 +334,7 @@ class Trainer:
         largest = float(_norm_of(self.policy.parameters(), math.inf))
         return finite(largest) and (outcome is None or bool(outcome().isfinite().all()))
 
-    def _diverged(self, loss: float, norm: float, *, afterwards: bool = False) -> Diverged:
+    def _diverged(self, loss: float, norm: float, *, afterwards: str = "") -> Diverged:
         settings = self.settings
         changes = [f"set a smaller learning_rate (here {settings.learning_rate:g})"]
         if settings.max_grad_norm is None and not afterwards:  # the length of a step of AdamW is not the gradient's

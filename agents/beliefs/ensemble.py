@@ -7,6 +7,7 @@ frozen model. One replicate only; for thousands of seeds at once use `linear_log
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -127,6 +128,8 @@ class DeepEnsemble:
         self._layers = [layer.clone().requires_grad_() for layer in self._anchor]
         self._memory = Memory(self._layers)
         self._optimizer = torch.optim.Adam(self._layers, lr=self.settings.belief_learning_rate, fused=True)
+        # A step of Adam moves a weight by about its rate: below this no run is long enough to leave the numbers.
+        self._leaps = self.settings.belief_learning_rate > 1.0
         self._standardiser = Standardiser(dim)
         self._take_standards()
         self._replay = _Replay(dim, self.settings.heads, self.device)
@@ -174,7 +177,7 @@ class DeepEnsemble:
 
         Raises:
             UserError: if a label is outside [0, 1], the shapes do not fit, or a feature is not finite.
-            Diverged: a step's loss is not finite. It was not taken; the labels are stored.
+            Diverged: a step's loss is not finite, or its outcome. It was not taken; the labels are stored.
         """
         known = labelled(first, second, labels)
         count = int(known.sum())
@@ -189,12 +192,9 @@ class DeepEnsemble:
 
     def state_dict(self) -> dict[str, Any]:
         """Return networks, optimiser, replay, normalisation and random states as plain arrays and numbers."""
-        adam = self._optimizer.state_dict()["state"]
-        return {
-            "layers": [_array(layer) for layer in self._layers],
+        return self._moving() | {
             "anchor": [_array(layer) for layer in self._anchor],
             "prior": [_array(layer) for layer in self._prior],
-            "adam": {str(i): {key: _array(value) for key, value in adam[i].items()} for i in adam},
             "standardiser": self._standardiser.state_dict(),
             "replay": self._replay.state_dict(),
             "streams": self._streams.state_dict(),
@@ -211,15 +211,10 @@ class DeepEnsemble:
         if saved != own:
             raise UserError(f"the saved ensemble has layers {saved}, this one {own}; make it with the same settings")
         with torch.no_grad():
-            for name, layers in (("layers", self._layers), ("anchor", self._anchor), ("prior", self._prior)):
+            for name, layers in (("anchor", self._anchor), ("prior", self._prior)):
                 for layer, value in zip(layers, state[name], strict=True):
                     layer.copy_(torch.as_tensor(value))
-        adam = self._optimizer.state_dict()
-        adam["state"] = {
-            int(i): {key: torch.tensor(value, device=self.device) for key, value in moments.items()}
-            for i, moments in state["adam"].items()
-        }
-        self._optimizer.load_state_dict(adam)
+        self._move(state)
         self._standardiser.load_state_dict(state["standardiser"])
         self._take_standards()
         self._replay = _Replay(self.dim, self.settings.heads, self.device)
@@ -317,15 +312,45 @@ class DeepEnsemble:
         log_loss.sum().backward()  # heads share trunks at most, whose gradients add up: others are each head's own
         loss = float(log_loss.detach().sum())
         if not finite(loss):
-            raise Diverged(
-                "the belief",
-                step=self._steps() + 1,
-                loss=loss / self.settings.heads,
-                gradient_norm=None,
-                advice=f"set a smaller belief_learning_rate (here {self.settings.belief_learning_rate:g})",
-            )
+            raise self._diverged(loss, len(drawn))
+        before = self._moving() if self._leaps else None
         self._optimizer.step()
+        if before is not None and not bool(self._utilities(replay.pairs[rows]).isfinite().all()):
+            self._move(before)
+            raise self._diverged(loss, len(drawn), afterwards="utilities")
         return log_loss.detach(), weights
+
+    def _diverged(self, loss: float, drawn: int, *, afterwards: str = "") -> Diverged:
+        error = Diverged(
+            "the belief",
+            step=self._steps() + 1,
+            loss=loss / self.settings.heads,
+            gradient_norm=None,
+            advice=f"set a smaller belief_learning_rate (here {self.settings.belief_learning_rate:g})",
+            afterwards=afterwards,
+        )
+        error.batch = f"{drawn} draws from {self._replay.size} labelled duels"
+        return error
+
+    def _moving(self) -> dict[str, Any]:
+        """Return copies of what a step moves."""
+        adam = self._optimizer.state_dict()["state"]
+        return {
+            "layers": [_array(layer) for layer in self._layers],
+            "adam": {str(i): {key: _array(value) for key, value in adam[i].items()} for i in adam},
+        }
+
+    def _move(self, state: Mapping[str, Any]) -> None:
+        """Put that back."""
+        with torch.no_grad():
+            for layer, value in zip(self._layers, state["layers"], strict=True):
+                layer.copy_(torch.as_tensor(value))
+        adam = self._optimizer.state_dict()
+        adam["state"] = {
+            int(i): {key: torch.tensor(value, device=self.device) for key, value in moments.items()}
+            for i, moments in state["adam"].items()
+        }
+        self._optimizer.load_state_dict(adam)
 
     def _steps(self) -> int:
         """Count those that were taken, as the optimiser does."""

@@ -111,7 +111,7 @@ def test_a_step_after_which_nothing_is_said_is_not_taken(precision, steps):
     with pytest.raises(Diverged) as raised:
         learner.teach(observation, DUELS)
     error = raised.value
-    assert error.afterwards and finite(error.loss, error.gradient_norm) and error.step == steps + 1
+    assert error.afterwards == "log-probs" and finite(error.loss, error.gradient_norm) and error.step == steps + 1
     assert error.rows == [] and error.prompt is None  # no row is to blame
     assert same(weights(learner.policy), before)
     assert learner.policy.version == version and learner.gradient_steps == steps
@@ -203,12 +203,41 @@ def test_sets_are_named_as_pairs_are():
 def test_a_belief_that_diverges_keeps_its_weights():
     belief = DeepEnsemble(3, batch=2, root=0, settings=DeepEnsembleSettings(heads=2, belief_learning_rate=1e30))
     features = np.random.default_rng(0).normal(size=(2, 20, 3)).astype(np.float32)
-    step, seen = belief._step, []
-    belief._step = lambda rows: (seen.append([layer.detach().clone() for layer in belief._layers]), step(rows))[1]
-    with pytest.raises(Diverged, match=r"Gradient step \d of the belief is not finite .*here 1e\+30"):
+    for group in belief._optimizer.param_groups:  # moments are there to go back to
+        group["lr"] = 1e-3
+    belief._leaps = False
+    belief.update(*features, np.ones(20))
+    for group in belief._optimizer.param_groups:
+        group["lr"] = 1e30
+    belief._leaps = True
+    before, steps = belief.state_dict(), belief._steps()
+    with pytest.raises(Diverged) as raised:
         belief.update(*features, np.ones(20))
-    assert len(seen) > 1  # it was the learning rate
-    assert same([layer.detach() for layer in belief._layers], seen[-1])
+    assert str(raised.value) == (
+        f"Gradient step {steps + 1} of the belief is not finite (loss {raised.value.loss:g}; with the weights that it "
+        "leads to, utilities are not finite) on 64 draws from 40 labelled duels: it was not taken, and the state from "
+        "before it is kept by the agent; set a smaller belief_learning_rate (here 1e+30)"
+    )
+    assert belief._steps() == steps and belief.num_labels == 40  # the labels wait on
+    after = belief.state_dict()
+    assert same(map(torch.tensor, after["layers"]), map(torch.tensor, before["layers"]))
+    for number, moments in before["adam"].items():
+        assert all(np.array_equal(after["adam"][number][key], value) for key, value in moments.items())
+    assert np.isfinite(belief.mean(features[:, :4])).all()
+
+
+def test_a_belief_that_leaps_is_looked_at_and_one_that_walks_is_not():
+    """Where no step can leave the numbers, nothing is spent on looking."""
+    make = lambda rate: DeepEnsemble(  # noqa: E731
+        3, batch=2, root=0, settings=DeepEnsembleSettings(heads=2, belief_learning_rate=rate)
+    )
+    assert make(10.0)._leaps and not make(1e-3)._leaps
+    features = np.random.default_rng(0).normal(size=(2, 20, 3)).astype(np.float32)
+    with pytest.raises(Diverged, match="Gradient step 1 of the belief .* utilities are not finite"):
+        make(1e30).update(*features, np.ones(20))
+    belief = make(10.0)
+    belief.update(*features, np.ones(20))  # far, and within the numbers
+    assert belief._steps() > 1
 
 
 @pytest.mark.parametrize(
