@@ -20,6 +20,7 @@ from duelenv.agents.bonuses import Bonus
 from duelenv.agents.losses import PreferenceLoss
 from duelenv.agents.set_losses import SetLoss
 from duelenv.exact import Responses
+from duelenv.ground.errors import UserError
 
 if TYPE_CHECKING:
     from duelenv.policies.causal_lm import CausalLMPolicy
@@ -104,16 +105,30 @@ def expected_loss(
     return (weight * (win * won + (1 - win) * lost)).sum()
 
 
-def expected_bonus(bonus: Bonus, listed: Listed, law: Tensor) -> Tensor:
+def expected_bonus(bonus: Bonus, listed: Listed, law: Tensor, novelty: Tensor | None = None) -> Tensor:
     """Return the bonus with its mean taken over all responses, [...]: a scalar of one policy.
 
     Args:
         bonus: It.
         listed: The M responses.
         law: Probability of each in the policy that is pushed against, [M].
+        novelty: b of each response, [M], see `duelenv.agents.bonuses.novelty`, for a bonus that reads it. The baseline
+            is its mean under the law, which that of a step's draws comes to.
+
+    Raises:
+        UserError: A bonus that reads the novelty got none, or one of another shape.
     """
-    each = cast("Callable[[Tensor, Tensor], Tensor]", torch.vmap(bonus.__call__))
-    flat = each(listed.log_prob.reshape(-1), listed.reference_log_prob.reshape(-1))
+    columns = [listed.log_prob, listed.reference_log_prob]
+    if bonus.needs_novelty:
+        if novelty is None or novelty.shape != law.shape:
+            found = None if novelty is None else list(novelty.shape)
+            raise UserError(
+                f"novelty has shape {found}, and {type(bonus).__name__} reads that of each of the {len(law)} "
+                "responses; pass LinearCounts.novelty of their features, say"
+            )
+        columns.append((novelty - (law.to(novelty) * novelty).sum()).to(listed.log_prob).expand_as(listed.log_prob))
+    each = cast("Callable[..., Tensor]", torch.vmap(bonus.__call__))
+    flat = each(*(column.reshape(-1) for column in columns))
     return (flat.reshape(listed.log_prob.shape) * law.to(flat)).sum(-1)
 
 

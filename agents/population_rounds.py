@@ -43,6 +43,7 @@ class Rounds:
         groups: Candidates with the same text share a number, int64 [D, K].
         pairs: Who duels, int64 [D, 2].
         probability: Of each round, float64 [D]; they add up to 1.
+        asked: Whether the duels are put to the oracle, or are those of rows of a selective world that nobody asks.
     """
 
     view: AgentView
@@ -51,6 +52,7 @@ class Rounds:
     groups: NDArray[np.int64]
     pairs: NDArray[np.int64]
     probability: NDArray[np.float64]
+    asked: bool = True
 
     def __len__(self) -> int:
         return len(self.probability)
@@ -171,13 +173,13 @@ def expected_teaching(
         UserError: No such rule, one that teaches nothing besides the labels, or a setting that it does not know.
     """
     reader = SettingsReader(rule, settings or {})
-    teach = make_teaching(rule, Resources(rounds.view, belief, rounds.select), reader)
+    teach = make_teaching(rule, Resources(rounds.view, belief, rounds.select), reader, unasked=not rounds.asked)
     reader.close()
     if teach is None:
         raise UserError(f"teaching rule {rule!r} teaches the labels alone; their mean is expected_loss")
     count = len(rounds)
     duels = Duels(np.arange(count), rounds.pairs, np.full(count, np.nan))
-    taught = teach(Played(rounds.observation, rounds.groups, duels, np.zeros(count, np.bool_)))
+    taught = teach(Played(rounds.observation, rounds.groups, duels, np.full(count, not rounds.asked)))
     return _of_sets(taught, rounds, listed) if isinstance(taught, Sets) else _of_duels(taught, rounds, listed, loss)
 
 

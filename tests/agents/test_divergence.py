@@ -233,7 +233,7 @@ def test_a_belief_that_leaps_is_looked_at_and_one_that_walks_is_not():
     )
     assert make(10.0)._leaps and not make(1e-3)._leaps
     features = np.random.default_rng(0).normal(size=(2, 20, 3)).astype(np.float32)
-    with pytest.raises(Diverged, match="Gradient step 1 of the belief .* utilities are not finite"):
+    with pytest.raises(Diverged, match=r"Gradient step 1 of the belief .* utilities are not finite"):
         make(1e30).update(*features, np.ones(20))
     belief = make(10.0)
     belief.update(*features, np.ones(20))  # far, and within the numbers

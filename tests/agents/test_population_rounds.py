@@ -1,5 +1,6 @@
 """Teaching rules on average over all rounds: against sums written out by hand, and against the learner's own draws."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import expit
 from duelenv import UserError
 from duelenv.agents.base import SettingsReader
 from duelenv.agents.losses import make_loss
-from duelenv.agents.population import Listed
+from duelenv.agents.population import Listed, expected_loss
 from duelenv.agents.population_rounds import Rounds, expected_teaching
 from duelenv.agents.roles import Duels, Played, Sets, equal_texts
 from duelenv.agents.selection import best_against_worst, uniform_pair
@@ -191,6 +192,20 @@ def test_the_learner_s_own_draws_agree_within_their_standard_error(name):
     error = along.std(0, ddof=1) / np.sqrt(len(along))
     assert wanted[0] > 10 * error[0]  # an absent or halved pull would be seen
     assert np.abs((along.mean(0) - wanted) / error).max() < 3.5
+
+
+def test_rows_that_nobody_asks_are_taught_as_the_belief_labels_them(worlds):
+    env, policy, responses = worlds[1, 2]
+    listed = Listed.of(policy, "kind", responses)
+    rounds = replace(Rounds.of(env.view(), "kind", responses, np.eye(3)), asked=False)
+    taught = expected_teaching("duel", rounds, listed, Sure(UTILITY), DPO, {"target": "mean"})
+    law = np.zeros((3, 3))
+    np.add.at(law, tuple(np.take_along_axis(rounds.arms, rounds.pairs, axis=1).T), rounds.probability)
+    differs = 1.0 - np.eye(3)  # a pair of equals is in the mean, and adds nothing
+    wins = expit(UTILITY[:, np.newaxis] - UTILITY)
+    expected = expected_loss(DPO, listed, law * differs, wins)
+    assert taught.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert taught.share == pytest.approx(1.0)
 
 
 # Wrong input

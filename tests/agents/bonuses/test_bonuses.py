@@ -15,6 +15,7 @@ import duelenv.agents
 from duelenv.agents.bonuses import BONUSES, gradient_ratio, make_bonus
 from duelenv.agents.bonuses.novelty import LinearCounts, inverse_root_count
 from duelenv.agents.losses import PreferenceBatch, make_loss
+from duelenv.agents.population import Listed, expected_bonus
 from duelenv.agents.roles import Duels
 from duelenv.ground.errors import UserError
 
@@ -248,8 +249,14 @@ def test_copo_follows_the_gradient_of_the_expected_bonus() -> None:
         p * make_bonus("copo", alpha=0.7)(value[None], value.detach()[None], b[None])
         for p, value, b in zip(probability, log_prob, centred, strict=True)
     ]
-    (found,) = torch.autograd.grad(sum(terms), logits)
+    (found,) = torch.autograd.grad(sum(terms), logits, retain_graph=True)
     torch.testing.assert_close(found, expected)
+    given = Listed(log_prob, log_prob.detach(), torch.ones(3, dtype=torch.int64))
+    (found,) = torch.autograd.grad(expected_bonus(make_bonus("copo", alpha=0.7), given, probability, bonus), logits)
+    torch.testing.assert_close(found, expected)
+    for new in (None, bonus[:2]):
+        with pytest.raises(UserError, match=r"novelty has shape .* COPO reads that of each of the 3 responses"):
+            expected_bonus(make_bonus("copo"), given, probability, new)
 
 
 def test_copo_without_novelty_is_refused() -> None:
