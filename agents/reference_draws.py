@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from duelenv.agents.roles import Duels
+from duelenv.agents.roles import Duels, with_sources
 from duelenv.core import AgentView, Observation
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -46,7 +46,7 @@ class ReferenceDraws:
         if _PUSHED_AGAINST not in view.sources:
             raise UserError(
                 f"a bonus pushes down what the reference says, and the candidates come from {', '.join(view.sources)} "
-                "only; set sources={'policy': ..., 'reference': ...}"
+                f"only; set {with_sources(view, **{_PUSHED_AGAINST: 2})}"
             )
         self._policy = view.policy
         self._source = view.sources.index(_PUSHED_AGAINST)
@@ -55,7 +55,7 @@ class ReferenceDraws:
         if self.count > self._there:
             raise UserError(
                 f"bonus_draws={self.count} is more than the {self._there} candidates that come from the reference; "
-                f"set sources={{'policy': ..., 'reference': {self.count}}}, or take fewer"
+                f"set {with_sources(view, **{_PUSHED_AGAINST: self.count})}, or take fewer"
             )
         self._shown_will_do = view.temperature == 1.0
         self._duel_is_draw = duel_is_draw

@@ -183,3 +183,15 @@ def equal_texts(view: AgentView, observation: Observation) -> NDArray[np.int64] 
         first.clear()
         numbers.append([first.setdefault(text, number) for number, text in enumerate(texts)])
     return np.array(numbers, np.int64)
+
+
+def with_sources(view: AgentView, **wanted: int) -> str:
+    """Write the setting that gives a world candidates from where they are wanted besides those it has, for messages.
+
+    Args:
+        view: The world's.
+        **wanted: How many at least come from each source, by name.
+    """
+    counts = dict(zip(view.sources, view.source_counts, strict=True))
+    counts |= {source: max(count, counts.get(source, 0)) for source, count in wanted.items()}
+    return f"sources={counts}"

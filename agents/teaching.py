@@ -95,12 +95,15 @@ class TargetSettings:
     Attributes:
         target: "draw", of one posterior draw a row, the one that chose the pair where a draw did; "mean": of a pair
             sigma(gap) on average over draws, nearer to a half the less is known, of a response its mean utility.
+        target_draws: Over how many draws "mean" is taken, at least 2.
     """
 
     target: str = "draw"
+    target_draws: int = _DRAWS
 
     def __post_init__(self) -> None:
         checks.one_of("target", self.target, TARGETS)
+        checks.integer("target_draws", self.target_draws, low=2)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class Resources:
     def word(self, settings: SettingsReader, default: str = "draw") -> Word:
         """Return the belief's word as `TargetSettings` want it; of several that ask, the first one's default counts."""
         if self._word is None:
-            self._word = Word(self.belief, settings.take(TargetSettings, target=default).target)
+            self._word = Word(self.belief, settings.take(TargetSettings, target=default))
         return self._word
 
 
@@ -152,14 +155,15 @@ class Word:
 
     Args:
         belief: Of the agent.
-        target: As in `TargetSettings`.
+        settings: Which word.
 
     Attributes:
-        target: As given.
+        target: As in `TargetSettings`.
     """
 
-    def __init__(self, belief: Belief, target: str) -> None:
-        self.target = target
+    def __init__(self, belief: Belief, settings: TargetSettings) -> None:
+        self.target = settings.target
+        self._draws = 2 if self.target == "draw" else settings.target_draws
         self._belief = belief
 
     def labels(
@@ -168,7 +172,7 @@ class Word:
         """Return P(first preferred) of pairs [M, 2] in rows [M], float64 [M]."""
         if len(rows) == 0:
             return np.zeros(0)
-        draws = self._belief.sample(observation["features"], 2 if self.target == "draw" else _DRAWS)  # (S, N, K)
+        draws = self._belief.sample(observation["features"], self._draws)  # (S, N, K)
         draws = draws[:1] if self.target == "draw" else draws
         gaps = (draws[:, rows, pairs[:, 0]] - draws[:, rows, pairs[:, 1]]).astype(np.float64)
         return np.asarray(expit(gaps).mean(axis=0))

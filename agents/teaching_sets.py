@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from duelenv.agents.base import SettingsReader
-from duelenv.agents.roles import Played
+from duelenv.agents.roles import Played, with_sources
 from duelenv.agents.selection import best_against_worst
 from duelenv.agents.teaching import TEACHING, Objective, Resources
 from duelenv.core import AgentView, Observation
@@ -267,7 +267,7 @@ def _require_reference(name: str, view: AgentView, *, at_least: int, otherwise: 
     if found < at_least:
         raise UserError(
             f"teach={name!r} needs {at_least} or more candidates of the reference, and this world has {found}; "
-            f"set sources={{'policy': ..., 'reference': {max(at_least, 4)}}}{alternative}"
+            f"set {with_sources(view, policy=2, **{_REFERENCE: max(at_least, 4)})}{alternative}"
         )
     if view.temperature != 1.0:
         raise UserError(

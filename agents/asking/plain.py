@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from duelenv.agents.asking.base import AskResources
 from duelenv.agents.base import SettingsReader
-from duelenv.agents.roles import Select
+from duelenv.agents.roles import Select, with_sources
 from duelenv.agents.selection import (
     DissimilarityRule,
     dissimilar_pair,
@@ -92,7 +92,7 @@ def _against(rival: str, resources: AskResources) -> Select:
             come = f"come from {', '.join(view.sources)} only" if view.sources else "come from no policy"
             raise UserError(
                 f"ask rule 'against_{rival}' duels policy against {rival}, and the candidates {come}; set "
-                f"sources={{'policy': ..., {rival!r}: ...}}"
+                + with_sources(view, policy=2, **{rival: 2})
             )
     policy, other = view.sources.index("policy"), view.sources.index(rival)
 

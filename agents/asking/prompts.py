@@ -155,16 +155,17 @@ def _by_gaps(resources: AskResources, settings: SettingsReader, measure: Callabl
     return worth
 
 
-def prefer_prompts(settings: SettingsReader, view: AgentView, prompts: str) -> None:
-    """Let an agent ask in an eighth of the rows of a selective world, chosen by a rule; a given `ask_share` undoes it.
+def prefer_prompts(settings: SettingsReader, view: AgentView, prompts: str, one_in: int = 8) -> None:
+    """Let an agent ask in a share of the rows of a selective world, chosen by a rule; a given `ask_share` undoes it.
 
     Args:
         settings: Of the agent.
         view: Of its world.
         prompts: One of `PROMPTS`.
+        one_in: How many rows there are for each that asks.
     """
     if not settings.given("ask_share"):
-        settings.prefer(prompts=prompts, asked=max(1, view.batch // 8))
+        settings.prefer(prompts=prompts, asked=max(1, view.batch // one_in))
 
 
 class PromptChoice:

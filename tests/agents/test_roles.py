@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
 
 import duelenv  # noqa: F401 (registers the worlds)
 from duelenv.agents import make, names
-from duelenv.agents.roles import equal_texts
+from duelenv.agents.roles import equal_texts, with_sources
 from duelenv.data import Pool
 from duelenv.ground.errors import UserError
 
@@ -76,3 +78,9 @@ def test_a_row_of_one_text_still_plays() -> None:
     agent = make("thompson", env, seed=0)
     actions = agent.act(env.reset(seed=0)[0])
     assert (actions[:, 0] != actions[:, 1]).all()
+
+
+def test_a_refusal_names_the_whole_setting_that_would_do() -> None:
+    view = replace(world().unwrapped.view(), sources=("policy", "recorded"), source_counts=(3, 2))
+    assert with_sources(view, policy=2, reference=4) == "sources={'policy': 3, 'recorded': 2, 'reference': 4}"
+    assert with_sources(view, policy=5) == "sources={'policy': 5, 'recorded': 2}"
