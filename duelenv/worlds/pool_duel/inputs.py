@@ -89,8 +89,12 @@ def _given_features(pool: Pool, features: ArrayLike | str | Path | Encoder) -> N
             features = np.load(features, allow_pickle=False)
         except FileNotFoundError:
             raise UserError(f"{name} does not exist; give the path of a .npy file") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{name} cannot be read as a NumPy array ({error}); save one with numpy.save") from None
+        except ValueError:  # NumPy would rather unpickle it, which runs what is in it
+            code = Path(name).suffix == ".py"
+            what = f"name the function in it, as {name}:embed" if code else "write numbers with numpy.save"
+            raise UserError(f"{name} is no .npy file of numbers; {what}") from None
+        except OSError as error:
+            raise UserError(f"{name} cannot be read ({error.strerror or error}); give a .npy file") from None
     values = np.asarray(features)
     shape = pool.responses.shape
     if values.dtype.kind not in "fiu" or not (

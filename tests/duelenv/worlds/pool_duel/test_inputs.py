@@ -84,8 +84,15 @@ def test_wrong_input_gets_one_sentence(settings: dict[str, Any], sentence: str) 
 
 def test_a_file_that_is_no_array_gets_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "f.npy").write_bytes(b"text")
-    with pytest.raises(UserError, match="cannot be read as a NumPy array"):
-        make(features=tmp_path / "f.npy")
+    np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
+    for name in ("f.npy", "objects.npy"):
+        with pytest.raises(UserError, match=rf"{name} is no .npy file of numbers; write numbers with numpy.save$"):
+            make(features=tmp_path / name)
+    (tmp_path / "encoder.py").write_text("def embed(prompts, responses): ...\n")
+    with pytest.raises(UserError, match=r"name the function in it, as \S*encoder.py:embed$"):
+        make(features=tmp_path / "encoder.py")
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\); give a .npy file"):
+        make(features=tmp_path)
 
 
 # Encoders ------------------------------------------------------------------------------------------------------------
