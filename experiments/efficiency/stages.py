@@ -179,15 +179,17 @@ class Stages:
         """Run `passive` at twice the labels, and for longer, until it is flat there and arrives in time.
 
         In time is within the labels at which agents are compared. Where they play at most `regime.most`, `passive` may
-        take all of its own: it is the agents' arrival that has to come before theirs end.
+        take all of its own: it is the agents' arrival that has to come before theirs end. Where no policy is trained a
+        label costs next to no time, and agents play as long as it takes.
         """
+        most = regime.most if self.study.trains_in(world) else None
         labels, seeds = regime.labels, self._seeds(stage)
         for grown in range(self.study.growth + 1):
             setup = Setup(world, regime, 2 * labels, seeds)
             (measured,) = self._measure(f"{stage}-{PASSIVE}", setup, [Entry.of(passive_in(regime), tuned)]).values()
             arm = measured.arm
-            compared = min(labels, regime.most or labels)
-            in_time = 2 * labels if compared == regime.most else labels
+            compared = min(labels, most or labels)
+            in_time = 2 * labels if compared == most else labels
             found = Baseline(
                 measured,
                 compared,

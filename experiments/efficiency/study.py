@@ -59,8 +59,9 @@ class Regime:
         per_round: Labels a round, of which an agent makes as many steps as its `gradient_steps` say.
         labels: At which agents are compared; more where `passive` takes longer.
         every: Labels between two evaluations.
-        most: Labels that agents other than `passive` play at most; None for as many as `passive` takes. Who does not
-            arrive within them while `passive` does later has an unknown ratio, which counts as 1.
+        most: Labels that agents other than `passive` play at most where a policy is trained; None for as many as
+            `passive` takes. Who does not arrive within them while `passive` does later has an unknown ratio, which
+            counts as 1.
     """
 
     name: str

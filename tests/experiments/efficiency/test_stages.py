@@ -1,5 +1,7 @@
 """The stages of a study: what they choose and freeze, that they go on where they were, and what they leave."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -151,6 +153,14 @@ def test_nobody_but_passive_plays_beyond_the_most_of_a_regime(played, tmp_path):
     assert first.log_ratio.value == pytest.approx(np.log((8 + 4 * np.log(9)) / (28 + 4 * np.log(9))), abs=0.05)
     second = own.screen(regime, late).comparisons["one"]
     assert (second.log_ratio.value, second.never) == (0.0, 1.0)
+
+
+def test_where_nothing_is_trained_everybody_plays_as_long_as_passive(played, tmp_path):
+    regimes = {"few": {"per_round": 2, "labels": 24, "every": 4, "most": 24}}
+    study = middling(28, regimes=regimes, cells={"one": {"ask": "extreme"}})
+    pool = replace(study.worlds[0], settings={**study.worlds[0].settings, "policy": None})
+    found = Stages(study, tmp_path).baseline("screen", pool, study.regimes[0], {"middle": 28})
+    assert (found.labels, found.measured.arm.labels[-1], found.settled) == (56, 112, True)
 
 
 def play_by_trial_and_seed(monkeypatch, heights):
