@@ -84,7 +84,8 @@ def run(
     Args:
         config: The run.
         directory: Its run folder; made if absent. One that holds a run of fewer seeds or agents is extended.
-        progress: Bars (True), a line per finished cell (False); by default bars on a terminal and in a notebook.
+        progress: Bars (True), or only what is not to be missed, such as a cell that failed (False); by default bars on
+            a terminal and in a notebook, a line per finished cell elsewhere.
         only: Names of the cells to play, as their folders have them; all if absent.
         answers: A run folder, or what `duelenv labels --export` wrote, whose answers cells begin with that have no
             ledger yet: where a run was moved, or its code was mended.
@@ -188,7 +189,7 @@ class _Cells:
         Raises:
             OutOfBudget: The labels of the whole run are spent, or its money.
         """
-        self.shown.note(f"{self.config.name}: preparing")
+        self.shown.advance(f"{self.config.name}: preparing")
         # Before anything is written, so that a setting which is refused leaves no folder behind.
         ((environment, free),) = self._each([Task(PREPARATION, prepare, (self.config,))])
         if free:

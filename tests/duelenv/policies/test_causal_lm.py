@@ -595,7 +595,11 @@ def test_empty_prompt_continues_from_the_end_token_or_fails():
         ((PROMPTS, 2), {}, "randomness"),
         ((PROMPTS, 2), {"uniforms": numbers(4, 2), "generator": torch.Generator()}, "both given"),
         ((PROMPTS, 0), {"uniforms": numbers(4, 2)}, "num_responses is 0"),
-        ((PROMPTS, 2), {"uniforms": numbers(4, 2), "source": "best"}, "source='best' is unknown: choose from pilaf_minus"),
+        (
+            (PROMPTS, 2),
+            {"uniforms": numbers(4, 2), "source": "best"},
+            "source='best' is unknown: choose from",
+        ),
         ((PROMPTS, 2), {"uniforms": numbers(4, 2), "temperature": -1.0}, "temperature is -1.0"),
     ],
 )
