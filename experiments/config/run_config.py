@@ -17,6 +17,7 @@ from typing import Any, Final
 from duelenv.core import SPLITS
 from duelenv.experiments.config.paths import anchor_paths
 from duelenv.experiments.config.places import misplaced
+from duelenv.experiments.config.plain import in_plain
 from duelenv.experiments.config.pools import in_pools, refuse_mixed_pools
 from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
 from duelenv.experiments.config.settings import (
@@ -184,12 +185,14 @@ class RunConfig:
         """Check a plain mapping and make the config.
 
         Args:
-            raw: Parsed YAML; relative paths in it start from the current directory.
+            raw: Parsed YAML, or the same from Python, with numbers and arrays of NumPy, ranges, tuples and paths;
+                relative paths in it start from the current directory.
 
         Raises:
             UserError: The first setting that is unknown, missing or of the wrong kind.
         """
         top = [*(item.name for item in dataclasses.fields(cls)), *SHORTHANDS]
+        raw = in_plain(raw)
         for key in raw:
             if key not in top:
                 raise UserError(f"Unknown setting {key!r}: {misplaced(key, raw, top)}")

@@ -148,8 +148,8 @@ def run(
 
 @contextmanager
 def _locked(folder: RunFolder) -> Iterator[RunLock]:
-    """Hold a run folder, made if absent; one that stays empty, since a setting was refused, is removed again."""
-    made = not folder.root.exists()
+    """Hold a run folder, made if absent; where it stays empty, as after a refusal, what was made goes again."""
+    made = [path for path in (folder.root, *folder.root.parents) if not path.exists()]
     with refusals_said(folder.root):
         folder.root.mkdir(parents=True, exist_ok=True)
     try:
@@ -158,7 +158,9 @@ def _locked(folder: RunFolder) -> Iterator[RunLock]:
     finally:
         if made and [path.name for path in folder.root.iterdir()] == [folder.lock.name]:
             folder.lock.unlink()
-            folder.root.rmdir()
+            with suppress(OSError):  # another run has come into one of them
+                for path in made:
+                    path.rmdir()
 
 
 class _Cells:
