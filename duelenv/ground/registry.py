@@ -132,5 +132,6 @@ def _from_one_file(known: Any, part: Any) -> bool:
 def _file_of(part: Any) -> str | None:
     try:
         return inspect.getsourcefile(part)
-    except TypeError:  # no class and no function
-        return None
+    except (TypeError, OSError):  # a class of a script, which is no module any more, is where its functions are
+        functions = filter(inspect.isfunction, vars(part).values()) if inspect.isclass(part) else ()
+        return next((function.__code__.co_filename for function in functions), None)

@@ -10,7 +10,6 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from duelenv.experiments.folder.layout import LONGEST_NAME
@@ -275,9 +274,9 @@ def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = 
 
 
 def _refuse_slip_of(known: Registry[Any], name: str, value: object) -> None:
-    """Refuse a bare word as a path that is nothing here and nearly a name: no hub is asked for `toyy`."""
+    """Refuse a bare word as a path that is nearly a name: no hub is asked for `toyy`. A path that is there is absolute."""
     path = value.get("path") if isinstance(value, Mapping) else value
-    if name != "path" or not isinstance(path, str) or not re.fullmatch(r"[\w-]+", path) or Path(path).exists():
+    if name != "path" or not isinstance(path, str) or not re.fullmatch(r"[\w-]+", path):
         return
     if checks.near(path, (one for one in known if one != "path")):
         raise checks.unknown_name(known.kind, path, known, extensible=True)

@@ -17,6 +17,7 @@ from worlds import make_scalar, make_vector
 
 import duelenv
 from duelenv import UserError
+from duelenv.worlds.matrix_duel import MatrixDuelVectorEnv
 
 EVERY = tuple(duelenv.WORLDS)
 
@@ -160,3 +161,14 @@ def test_a_misspelt_split_is_refused_by_every_world(world, judge):
 def test_what_is_no_world_or_no_agent_is_one_sentence(env, agent, message):
     with pytest.raises(UserError, match=message):
         duelenv.evaluate(env, agent)
+
+
+def test_a_world_of_ones_own_need_not_look_at_the_split():
+    class Careless(MatrixDuelVectorEnv):
+        def evaluate(self, agent, split="test"):
+            return {}
+
+    env = Careless([[0.5, 0.7], [0.3, 0.5]], num_envs=2)
+    assert duelenv.evaluate(env, First(), "train") == {}
+    with pytest.raises(UserError, match="split='tset' is unknown"):
+        duelenv.evaluate(env, First(), "tset")

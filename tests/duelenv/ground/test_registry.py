@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -104,3 +105,20 @@ def test_a_file_that_was_changed_takes_its_names_over(tmp_path, parts):
     assert parts.make("mine", {}) == 2
     with pytest.raises(UserError, match="registered already"):
         parts.register("mine", load("def mine():\n    return 3\n", "other.py"))
+
+
+def test_a_class_of_a_script_is_known_again_by_the_file_of_its_functions(tmp_path, monkeypatch):
+    """As where a script is run, or a notebook's cell, and its file is then named in `modules`."""
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+
+    def made(path):
+        names = {"__name__": "__main__"}
+        exec(compile("class Mine:\n    def act(self):\n        return 0\n", str(path), "exec"), names)
+        return names["Mine"]
+
+    parts, again = Registry("part"), made(tmp_path / "mine.py")
+    parts.register("mine", made(tmp_path / "mine.py"))
+    parts.register("mine", again)
+    assert parts["mine"] is again
+    with pytest.raises(UserError, match="registered already"):
+        parts.register("mine", made(tmp_path / "other.py"))
