@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -130,8 +131,13 @@ def _from_one_file(known: Any, part: Any) -> bool:
 
 
 def _file_of(part: Any) -> str | None:
+    """Find the file of a class or function: where a script's class is no module's any more, that of its functions."""
+    inside = (
+        [inspect.unwrap(one) for one in vars(part).values() if inspect.isfunction(one)] if inspect.isclass(part) else []
+    )
+    own = [one for one in inside if one.__qualname__.startswith(f"{part.__qualname__}.")]
     try:
-        return inspect.getsourcefile(part)
-    except (TypeError, OSError):  # a class of a script, which is no module any more, is where its functions are
-        functions = filter(inspect.isfunction, vars(part).values()) if inspect.isclass(part) else ()
-        return next((function.__code__.co_filename for function in functions), None)
+        found = own[0].__code__.co_filename if own else inspect.getsourcefile(part)
+    except (TypeError, OSError):  # no class and no function, or a class of no file
+        return None
+    return None if found is None else os.path.abspath(found)

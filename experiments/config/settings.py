@@ -274,7 +274,7 @@ def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = 
 
 
 def _refuse_slip_of(known: Registry[Any], name: str, value: object) -> None:
-    """Refuse a bare word as a path that is nearly a name: no hub is asked for `toyy`. A path that is there is absolute."""
+    """Refuse a bare word as a path that is nearly a name, before a hub is asked; a path that is there is absolute."""
     path = value.get("path") if isinstance(value, Mapping) else value
     if name != "path" or not isinstance(path, str) or not re.fullmatch(r"[\w-]+", path):
         return

@@ -107,9 +107,12 @@ def test_a_file_that_was_changed_takes_its_names_over(tmp_path, parts):
         parts.register("mine", load("def mine():\n    return 3\n", "other.py"))
 
 
-def test_a_class_of_a_script_is_known_again_by_the_file_of_its_functions(tmp_path, monkeypatch):
+@pytest.mark.parametrize("others_file", [None, __file__])
+def test_a_class_of_a_script_is_known_again_by_the_file_of_its_functions(tmp_path, monkeypatch, others_file):
     """As where a script is run, or a notebook's cell, and its file is then named in `modules`."""
-    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    monkeypatch.setitem(sys.modules, "__main__", main := ModuleType("__main__"))
+    if others_file is not None:
+        main.__file__ = others_file
 
     def made(path):
         names = {"__name__": "__main__"}
