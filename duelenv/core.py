@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -21,6 +21,10 @@ Pairs = NDArray[np.int64]
 
 StageLike = Stage | str | Mapping[str, Any]
 """A stage, its name, or a mapping with its name and settings."""
+
+
+SPLITS: Final = ("train", "test")
+"""Contexts that an agent can be judged on: those that duels are drawn from, and held-out ones."""
 
 
 class Recommender(Protocol):

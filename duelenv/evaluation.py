@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from numpy.typing import NDArray
 
-from duelenv.core import Observation, Recommender
+from duelenv.core import SPLITS, Observation, Recommender
+from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.scalar import DuelEnv
 from duelenv.vector import DuelVectorEnv
@@ -39,8 +40,8 @@ def evaluate(
         `DuelVectorEnv.evaluate`.
 
     Raises:
-        UserError: No world of this package, several scalar worlds side by side, or a wrapper whose observations cannot
-            be made of one context alone.
+        UserError: No world of this package, several scalar worlds side by side, no agent, an unknown split, or a
+            wrapper whose observations cannot be made of one context alone.
 
     Example:
         >>> import gymnasium, duelenv
@@ -50,15 +51,24 @@ def evaluate(
         >>> sorted(duelenv.evaluate(env, agent))[-2:]
         ['simple_regret', 'win_rate_best_of_n']
     """
-    world = env.unwrapped
+    world = getattr(env, "unwrapped", None)
     if not isinstance(world, DuelEnv | DuelVectorEnv):
         inside = getattr(world, "envs", None)
-        advice = (
-            "; make the world's own vector form, gymnasium.make_vec(..., vectorization_mode='vector_entry_point')"
-            if inside and isinstance(inside[0].unwrapped, DuelEnv)
-            else ""
+        advice = "pass one made with gymnasium.make or gymnasium.make_vec"
+        if inside and isinstance(inside[0].unwrapped, DuelEnv):
+            advice = (
+                "make the world's own vector form, gymnasium.make_vec(..., vectorization_mode='vector_entry_point')"
+            )
+        elif hasattr(agent, "unwrapped"):
+            advice = "write evaluate(env, agent), the environment first"
+        raise UserError(f"evaluate needs a duelenv environment, scalar or vector, got {env!r}; {advice}")
+    if not callable(getattr(agent, "recommend", None)):
+        name = agent if isinstance(agent, str) else "passive"
+        raise UserError(
+            f"agent is {agent!r}, expected something with a method 'recommend'; make one, such as "
+            f"duelenv.agents.make({name!r}, env)"
         )
-        raise UserError(f"evaluate needs a duelenv environment, scalar or vector, got {env}{advice}")
+    checks.one_of("split", split, SPLITS)
     changing = _observation_wrappers(env)
     metrics: dict[str, Any] = world.evaluate(_Behind(changing, agent) if changing else agent, split)
     return metrics

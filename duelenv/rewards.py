@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
+from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 from duelenv.scalar import DuelEnv
 from duelenv.vector import DuelVectorEnv
@@ -81,6 +82,6 @@ def _regret(info: dict[str, Any], notion: str, world: Any) -> Any:
     """Return the round's regret of one notion."""
     known = info["regret"]
     if notion not in known:
-        choices = f"choose one of {', '.join(sorted(known))}" if known else "it knows none, so there is no such reward"
-        raise UserError(f"notion={notion!r} is no regret that {world.view().world} knows; {choices}")
+        listing = choices(notion, known) if known else "it knows none, so there is no such reward"
+        raise UserError(f"notion={notion!r} is no regret that {world.view().world} knows: {listing}")
     return known[notion]

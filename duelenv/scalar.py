@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.core import AgentView, Observation, Recommender
+from duelenv.ground.calls import check_made
 from duelenv.ground.errors import UserError
 from duelenv.observation import LazyObservation
 from duelenv.rendering import RENDER_METADATA
@@ -28,6 +29,10 @@ class DuelEnv(gymnasium.Env[Any, Any]):
     """
 
     metadata: dict[str, Any] = {**RENDER_METADATA}  # noqa: RUF012 (declared so by Gymnasium)
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        check_made(cls, cls, lambda made: made.__name__, refuse_rows)
 
     def __init__(self, vector: DuelVectorEnv) -> None:
         if vector.num_envs != 1:
@@ -80,6 +85,20 @@ class DuelEnv(gymnasium.Env[Any, Any]):
     def load_state_dict(self, state: Mapping[str, Any]) -> Any:
         """See `DuelVectorEnv.load_state_dict`."""
         return first_row(self.vector.load_state_dict(state))
+
+
+def refuse_rows(settings: Mapping[str, Any]) -> None:
+    """Refuse `num_envs` among the settings of a scalar form.
+
+    Raises:
+        UserError: It is there.
+    """
+    if "num_envs" in settings:
+        rows = settings["num_envs"]
+        raise UserError(
+            f"num_envs is {rows!r}, but the scalar form of a world shows one row: leave num_envs out, or make the "
+            f"vector form with gymnasium.make_vec(ID, num_envs={rows!r})"
+        )
 
 
 def _only(value: Any) -> Any:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from duelenv.actions import read_actions
 from duelenv.core import AgentView, Labels, Observation, Recommender, StageLike
 from duelenv.ground import checks
+from duelenv.ground.calls import check_made
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 from duelenv.labels.ledger import Ledger
@@ -66,6 +67,10 @@ class DuelVectorEnv(VectorEnv[Any, Any, Any]):
     """Whether agents may play a candidate against itself, see `AgentView`."""
     single_observation_space: spaces.Dict
     single_action_space: spaces.MultiDiscrete
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        check_made(cls, DuelVectorEnv, lambda made: f"world {getattr(made, 'world', made.__name__)!r}")
 
     def __init__(
         self,

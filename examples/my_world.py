@@ -25,6 +25,7 @@ from duelenv.oracles.links import logistic
 from duelenv.regret import duel_regret
 
 
+@duelenv.register_world("examples/IdealPoints-v0")
 class IdealPoints(duelenv.DuelVectorEnv):
     """N rows of K places (x, y) in a square, shown as (x, y, x^2 + y^2); u = -steepness |place - ideal point|^2."""
 
@@ -73,14 +74,6 @@ class IdealPoints(duelenv.DuelVectorEnv):
 def chosen(values, arms):
     """Return the values [N, K] of arms [N]."""
     return np.take_along_axis(values, arms[:, np.newaxis], axis=1)[:, 0]
-
-
-def scalar(**settings):
-    """Make the scalar form: its one row."""
-    return duelenv.DuelEnv(IdealPoints(**settings))
-
-
-gymnasium.register(IdealPoints.world, entry_point=scalar, vector_entry_point=IdealPoints)
 
 
 def main() -> None:

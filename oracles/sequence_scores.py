@@ -215,8 +215,7 @@ def load(path: str | Path, *, dtype: str, device: str | None) -> tuple[Any, Any]
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    if dtype not in DTYPES:
-        raise UserError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}; choose one of these")
+    checks.one_of("dtype", dtype, DTYPES)
     place = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with refused_as(
         lambda reason: (

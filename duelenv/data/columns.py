@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from duelenv.data.tables import Table
+from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
 PROMPT_NAMES = (
@@ -61,8 +62,7 @@ def named_column(table: Table, meaning: str, name: str) -> str:
     """
     if not isinstance(name, str) or name not in table:
         raise UserError(
-            f"{table.path} has no column {name!r}; it has {', '.join(table)}; "
-            f"name the {meaning} column with {meaning}=.."
+            f"{table.path} has no column {name!r}: {choices(name, table)}; name the {meaning} column with {meaning}=.."
         )
     return name
 

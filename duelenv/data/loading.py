@@ -12,6 +12,7 @@ from duelenv.data.pairs import holds_pairs, load_pairs
 from duelenv.data.pool import PAIR_MARGIN, Pool
 from duelenv.data.rankings import read_rows
 from duelenv.data.responses import load_responses
+from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
 _RESPONSE_SETTINGS = frozenset(load_responses.__kwdefaults__ or ())
@@ -37,8 +38,8 @@ def load_pool(path: Any, **settings: Any) -> Pool:
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UserError(
-            f"data setting {unknown[0]!r} is unknown for {table.path}, a table of {'pairs' if pairs else 'responses'}; "
-            f"choose from {', '.join(sorted(known))}"
+            f"data setting {unknown[0]!r} is unknown for {table.path}, a table of {'pairs' if pairs else 'responses'}: "
+            f"{choices(unknown[0], known)}"
         )
     if pairs:
         margin = settings.pop("margin", PAIR_MARGIN)

@@ -88,9 +88,7 @@ def one_of(name: str, value: object, known: Iterable[str]) -> str:
     """
     known = tuple(known)
     if not isinstance(value, str) or value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.6)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"{name}={value!r} is unknown; {meant}choose one of {', '.join(known)}")
+        raise UserError(f"{name}={value!r} is unknown: {choices(value, known)}")
     return value
 
 
@@ -139,6 +137,11 @@ def mapping(name: str, value: object) -> dict[str, Any]:
     return dict(value)
 
 
+def near(value: object, known: Iterable[object]) -> list[str]:
+    """Return up to three known names that a misspelt one may mean, the nearest first."""
+    return difflib.get_close_matches(str(value), [str(name) for name in known], cutoff=0.6)
+
+
 def choices(value: object, known: Iterable[object]) -> str:
     """Write the tail of an error sentence: the nearest known name, or all of them.
 
@@ -147,9 +150,9 @@ def choices(value: object, known: Iterable[object]) -> str:
         known: The names that would have been accepted.
     """
     names = sorted(str(name) for name in known)
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     listing = f"choose from {', '.join(names)}" if names else "none can be set here"
-    return f"did you mean {near[0]!r}? ({listing})" if near else listing
+    meant = near(value, names)
+    return f"did you mean {meant[0]!r}? ({listing})" if meant else listing
 
 
 def unknown_name(kind: str, name: object, known: Iterable[object], *, extensible: bool = False) -> UserError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
 
@@ -20,5 +21,5 @@ def usable_device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        raise UserError(f"device is {str(device)!r}, which is not there; choose one of {', '.join(there)}") from error
+        raise UserError(f"device is {str(device)!r}, which is not there: {choices(str(device), there)}") from error
     return found

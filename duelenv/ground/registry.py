@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast, overload
 
-from duelenv.ground.checks import choices, unknown_name
+from duelenv.ground.calls import check_settings
+from duelenv.ground.checks import unknown_name
 from duelenv.ground.errors import UserError
 
 Part = TypeVar("Part")
@@ -118,17 +120,7 @@ class Registry(Generic[Part]):
         """
         factory = cast("Callable[..., Any]", self[name])
         parameters = inspect.signature(factory).parameters.values()
-        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        named = [one for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-        known = [parameter.name for parameter in named]
-        for key in settings:
-            if key not in known and not takes_any:
-                raise UserError(f"{self.kind} {name!r} has no setting {key!r}: {choices(key, [*known, *besides])}")
-        missing = [one.name for one in named if one.default is one.empty and one.name not in settings]
-        if missing:
-            several, it = ("s", "them") if len(missing) > 1 else ("", "it")
-            listed = " and ".join(map(repr, missing))
-            raise UserError(f"{self.kind} {name!r} needs the setting{several} {listed}; give {it}")
+        check_settings(f"{self.kind} {name!r}", parameters, settings, besides=besides)
         return factory(**settings)
 
 
@@ -139,7 +131,13 @@ def _from_one_file(known: Any, part: Any) -> bool:
 
 
 def _file_of(part: Any) -> str | None:
+    """Find the file of a class or function: where a script's class is no module's any more, that of its functions."""
+    inside = (
+        [inspect.unwrap(one) for one in vars(part).values() if inspect.isfunction(one)] if inspect.isclass(part) else []
+    )
+    own = [one for one in inside if one.__qualname__.startswith(f"{part.__qualname__}.")]
     try:
-        return inspect.getsourcefile(part)
-    except TypeError:  # no class and no function
+        found = own[0].__code__.co_filename if own else inspect.getsourcefile(part)
+    except (TypeError, OSError):  # no class and no function, or a class of no file
         return None
+    return None if found is None else os.path.abspath(found)

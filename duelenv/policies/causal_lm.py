@@ -422,8 +422,7 @@ class CausalLMPolicy:
         Raises:
             UserError: as `log_prob`, or an unknown source.
         """
-        if source not in get_args(Role):
-            raise UserError(f"source is {source!r}; expected one of {', '.join(get_args(Role))}")
+        checks.one_of("source", source, get_args(Role))
         with torch.no_grad():
             return self._log_prob(source, prompts, tokens, mask, per_token=False).cpu().numpy()
 
@@ -634,8 +633,7 @@ class CausalLMPolicy:
 
 def _mixture(source: str, beta: float) -> list[tuple[Role, float]]:
     """Write a source as token logits sum_m coefficient_m * logits_m; a term of weight 0 is not run."""
-    if source not in get_args(Source):
-        raise UserError(f"source is {source!r}; expected one of {', '.join(get_args(Source))}")
+    checks.one_of("source", source, get_args(Source))
     terms: dict[str, list[tuple[Role, float]]] = {
         "policy": [("policy", 1.0)],
         "reference": [("reference", 1.0)],

@@ -51,8 +51,9 @@ def register_world(world: str, *, scalar: Callable[..., Any] | None = None) -> C
 
     def add(vector: World) -> World:
         def row(**settings: Any) -> Any:
-            from duelenv.scalar import DuelEnv
+            from duelenv.scalar import DuelEnv, refuse_rows
 
+            refuse_rows(settings)
             return DuelEnv(vector(num_envs=1, **settings))
 
         try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
-from duelenv.core import Recommender, StageLike
+from duelenv.core import SPLITS, Recommender, StageLike
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
@@ -230,6 +230,7 @@ class FeatureDuelVectorEnv(DuelVectorEnv):
         `duelenv.calibration`. Contexts are drawn afresh from one distribution, so "train" differs from "test" only in
         the draws.
         """
+        checks.one_of("split", split, SPLITS)
         streams = RowStreams(self.root, f"evaluate/{split}", self.num_envs)
         regret = np.zeros(self.num_envs)
         win_rate = np.zeros(self.num_envs)

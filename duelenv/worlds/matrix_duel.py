@@ -10,7 +10,8 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from duelenv.actions import recommended_arms
-from duelenv.core import Recommender, StageLike
+from duelenv.core import SPLITS, Recommender, StageLike
+from duelenv.ground import checks
 from duelenv.ground.randomness import RowStreams
 from duelenv.oracles.base import Preferences
 from duelenv.oracles.matrices import borda_scores, condorcet_winner, load_matrix
@@ -182,6 +183,7 @@ class MatrixDuelVectorEnv(DuelVectorEnv):
         There are no contexts, so both splits are the same. `simple_regret` is P(winner beats arm) - 1/2 where a
         Condorcet winner exists, and otherwise the loss in Copeland score; both by the truth of the coming round.
         """
+        checks.one_of("split", split, SPLITS)
         arms = recommended_arms(agent, self._observe(), self.num_envs, self.num_candidates)
         regret = self._regret(arms, arms)
         win_rate = 0.5 + self._contrast * (self._borda[self._parts(arms)] - 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -26,7 +27,14 @@ class Parser(argparse.ArgumentParser):
         if unknown is None:
             parser.error(f"too many arguments: {' '.join(words)}")
         options = [name for name in parser._option_string_actions if name.startswith("--")]
-        parser.error(f"unknown option {unknown!r}: {choices(unknown.partition('=')[0], options)}")
+        option, given, value = unknown.partition("=")
+        key = option.lstrip("-").replace("-", "_")
+        takes_settings = any(action.metavar == "key=value" for action in parser._actions)
+        value = value if given else next(iter(words[words.index(unknown) + 1 :]), "VALUE")
+        if takes_settings and _is_setting(key):
+            parser.error(f"unknown option {unknown!r}: {key!r} is a setting, write {key}={value}")
+        setting = f"; a setting is written without dashes, {key}={value}" if takes_settings else ""
+        parser.error(f"unknown option {unknown!r}: {choices(option, options)}{setting}")
 
     def _parser_of(self, command: str) -> argparse.ArgumentParser:
         for action in self._actions:
@@ -49,3 +57,10 @@ class Parser(argparse.ArgumentParser):
                 raise
             name = "/".join(action.option_strings) or action.metavar
             raise argparse.ArgumentError(None, f"{name} is {text!r}, expected {expected}") from None
+
+
+def _is_setting(key: str) -> bool:
+    """Tell whether a word is a key of configs, or one inside such a key by dots."""
+    from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
+
+    return key.partition(".")[0] in {*(item.name for item in dataclasses.fields(RunConfig)), *SHORTHANDS}

@@ -17,6 +17,7 @@ from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.config.places import of_world
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.config.settings import full_id, read_modules
+from duelenv.experiments.config.worlds import known_worlds
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.running import assembly
 from duelenv.ground.checks import choices
@@ -52,8 +53,6 @@ def show_config(target: str, overrides: Sequence[str]) -> RunConfig:
     """
     import gymnasium
 
-    import duelenv
-
     if Path(target).is_file() or target in suites():
         config = load(target, _in_world(read_config(target)[1], overrides))
         _refuse_code_of_a_run(Path(target), config)
@@ -61,8 +60,8 @@ def show_config(target: str, overrides: Sequence[str]) -> RunConfig:
     world = full_id(target)
     modules = override_mapping({}, [one for one in overrides if one.partition("=")[0].strip() == "modules"])
     load_modules(read_modules(modules.get("modules")))
-    if target.endswith((".yaml", ".yml")) or (world not in duelenv.WORLDS and world not in gymnasium.registry):
-        short = [name.removeprefix("duelenv/").removesuffix("-v0") for name in duelenv.WORLDS]
+    if target.endswith((".yaml", ".yml")) or world not in gymnasium.registry:
+        short = [name.removeprefix("duelenv/").removesuffix("-v0") for name in known_worlds()]
         known = [*short, *suites()]
         raise UserError(
             f"{target!r} is no config file, no suite and no world: {choices(target, known)}; a world of your own is "

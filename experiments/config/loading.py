@@ -6,7 +6,6 @@ What a config may hold and how it is checked is in `duelenv.experiments.config.r
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -22,7 +21,7 @@ from duelenv.experiments.config.run_config import SHORTHANDS, RunConfig
 from duelenv.experiments.config.settings import distinct_labels, spell_out_source
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.ground import checks
-from duelenv.ground.checks import choices
+from duelenv.ground.checks import choices, near
 from duelenv.ground.errors import UserError
 from duelenv.policies.registry import POLICIES
 
@@ -317,9 +316,11 @@ def _refuse_slips(key: str, rest: Sequence[str], value: Any, variants: Mapping[s
     Names that differ by a number alone, such as `d10` and `d20`, are no slips of each other.
     """
     name = rest[0]
-    near = any(not _differ_by_number(name, one) for one in difflib.get_close_matches(name, variants, cutoff=0.6))
-    if near or len(rest) > 1 or not isinstance(value, Mapping):
-        way = "of so near a name is written in the file" if near else f"is given as a whole, 'variants.{name}={{...}}'"
+    is_slip = any(not _differ_by_number(name, one) for one in near(name, variants))
+    if is_slip or len(rest) > 1 or not isinstance(value, Mapping):
+        way = (
+            "of so near a name is written in the file" if is_slip else f"is given as a whole, 'variants.{name}={{...}}'"
+        )
         raise UserError(
             f"Unknown setting {key!r}: no variant is named {name!r}, {choices(name, variants)}; a new one {way}"
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +29,7 @@ def load_modules(modules: Sequence[str]) -> None:
         modules: Dotted names, or paths of Python files.
 
     Raises:
-        UserError: One of them does not exist.
+        UserError: One of them does not exist, or raises an exception.
     """
     for name in modules:
         _load(name, "modules")
@@ -59,7 +61,8 @@ def _load(name: str, setting: str) -> ModuleType:
             raise UserError(
                 f"No module {name!r}: put its folder on PYTHONPATH or install it, or give the path of a Python file"
             )
-        return importlib.import_module(name)
+        with _named(name, setting):
+            return importlib.import_module(name)
     path = Path(name)
     if not path.is_file():
         raise UserError(f"No Python file {name!r}: correct {setting!r}")
@@ -76,9 +79,37 @@ def _load(name: str, setting: str) -> ModuleType:
     sys.modules[key] = module
     try:
         # Not by the loader: it takes compiled code of the same size and second for that of this file.
-        exec(compile(source, str(path), "exec"), vars(module))
+        with _named(name, setting):
+            exec(compile(source, str(path), "exec"), vars(module))
     except BaseException:
         del sys.modules[key]
         _loaded.pop(path.resolve(), None)
         raise
     return module
+
+
+@contextmanager
+def _named(name: str, setting: str) -> Iterator[None]:
+    """Say of an exception of the user's own code at which file and line of theirs it was raised.
+
+    Raises:
+        UserError: An exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename != __file__ and not frame.filename.startswith("<frozen importlib")
+        ]
+        place = [(frame.filename, frame.lineno) for frame in frames if frame.filename == name] or [
+            (frame.filename, frame.lineno) for frame in frames
+        ]
+        if isinstance(error, SyntaxError):
+            place, what = [(error.filename or name, error.lineno)], f"{type(error).__name__}: {error.msg}"
+        else:
+            said = (str(error).splitlines() or [""])[0]
+            what = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
+        where = f", in line {place[-1][1]} of {place[-1][0]!r}" if place else ""
+        raise UserError(f"{name!r}, which {setting!r} names, cannot be loaded: {what}{where}; correct it") from error

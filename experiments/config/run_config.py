@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from duelenv.core import SPLITS
 from duelenv.experiments.config.paths import anchor_paths
 from duelenv.experiments.config.places import misplaced
+from duelenv.experiments.config.plain import in_plain
 from duelenv.experiments.config.pools import in_pools, refuse_mixed_pools
 from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
 from duelenv.experiments.config.settings import (
@@ -63,9 +65,6 @@ _EXECUTION_OF_ORACLES: Final = {"people": ("patience",)}
 
 #: Keys that are written out when a config is read: `seeds: 8` with `first_seed`, and agents in several worlds.
 SHORTHANDS = ("first_seed", "variants")
-
-#: Contexts that `evaluate` knows.
-_SPLITS = ("test", "train")
 
 #: Which model a cell may leave.
 _SAVED = ("last", "best", "none")
@@ -146,8 +145,7 @@ class RunConfig:
     """What is asked, in sentences for whoever reads the report; an empty line begins a new paragraph."""
 
     def __post_init__(self) -> None:
-        if self.split not in _SPLITS:
-            raise UserError(f"'split' is {self.split!r}, expected one of the world's: {choices(self.split, _SPLITS)}")
+        checks.one_of("split", self.split, SPLITS)
         labels = [agent.label for agent in self.agents]
         if self.baseline not in labels:
             self._refuse_unknown_agents()  # a mistyped agent is why, so it is named first
@@ -187,12 +185,14 @@ class RunConfig:
         """Check a plain mapping and make the config.
 
         Args:
-            raw: Parsed YAML; relative paths in it start from the current directory.
+            raw: Parsed YAML, or the same from Python, with numbers and arrays of NumPy, ranges, tuples and paths;
+                relative paths in it start from the current directory.
 
         Raises:
             UserError: The first setting that is unknown, missing or of the wrong kind.
         """
         top = [*(item.name for item in dataclasses.fields(cls)), *SHORTHANDS]
+        raw = in_plain(raw)
         for key in raw:
             if key not in top:
                 raise UserError(f"Unknown setting {key!r}: {misplaced(key, raw, top)}")

@@ -259,6 +259,7 @@ def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = 
         raise UserError(f"{key!r} is {raw!r}, expected exactly one of {', '.join(known)} in it")
     name = named[0]
     value = given.pop(name)
+    _refuse_slip_of(known, name, value)
     if name == "path" and not isinstance(value, Mapping):
         return NamedConfig(name, {"path": checks.text(f"'{key}.path'", value), **given})
     for beside in given:
@@ -270,6 +271,15 @@ def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = 
     if name == "path":  # the form that `to_dict` writes
         checks.text(f"'{key}.path'", settings.get("path"))
     return NamedConfig(name, settings)
+
+
+def _refuse_slip_of(known: Registry[Any], name: str, value: object) -> None:
+    """Refuse a bare word as a path that is nearly a name, before a hub is asked; a path that is there is absolute."""
+    path = value.get("path") if isinstance(value, Mapping) else value
+    if name != "path" or not isinstance(path, str) or not re.fullmatch(r"[\w-]+", path):
+        return
+    if checks.near(path, (one for one in known if one != "path")):
+        raise checks.unknown_name(known.kind, path, known, extensible=True)
 
 
 def spell_out_source(raw: str) -> dict[str, Any]:

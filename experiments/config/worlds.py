@@ -10,7 +10,7 @@ from typing import Any, Final
 from duelenv.ground.checks import choices, unknown_name
 from duelenv.ground.errors import UserError
 
-__all__ = ["ELSEWHERE", "make_matrix", "parameters_of", "world_class", "world_settings"]
+__all__ = ["ELSEWHERE", "known_worlds", "make_matrix", "parameters_of", "world_class", "world_settings"]
 
 #: Settings of a world that have a key of their own in the config.
 ELSEWHERE: Final = {
@@ -34,12 +34,9 @@ def world_class(world: str) -> Any:
     """
     import gymnasium
 
-    import duelenv
-
     spec = gymnasium.registry.get(world)
     if spec is None:
-        known = [name for name in gymnasium.registry if name.startswith("duelenv/")] or list(duelenv.WORLDS)
-        raise unknown_name("world", world, known, extensible=True)
+        raise unknown_name("world", world, known_worlds(), extensible=True)
     entry = spec.vector_entry_point
     if entry is None:
         raise UserError(f"The world {world!r} has no vector form: register it with a 'vector_entry_point'")
@@ -47,6 +44,20 @@ def world_class(world: str) -> Any:
         module, _, attribute = entry.partition(":")
         return getattr(importlib.import_module(module), attribute)
     return entry
+
+
+def known_worlds() -> list[str]:
+    """Return the ids of all worlds that a config can name, those that were registered with Gymnasium alone included."""
+    import gymnasium
+
+    import duelenv
+
+    def is_own(entry: Any) -> bool:
+        place = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+        return entry is not None and not place.startswith("gymnasium.")
+
+    beside = [world for world, spec in gymnasium.registry.items() if is_own(spec.vector_entry_point)]
+    return sorted({*duelenv.WORLDS, *beside})
 
 
 def world_settings(world: str) -> list[str]:

@@ -64,7 +64,7 @@ def draw_forest(results: Results, forest: Forest, theme: Theme = LIGHT) -> Figur
             axes.plot([row.alone.mean], [place], "o", color=colour, markerfacecolor=face, markersize=6)
             if not theme.narrow:
                 axes.annotate(
-                    difference_text(row.alone).removesuffix("no difference shown"),
+                    difference_text(row.alone, verdict=False),
                     xy=(1.0, place),
                     xycoords=("axes fraction", "data"),
                     xytext=(10, 0),

@@ -35,8 +35,8 @@ def run(
         output: The run folder, in which the same call goes on and finds what is finished. Without it, a temporary
             folder that lasts as long as the returned object; that of a run which failed or was interrupted stays, and
             a note of the exception names it.
-        progress: Bars (True), a line per finished cell (False); by default bars on a terminal and in a notebook, lines
-            elsewhere.
+        progress: Bars (True), or only what is not to be missed, such as a cell that failed (False); by default bars on
+            a terminal and in a notebook, a line per finished cell elsewhere.
         frame: Tables are "arrow" tables, or "pandas" data frames.
         **settings: Settings of a config, as on the command line: each replaces what `source` says, and dotted keys,
             `**{"env.horizon": 20}`, reach inside. `backend="threading"` plays in this process, which knows agents and

@@ -9,7 +9,7 @@ from typing import Final
 
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import Direction
-from duelenv.experiments.tables.borderline import BORDERLINE
+from duelenv.experiments.tables.borderline import BORDERLINE, FEW
 from duelenv.experiments.tables.groups import group_agents
 from duelenv.experiments.tables.text_table import TableLine, TextTable
 
@@ -148,7 +148,7 @@ def _row(table: TextTable, line: TableLine, texts: Sequence[str]) -> Row:
 
 def _judged(cell: Cell, better: Direction | None) -> Cell:
     """Say which way a difference goes that is shown and of which nothing else is said."""
-    if not cell.rest.startswith("[") or not cell.sort or (cell.note and not cell.note.startswith(BORDERLINE)):
+    if not cell.rest.startswith("[") or not cell.sort or (cell.note and not cell.note.startswith((BORDERLINE, FEW))):
         return cell
     way: Direction = "higher" if cell.sort > 0 else "lower"
     word = way if better is None else "better" if way == better else "worse"

@@ -10,7 +10,7 @@ from duelenv.experiments.config.identity import settings_of
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.layout import CellFolder, RunFolder
-from duelenv.ground.checks import choices
+from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 
 __all__ = ["export_model"]
@@ -50,8 +50,7 @@ def _cell(config: RunConfig, agent: str, seed: int) -> Cell:
     labels = [known.label for known in config.agents]
     if config.policy is None:
         raise UserError(f"the world {config.env.id!r} of this run has no policy, so that there is no model to export")
-    if agent not in labels:
-        raise UserError(f"agent is {agent!r}: {choices(agent, labels)}")
+    checks.one_of("agent", agent, labels)
     if seed not in config.seeds:
         raise UserError(f"seed is {seed}, expected one of {', '.join(map(str, config.seeds))}")
     return next(cell for cell in cells(config) if cell.label == agent and seed in cell.seeds)

@@ -17,6 +17,7 @@ from duelenv.experiments.config.cell import Cell, cells
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder import files
 from duelenv.experiments.folder.layout import RunFolder
+from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.labels.ledger import Counts, counts, text_of
 from duelenv.labels.ledger_file import read
@@ -144,8 +145,8 @@ def table_of(folder: RunFolder, config: RunConfig, agent: str | None = None, see
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if agent is not None and agent not in [known.label for known in config.agents]:
-        raise UserError(f"agent is {agent!r}, expected one of {', '.join(known.label for known in config.agents)}")
+    if agent is not None:
+        checks.one_of("agent", agent, [known.label for known in config.agents])
     if seed is not None and seed not in config.seeds:
         raise UserError(f"seed is {seed}, expected one of {', '.join(map(str, config.seeds))}")
     tables = [

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal or in a notebook, a line per finished cell in a log."""
+"""What a person sees while a run goes on: a bar, a line per finished cell in a log, or what is not to be missed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Progress:
         total: Cells of the run.
         finished: Cells that were finished before.
         folders: Folders of the cells that will run.
-        bars: Bars or lines; by default bars in a notebook, and where standard error is a terminal.
+        bars: Bars, or neither bars nor lines; by default bars in a notebook and where standard error is a terminal, and
+            lines elsewhere.
     """
 
     def __init__(self, name: str, total: int, finished: int, folders: Sequence[Path], bars: bool | None) -> None:
@@ -41,6 +42,7 @@ class Progress:
         self.done = finished
         self.folders = folders
         self.notebook = "ipykernel.zmqshell" in sys.modules  # as tqdm tells
+        self.quiet = bars is False
         self.bars = (self.notebook or sys.stderr.isatty()) if bars is None else bars
         self._bar: Any = None
         self._known: dict[Path, Standing] = {}
@@ -49,7 +51,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self.done and self.done < self.total:
-            self.note(f"{self.name}: {self.done} of {self.total} cells are finished already")
+            self.advance(f"{self.name}: {self.done} of {self.total} cells are finished already")
         return self
 
     def __exit__(
@@ -63,8 +65,13 @@ class Progress:
                 self._refresh(final=True)
             self._bar.close()
 
+    def advance(self, text: str) -> None:
+        """Say how far it is, if that is to be seen at all."""
+        if not self.quiet:
+            self.note(text)
+
     def note(self, text: str) -> None:
-        """Say something once."""
+        """Say something once that is not to be missed."""
         text = printable(text, newlines=True)
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
@@ -94,7 +101,7 @@ class Progress:
     def finished(self, report: CellReport) -> None:
         """Tell that a cell has ended."""
         self.done += 1
-        if self._bar is None:
+        if self._bar is None and not self.quiet:
             seeds = report.cell.seeds
             which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
             figure = f", {report.figure}" if report.figure else ""

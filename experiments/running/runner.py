@@ -84,7 +84,8 @@ def run(
     Args:
         config: The run.
         directory: Its run folder; made if absent. One that holds a run of fewer seeds or agents is extended.
-        progress: Bars (True), a line per finished cell (False); by default bars on a terminal and in a notebook.
+        progress: Bars (True), or only what is not to be missed, such as a cell that failed (False); by default bars on
+            a terminal and in a notebook, a line per finished cell elsewhere.
         only: Names of the cells to play, as their folders have them; all if absent.
         answers: A run folder, or what `duelenv labels --export` wrote, whose answers cells begin with that have no
             ledger yet: where a run was moved, or its code was mended.
@@ -147,8 +148,8 @@ def run(
 
 @contextmanager
 def _locked(folder: RunFolder) -> Iterator[RunLock]:
-    """Hold a run folder, made if absent; one that stays empty, since a setting was refused, is removed again."""
-    made = not folder.root.exists()
+    """Hold a run folder, made if absent; where it stays empty, as after a refusal, what was made goes again."""
+    made = [path for path in (folder.root, *folder.root.parents) if not path.exists()]
     with refusals_said(folder.root):
         folder.root.mkdir(parents=True, exist_ok=True)
     try:
@@ -157,7 +158,9 @@ def _locked(folder: RunFolder) -> Iterator[RunLock]:
     finally:
         if made and [path.name for path in folder.root.iterdir()] == [folder.lock.name]:
             folder.lock.unlink()
-            folder.root.rmdir()
+            with suppress(OSError):  # another run has come into one of them
+                for path in made:
+                    path.rmdir()
 
 
 class _Cells:
@@ -188,7 +191,7 @@ class _Cells:
         Raises:
             OutOfBudget: The labels of the whole run are spent, or its money.
         """
-        self.shown.note(f"{self.config.name}: preparing")
+        self.shown.advance(f"{self.config.name}: preparing")
         # Before anything is written, so that a setting which is refused leaves no folder behind.
         ((environment, free),) = self._each([Task(PREPARATION, prepare, (self.config,))])
         if free:

@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 
 from duelenv.experiments.tables.statistics import LEVEL, Interval, corrected, holm, mean_interval
 
-__all__ = ["BORDERLINE", "borderline_caption", "borderline_of", "judged", "judged_alone"]
+__all__ = ["BORDERLINE", "FEW", "borderline_caption", "judged", "judged_alone", "marks_of"]
 
 #: How a mark begins.
 BORDERLINE: Final = "borderline"
+
+#: How the mark of a verdict of few seeds begins, and from how many on there is none. With four, half a t-interval is
+#: 3.2 standard errors, and 2.3 with nine: what most runs of two to four seeds say is that they are too few.
+FEW: Final = "of only"
+_ENOUGH: Final = 5
 
 #: A sum of squares below this share of what it is the rest of is rounding, which may even be negative.
 _ROUNDING = 1e-12
@@ -83,6 +88,16 @@ def borderline_of(difference: Interval | None) -> str:
     else:
         which = f"any one of {len(turning):,} of {difference.seeds:,} seeds"
     return f"{BORDERLINE}: turns without {which}"
+
+
+def few_of(difference: Interval | None) -> str:
+    """Say that a verdict is of few seeds, whatever it is; empty where there are enough, or too few for any."""
+    return f"{FEW} {difference.seeds} seeds" if difference is not None and 1 < difference.seeds < _ENOUGH else ""
+
+
+def marks_of(difference: Interval | None) -> str:
+    """Say how far a verdict can be relied on; empty where there is nothing to say."""
+    return "; ".join(mark for mark in (few_of(difference), borderline_of(difference)) if mark)
 
 
 def borderline_caption(differences: Sequence[Interval | None]) -> str:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from duelenv.experiments.results.metrics import Direction
-from duelenv.experiments.tables.borderline import borderline_of
+from duelenv.experiments.tables.borderline import marks_of
 from duelenv.experiments.tables.layout import laid_out
 from duelenv.experiments.tables.statistics import Interval
 from duelenv.ground.terminal import printable
@@ -101,10 +101,10 @@ class TextTable(ABC):
         return "better" if way == self.better else "worse"
 
     def outcome(self, line: TableLine) -> str:
-        """Say what a line's difference shows, its direction included, and without which seed that would turn."""
+        """Say what a line's difference shows, its direction included, and how far that can be relied on."""
         shown = line.difference is not None and line.difference.shows_difference
         words = self.direction(line) if shown else line.verdict
-        return "; ".join(part for part in (words, borderline_of(line.difference)) if part)
+        return "; ".join(part for part in (words, marks_of(line.difference)) if part)
 
     def text(self, width: int | None = None) -> str:
         """Write the table for a terminal of a width, or for any reader; a star marks the agents that lead."""
@@ -156,8 +156,8 @@ def value_text(interval: Interval) -> str:
     return mean if interval.seeds < 2 else f"{mean} ± {interval.half_width:,.{digits}f}"
 
 
-def difference_text(interval: Interval | None) -> str:
-    """Write a paired difference with its interval and what it shows; None is the baseline's."""
+def difference_text(interval: Interval | None, *, verdict: bool = True) -> str:
+    """Write a paired difference with its interval and, if wanted, what it shows; None is the baseline's."""
     if interval is None:
         return "baseline"
     if interval.seeds == 0:
@@ -167,7 +167,7 @@ def difference_text(interval: Interval | None) -> str:
     if interval.seeds < 2:
         return f"{mean} (one seed)"
     bounds = f"[{interval.low:+,.{digits}f}, {interval.high:+,.{digits}f}]"
-    said = "; ".join(words for words in (verdict_of(interval), borderline_of(interval)) if words)
+    said = "; ".join(words for words in (verdict_of(interval), marks_of(interval)) if words) if verdict else ""
     return f"{mean} {bounds} {said}".rstrip()
 
 

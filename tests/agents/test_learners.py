@@ -430,7 +430,7 @@ def test_every_loss_has_its_own_beta():
         ({"max_grad_norm": 0}, "max_grad_norm is 0, expected a number above 0"),
         ({"max_grad_norm": -1.0}, "max_grad_norm is -1.0, expected a number above 0"),
         ({"micro_batch": 0}, "micro_batch is 0"),
-        ({"precision": "float16"}, "precision='float16' is unknown; did you mean 'bfloat16'"),
+        ({"precision": "float16"}, "precision='float16' is unknown: did you mean 'bfloat16'"),
         ({"bonus": "slem"}, "bonus 'slem' is unknown: did you mean 'selm'"),
         ({"bonus_settings": {"alpha": 1.0}}, "without a bonus"),
         ({"bonus_draws": 2}, "bonus_draws is 2 without a bonus"),

@@ -123,7 +123,7 @@ def test_rows_that_were_not_asked_are_taught_whatever_the_rule():
     ("settings", "message"),
     [
         ({"teach": "best_wurst"}, "teaching rule 'best_wurst' is unknown: did you mean 'best_worst'"),
-        ({"teach": "best_worst", "target": "max"}, "target='max' is unknown; choose one of draw, mean"),
+        ({"teach": "best_worst", "target": "max"}, "target='max' is unknown: choose from draw, mean"),
         ({"teach": "best_worst", "only_sure": 1.0}, "only_sure is 1.0"),
         ({"teach": "mixed", "taught_pairs": 0}, "taught_pairs is 0"),
         ({"teach": "duel", "taught_pairs": 2}, "reads no setting 'taught_pairs'"),

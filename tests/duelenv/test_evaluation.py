@@ -16,6 +16,8 @@ from gymnasium.wrappers.vector import TransformObservation as VectorTransform
 from worlds import make_scalar, make_vector
 
 import duelenv
+from duelenv import UserError
+from duelenv.worlds.matrix_duel import MatrixDuelVectorEnv
 
 EVERY = tuple(duelenv.WORLDS)
 
@@ -132,3 +134,41 @@ def test_the_version_is_that_of_the_package():
     from importlib.metadata import version
 
     assert duelenv.__version__ == version("duelenv")
+
+
+@pytest.mark.parametrize("judge", [duelenv.evaluate, lambda env, agent, split: env.evaluate(agent, split)])
+@pytest.mark.parametrize("world", EVERY)
+def test_a_misspelt_split_is_refused_by_every_world(world, judge):
+    env = make_vector(world, 2, horizon=3)
+    env.reset(seed=0)
+    with pytest.raises(UserError, match=r"split='tset' is unknown: did you mean 'test'\? \(choose from test, train\)"):
+        judge(env, First(), "tset")
+
+
+@pytest.mark.parametrize(
+    ("env", "agent", "message"),
+    [
+        ("duelenv/FeatureDuel-v0", First(), "got 'duelenv/FeatureDuel-v0'; pass one made with gymnasium.make"),
+        (First(), make_scalar("duelenv/MatrixDuel-v0"), r"evaluate\(env, agent\), the environment first"),
+        (
+            make_scalar("duelenv/MatrixDuel-v0"),
+            "thompson",
+            r"agent is 'thompson', .*duelenv.agents.make\('thompson', env",
+        ),
+        (make_scalar("duelenv/MatrixDuel-v0"), None, "agent is None, expected something with a method 'recommend'"),
+    ],
+)
+def test_what_is_no_world_or_no_agent_is_one_sentence(env, agent, message):
+    with pytest.raises(UserError, match=message):
+        duelenv.evaluate(env, agent)
+
+
+def test_a_world_of_ones_own_need_not_look_at_the_split():
+    class Careless(MatrixDuelVectorEnv):
+        def evaluate(self, agent, split="test"):
+            return {}
+
+    env = Careless([[0.5, 0.7], [0.3, 0.5]], num_envs=2)
+    assert duelenv.evaluate(env, First(), "train") == {}
+    with pytest.raises(UserError, match="split='tset' is unknown"):
+        duelenv.evaluate(env, First(), "tset")

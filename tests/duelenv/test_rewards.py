@@ -59,7 +59,7 @@ def test_a_matrix_without_a_condorcet_winner_pays_the_scores_regret_only():
     assert env.step(np.array([[0, 1], [2, 2]]))[1] == pytest.approx(0.0)  # every arm of the cycle is as good
     env = RegretReward(make_vector("duelenv/MatrixDuel-v0", 2, matrix=CYCLE))
     env.reset(seed=0)
-    with pytest.raises(UserError, match=r"'average' is no regret .* choose one of borda, copeland"):
+    with pytest.raises(UserError, match=r"'average' is no regret .* choose from borda, copeland"):
         env.step(np.array([[0, 1], [2, 2]]))
 
 

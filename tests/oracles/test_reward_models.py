@@ -102,7 +102,7 @@ def test_a_population_is_free_if_all_its_members_are():
         ({"weights": [1, -1]}, "expected 2 numbers of at least 0"),
         ({"weights": [0, 0]}, "not all 0"),
         ({"weights": [1, float("nan")]}, "expected 2 numbers"),
-        ({"annotator": "random"}, "choose one of mean, sampled"),
+        ({"annotator": "random"}, "choose from mean, sampled"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_ranker_reads_both_orders_and_takes_half_their_difference(folders):
 def test_what_a_ranker_refuses(folders):
     for settings, message in (
         ({"text": "{prompt} {first}"}, r"a template with \{prompt\}, \{first\} and \{second\}"),
-        ({"orders": "one"}, "choose one of both, given"),
+        ({"orders": "one"}, "choose from both, given"),
         ({"link": "x"}, "link 'x' is unknown"),
     ):
         with pytest.raises(UserError, match=message):

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
-from duelenv.core import Recommender
+from duelenv.core import SPLITS, Recommender
 from duelenv.exact import ExactTruth
+from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 from duelenv.labels.path import LabelPath
@@ -121,8 +122,7 @@ class AlignmentEvaluation:
 
     def responses(self, split: str) -> tuple[Candidates, Strings]:
         """Return K responses of the policy and of the start policy to each of P prompts, under the same draws."""
-        if split not in self._prompts:
-            raise UserError(f"split {split!r} is unknown; choose one of {', '.join(self._prompts)}")
+        checks.one_of("split", split, SPLITS)
         if split not in self._start:
             self._start[split] = self._draw(split, "start", self._temperature)
         return self._draw(split, "policy", self._temperature), self._start[split].responses

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from duelenv.actions import recommended_arms
 from duelenv.calibration import BeliefCheck
-from duelenv.core import Recommender, StageLike
+from duelenv.core import SPLITS, Recommender, StageLike
 from duelenv.data.loading import pool_of
 from duelenv.ground import checks
 from duelenv.ground.errors import UserError
@@ -27,8 +27,6 @@ from duelenv.spaces import Unicode, UnicodeArray
 from duelenv.worlds.pool_duel.inputs import Features, features_of
 from duelenv.worlds.pool_duel.references import fit_on_all_pairs, fixed_references
 from duelenv.worlds.text_duel import TextDuelVectorEnv
-
-SPLITS = ("train", "test")
 
 #: Contexts of each row in which an agent's belief is held against the truth.
 _BELIEF_ROUNDS = 2

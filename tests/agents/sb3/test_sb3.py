@@ -200,7 +200,7 @@ def test_privileged_pays_minus_the_regret_of_the_pair(notion):
 def test_a_notion_that_the_world_does_not_know_is_refused():
     env = PrivilegedVecEnv(small(), "avrage")
     env.reset()
-    with pytest.raises(UserError, match="choose one of average"):
+    with pytest.raises(UserError, match="choose from average"):
         env.step(np.zeros((N, 2), np.int64))
 
 
@@ -366,7 +366,7 @@ def test_training_keeps_the_truth_and_counts_whole_rollouts():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"algorithm": "dqn"}, "ppo, a2c"),
+        ({"algorithm": "dqn"}, "a2c, ppo"),
         ({"total_duels": 0}, "total_duels"),
         ({"gamma": 1.5}, "gamma"),
         ({"n_stepz": 4}, "n_stepz"),
@@ -548,7 +548,7 @@ def test_a_snapshot_does_not_move_with_the_agent():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"algorithm": "sac"}, "ppo, a2c"),
+        ({"algorithm": "sac"}, "a2c, ppo"),
         ({"rollout": 0}, "rollout"),
         ({"clip_range": 0.0}, "clip_range"),
         ({"algorithm": "a2c", "epochs": 2}, "epochs"),

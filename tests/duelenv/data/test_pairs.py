@@ -79,7 +79,7 @@ def test_recorded_scores_of_pairs_become_their_margins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "settings", "sentence"),
     [
-        ({"chosen": "a"}, {}, "no column 'rejected'; it has chosen"),
+        ({"chosen": "a"}, {}, "no column 'rejected': choose from chosen"),
         ({"chosen": "a", "rejected": "b"}, {}, "row 0: 'chosen' and 'rejected' are not dialogues"),
         (
             {"chosen": "\n\nHuman: hi\n\nAssistant: a", "rejected": "\n\nHuman: you\n\nAssistant: b"},

@@ -92,7 +92,7 @@ GOOD = [{"prompt": "p", "response": text, "score": 0.5} for text in "ab"]
     [
         ([{"prompt": "p", "text_": "a"}], {}, "no response column among prompt, text_"),
         ([{"prompt": "p", "response": "a"}], {}, "no score column among prompt, response"),
-        (GOOD, {"score": "stars"}, "no column 'stars'; it has prompt, response, score"),
+        (GOOD, {"score": "stars"}, "no column 'stars': choose from prompt, response, score"),
         ([*GOOD, GOOD[0] | {"score": math.nan}], {}, "row 2 has score = nan, expected a finite"),
         ([*GOOD, GOOD[0] | {"score": "high"}], {}, "row 2 has score = 'high'"),
         ([*GOOD, {"prompt": "p", "response": "c"}], {}, "row 2 has score = None"),

@@ -495,7 +495,7 @@ def test_a_stage_given_to_two_worlds_belongs_to_neither():
         (lambda: Flip(1.5), r"probability is 1.5, expected a number in \[0, 1\]"),
         (lambda: Missing("often"), "probability is 'often'"),
         (lambda: Delay(-1.0), "mean is -1.0, expected a number of at least 0"),
-        (lambda: Delay(1.0, "pareto"), "distribution='pareto' is unknown; choose one of geometric"),
+        (lambda: Delay(1.0, "pareto"), "distribution='pareto' is unknown: choose from fixed, geometric, poisson"),
         (lambda: Delay(1.5, "fixed"), "mean is 1.5, but a fixed delay is a whole number"),
         (lambda: Delay(1.0, deliver_rest=1), "deliver_rest is 1, expected true or false"),
         (lambda: Batching(0), "rounds is 0, expected an integer from 1"),

@@ -1,7 +1,9 @@
 """One kind of registry: names, places, settings, and files that are loaded again."""
 
+import functools
 import importlib.util
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -104,3 +106,25 @@ def test_a_file_that_was_changed_takes_its_names_over(tmp_path, parts):
     assert parts.make("mine", {}) == 2
     with pytest.raises(UserError, match="registered already"):
         parts.register("mine", load("def mine():\n    return 3\n", "other.py"))
+
+
+@pytest.mark.parametrize("others_file", [None, __file__])
+def test_a_class_of_a_script_is_known_again_by_the_file_of_its_functions(tmp_path, monkeypatch, others_file):
+    """As where a script is run, or a notebook's cell, and its file is then named in `modules`."""
+    monkeypatch.setitem(sys.modules, "__main__", main := ModuleType("__main__"))
+    if others_file is not None:
+        main.__file__ = others_file
+
+    def made(path):
+        names = {"__name__": "__main__"}
+        exec(compile("class Mine:\n    def act(self):\n        return 0\n", str(path), "exec"), names)
+        act = names["Mine"].act
+        names["Mine"].act = functools.wraps(act)(lambda self: act(self))  # as worlds wrap what they are made by
+        return names["Mine"]
+
+    parts, again = Registry("part"), made(tmp_path / "mine.py")
+    parts.register("mine", made(tmp_path / "mine.py"))
+    parts.register("mine", again)
+    assert parts["mine"] is again
+    with pytest.raises(UserError, match="registered already"):
+        parts.register("mine", made(tmp_path / "other.py"))

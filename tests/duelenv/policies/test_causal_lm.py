@@ -595,7 +595,11 @@ def test_empty_prompt_continues_from_the_end_token_or_fails():
         ((PROMPTS, 2), {}, "randomness"),
         ((PROMPTS, 2), {"uniforms": numbers(4, 2), "generator": torch.Generator()}, "both given"),
         ((PROMPTS, 0), {"uniforms": numbers(4, 2)}, "num_responses is 0"),
-        ((PROMPTS, 2), {"uniforms": numbers(4, 2), "source": "best"}, "'best'; expected one of policy"),
+        (
+            (PROMPTS, 2),
+            {"uniforms": numbers(4, 2), "source": "best"},
+            "source='best' is unknown: choose from",
+        ),
         ((PROMPTS, 2), {"uniforms": numbers(4, 2), "temperature": -1.0}, "temperature is -1.0"),
     ],
 )
@@ -619,7 +623,7 @@ def test_mistakes_in_scoring_and_settings():
         make(temperature=float("nan"))
     with pytest.raises(UserError, match="max_sequences is 0"):
         make(max_sequences=0)
-    with pytest.raises(UserError, match="'pilaf_plus'; expected one of policy, reference, start"):
+    with pytest.raises(UserError, match="source='pilaf_plus' is unknown: choose from policy, reference, start"):
         policy.score(PROMPTS, samples.tokens, samples.mask, source="pilaf_plus")
 
 

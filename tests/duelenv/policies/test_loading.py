@@ -301,7 +301,7 @@ def test_a_shape_that_differs_is_told(folder):
     ("settings", "message"),
     [
         ({"dtype": "bf17"}, "dtype is 'bf17', expected 'auto', or one of torch"),
-        ({"device": "cuda:7"}, "device is 'cuda:7', which is not there; choose one of cpu"),
+        ({"device": "cuda:7"}, "device is 'cuda:7', which is not there: choose from cpu"),
         ({"device": "gpu"}, "device is 'gpu', which is not there"),
         ({"device": {"": 0}}, "device is .* which is not there"),
         ({"chat_template_kwargs": [1]}, r"chat_template_kwargs is \[1\], expected a mapping of settings"),

@@ -98,7 +98,7 @@ def test_names_and_failures_of_code_are_printed_as_text(root, tmp_path, dry):
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     done = prints_nothing_obeyed(command("run", "config.yaml", *dry, folder=tmp_path))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert r"\x1b[2J" in done.stderr
 
 

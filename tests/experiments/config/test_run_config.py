@@ -62,6 +62,8 @@ def test_identity_ignores_how_and_not_what():
         ({"env": {"id": "FeatureDuel", "batch": 0}}, "'env.batch' is 0"),
         ({"env": {"id": "FeatureDuel", "num_envs": 4}}, "seeds x batch"),
         ({"policy": {"toys": {}}}, "policy 'toys' is unknown: did you mean 'toy'"),
+        ({"policy": "toyy"}, r"policy 'toyy' is unknown: did you mean 'toy'\? .* once 'modules' names the file"),
+        ({"policy": {"path": "toyy"}}, "did you mean 'toy'"),
         ({"policy": {"toy": {}, "path": "x"}}, "exactly one of path, toy"),
         ({"policy": {"toy": 3}}, "'policy.toy' is 3"),
         ({"policy": {"path": ""}}, "'policy.path' is ''"),
@@ -128,3 +130,11 @@ def test_a_secret_in_a_config_is_refused_and_not_repeated(changes):
 def test_where_a_secret_stands_may_be_in_a_config():
     settings = {"token": {"env": "JUDGE_TOKEN"}, "password": None, "tokens": 5, "url": "http://localhost:8000/v1?a=b"}
     assert made(oracle={"name": "length", **settings}).oracle.settings == settings
+
+
+def test_only_a_bare_word_that_is_nearly_a_name_and_no_folder_is_a_slip(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert made(policy="gpt2").policy.settings["path"] == "gpt2"
+    assert made(policy="somebody/toyy").policy.settings["path"] == "somebody/toyy"
+    (tmp_path / "toyy").mkdir()
+    assert made(policy="toyy").policy.settings["path"] == str(tmp_path / "toyy")

@@ -48,9 +48,9 @@ def test_a_temporary_folder_goes_with_the_run():
 
 
 def test_a_folder_of_its_own_stays_and_goes_on(tmp_path, capfd):
-    first = experiments.run(SMALL, output=tmp_path / "mine", progress=False)
+    first = experiments.run(SMALL, output=tmp_path / "mine")
     assert "thompson, 3 seeds" in capfd.readouterr().err
-    again = experiments.run(SMALL, output=tmp_path / "mine", progress=False)
+    again = experiments.run(SMALL, output=tmp_path / "mine")
     assert capfd.readouterr().err == ""  # nothing was left to play
     first.close()
     opened = experiments.open(tmp_path / "mine")

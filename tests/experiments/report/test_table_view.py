@@ -39,8 +39,8 @@ def test_a_difference_says_which_way_and_only_what_is_shown_stands_out(tmp_path)
     ((passive, better, alike),) = [group.rows for group in view.groups]
     place = view.words[1]
     assert passive.kind == "baseline"
-    assert (better.cells[place].note, better.cells[place].shown) == ("better", True)
-    assert (alike.cells[place].note, alike.cells[place].shown) == ("no difference shown", False)
+    assert (better.cells[place].note, better.cells[place].shown) == ("better; of only 4 seeds", True)
+    assert (alike.cells[place].note, alike.cells[place].shown) == ("no difference shown; of only 4 seeds", False)
 
 
 def test_after_fewer_labels_too_what_is_shown_says_which_way(tmp_path):
@@ -48,9 +48,9 @@ def test_after_fewer_labels_too_what_is_shown_says_which_way(tmp_path):
     table = next(table for table in tables(results) if table.name == "gains")
     ((passive, better, alike),) = [group.rows for group in table_view(results, table).groups]
     assert [cell.note for cell in passive.cells] == [""] * 5
-    assert [better.cells[place].note for place in (2, 4)] == ["better", "better"]
+    assert [better.cells[place].note for place in (2, 4)] == ["better; of only 4 seeds"] * 2
     assert [better.cells[place].shown for place in (2, 4)] == [True, True]
-    assert [alike.cells[place].note for place in (2, 4)] == ["no difference shown"] * 2
+    assert [alike.cells[place].note for place in (2, 4)] == ["no difference shown; of only 4 seeds"] * 2
 
 
 def test_lines_of_several_worlds_are_groups_with_the_names_that_agents_have_there(tmp_path):

@@ -250,7 +250,7 @@ def test_a_world_of_numbers_keeps_duels_where_it_is_told_to(tmp_path):
     [
         (["--export", "x.txt"], "ends in '.txt', expected one of"),
         (["--pairs"], "'--pairs' says what is exported"),
-        (["--agent", "nobody"], "expected one of passive, thompson"),
+        (["--agent", "nobody"], "agent='nobody' is unknown: choose from passive, thompson"),
         (["--import", "nothing.parquet"], "nothing.parquet does not exist"),
     ],
 )

@@ -95,7 +95,7 @@ def test_models_can_be_left_out_and_what_was_not_trained_leaves_none(tmp_path, m
     run(config(model_path, agents=agents), tmp_path / "some")
     assert cell_of(tmp_path / "some").model.is_dir()
     assert not cell_of(tmp_path / "some", "random-seed0").model.exists()
-    with pytest.raises(UserError, match=r"save_models='first' is unknown; choose one of last, best, none"):
+    with pytest.raises(UserError, match=r"save_models='first' is unknown: choose from best, last, none"):
         config(model_path, save_models="first")
 
 

@@ -115,7 +115,7 @@ def test_nothing_that_a_terminal_obeys_is_passed_on(tmp_path, capsys):
         assert progress._bar.postfix == rf"{tmp_path.name} \x1b[2Jx\x9b 0\u202e"
         assert progress._bar.desc.startswith(r"de\x1bmo: 0/1 cells")
     assert r"a\x1b[31m" + "\nb\n" in capsys.readouterr().err
-    with Progress("de\x1bmo", 1, 0, [], False) as progress:
+    with Progress("de\x1bmo", 1, 0, [], None) as progress:
         progress.finished(CellReport(Cell("a\x07", (0,)), 1.0, "x\x9b 1"))
     assert capsys.readouterr().err == r"de\x1bmo: a\x07, seed 0: 1.0 s, x\x9b 1 (1 of 1 cells)" + "\n"
 
@@ -171,8 +171,18 @@ def test_a_notebook_gets_a_bar_and_nothing_on_standard_error(notebook, folders, 
     assert captured.err == ""
 
 
-def test_lines_can_be_chosen_in_a_notebook(notebook, folders, capsys):
+def test_who_wants_no_progress_hears_only_what_is_not_to_be_missed(folders, capsys):
+    with Progress("demo", 3, 1, folders, False) as progress:
+        progress.advance("demo: preparing")
+        progress.finished(CellReport(Cell("passive", (0,)), 2.0, ""))
+        progress.note("demo: 'thompson-seed0' failed; the others go on")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "demo: 'thompson-seed0' failed; the others go on\n"
+
+
+def test_a_notebook_is_as_quiet(notebook, folders, capsys):
     with Progress("demo", 3, 0, folders, False) as progress:
         progress.finished(CellReport(Cell("passive", (0,)), 2.0, ""))
     assert notebook == []
-    assert capsys.readouterr().out == "demo: passive, seed 0: 2.0 s (1 of 3 cells)\n"
+    assert capsys.readouterr().out == ""

@@ -142,7 +142,7 @@ def test_runs_ask_for_as_many_labels_as_was_said_and_are_not_played_twice(tmp_pa
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ("sedes", "sweep.halving.over='sedes' is unknown; did you mean 'seeds'"),
+        ("sedes", "sweep.halving.over='sedes' is unknown: did you mean 'seeds'"),
         ({"over": "seeds", "by": 2}, "Unknown setting 'by' in 'sweep.halving'"),
         ({"factor": 1}, "'sweep.halving.factor' is 1, expected an integer of at least 2"),
         ({"least": 0}, "'sweep.halving.least' is 0"),

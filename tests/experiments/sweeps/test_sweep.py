@@ -136,3 +136,12 @@ def test_a_base_without_labels_is_refused():
             {**BASE, "budget": {}, "env": {**BASE["env"], "horizon": 4}},
             {"agent": "thompson", "labels": 100, "settings": GRID},
         )
+
+
+def test_a_refused_sweep_leaves_no_folder_behind(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = {"agent": "thompson", "search": "grid", "labels": 1000, "settings": {"agents.thompson.precison": [1.0]}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**BASE, "sweep": section}))
+    assert main(["sweep", "sweep.yaml"]) == 2
+    assert "reads no setting 'precison'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]

@@ -6,7 +6,7 @@ from made_up_runs import change_config, policy_run, regret_run
 
 from duelenv.experiments.report.page import write_report
 from duelenv.experiments.results.measurements import Results
-from duelenv.experiments.tables.borderline import borderline_of, judged, judged_alone
+from duelenv.experiments.tables.borderline import judged, judged_alone, marks_of
 from duelenv.experiments.tables.comparison import comparison_table
 from duelenv.experiments.tables.gains import gains_table
 from duelenv.experiments.tables.groups import group_agents
@@ -91,17 +91,18 @@ def test_it_is_as_playing_without_each_seed_in_turn():
 
 def test_words_name_the_seeds_or_count_them():
     assert difference_text(judged_alone(by_seed(6.0, 7.0, 8.0, first=5))) == (
-        "+7.000 [+4.516, +9.484] borderline: turns without seed 6"
+        "+7.000 [+4.516, +9.484] of only 3 seeds; borderline: turns without seed 6"
     )
     assert difference_text(judged_alone(by_seed(0.0, 3.0, 3.0, 3.0))) == (
-        "+2.250 [-0.137, +4.637] no difference shown; borderline: turns without seed 0"
+        "+2.250 [-0.137, +4.637] no difference shown; of only 4 seeds; borderline: turns without seed 0"
     )
-    assert borderline_of(judged_alone(by_seed(4.0, 5.0, 6.0))) == "borderline: turns without seed 0, 1 or 2"
+    assert marks_of(judged_alone(by_seed(4.0, 5.0, 6.0))) == "of only 3 seeds; borderline: turns without seed 0, 1 or 2"
     # t is 3.46 and 3.18 is needed; of three it is 3.5 at most, and 4.30 is needed.
     assert (
-        borderline_of(judged_alone(by_seed(1.0, 1.0, 3.0, 3.0))) == "borderline: turns without any one of 4 of 4 seeds"
+        marks_of(judged_alone(by_seed(1.0, 1.0, 3.0, 3.0)))
+        == "of only 4 seeds; borderline: turns without any one of 4 of 4 seeds"
     )
-    assert borderline_of(judged_alone(by_seed(13.0, 14.0, 15.0))) == borderline_of(None) == ""
+    assert marks_of(judged_alone(by_seed(*range(101, 106)))) == marks_of(None) == ""
 
 
 AGENTS = {"passive": [0.5, 0.5, 0.5], "barely": [0.56, 0.57, 0.58], "surely": [0.94, 0.95, 0.96]}
@@ -114,15 +115,15 @@ def test_tables_and_page_say_so(tmp_path):
     lines = {line.agent: line for line in table.lines}
     assert lines["barely"].difference.turns_without == (1,)
     assert lines["surely"].difference.turns_without == ()
-    assert "+0.070 [+0.045, +0.095] borderline: turns without seed 1" in table.text()
+    assert "+0.070 [+0.045, +0.095] of only 3 seeds; borderline: turns without seed 1" in table.text()
     assert "; borderline: the verdict would be the other if that one seed had not been played;" in table.caption
-    assert table.outcome(lines["barely"]) == "better; borderline: turns without seed 1"
-    assert (table.outcome(lines["surely"]), table.outcome(lines["passive"])) == ("better", "baseline")
+    assert table.outcome(lines["barely"]) == "better; of only 3 seeds; borderline: turns without seed 1"
+    assert (table.outcome(lines["surely"]), table.outcome(lines["passive"])) == ("better; of only 3 seeds", "baseline")
     header, *rows = (row.split(",") for row in table.csv().splitlines())
     assert header[-1] == "difference_turns_without"
     assert [row[-1] for row in rows] == ["", "1", ""]
     page = write_report(directory).read_text()
-    assert '<span class="rest note">better; borderline: turns without seed 1</span>' in page
+    assert '<span class="rest note">better; of only 3 seeds; borderline: turns without seed 1</span>' in page
     assert "[+0.045, +0.095]" in page
 
 

@@ -148,7 +148,7 @@ def test_one_of_several_labels_or_the_difference_of_two() -> None:
         ({"text": "pair"}, "is sent one text"),
         ({"api": "tei_rerank", "text": "{prompt} {response}"}, "sent prompt and response apart"),
         ({"tokenizer": "x"}, "for text='chat' only"),
-        ({"scale": "log"}, "scale='log' is unknown; choose one of raw, probability"),
+        ({"scale": "log"}, "scale='log' is unknown: choose from probability, raw"),
         ({"label": ["a", "a"]}, "one label or two different ones"),
         ({"label": []}, "one label or two different ones"),
         ({"patience": {"atempts": 3}}, "did you mean 'attempts'"),
