@@ -1,4 +1,4 @@
-"""What an agent reads of its settings, its own defaults among them: found by making it, not by a list that could be stale."""
+"""What an agent reads of its settings, and its own defaults: found by making it, so that no list of them grows stale."""
 
 from __future__ import annotations
 
