@@ -1,4 +1,4 @@
-"""What an agent reads of its settings, and its own defaults: found by making it, so that no list of them grows stale."""
+"""What an agent reads of its settings, and its own defaults: found by making it, so that no list grows stale."""
 
 from __future__ import annotations
 

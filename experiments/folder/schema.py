@@ -204,9 +204,7 @@ _TARGETS: Final = {
 }
 
 #: Of a table that has columns for some metrics alone.
-_METRICS: Final = (
-    "For each of these metrics of which any agent has more than 0, `_mean`, `_low`, `_high` and `_seeds`: "
-)
+_METRICS: Final = "`_mean`, `_low`, `_high` and `_seeds` of each of these of which any agent has more than 0: "
 
 #: Every file that a run may leave.
 FILES: Final[tuple[FileSchema, ...]] = (
@@ -253,7 +251,7 @@ FILES: Final[tuple[FileSchema, ...]] = (
     FileSchema(
         "gains.csv",
         "CSV",
-        "With `report_at`, a row for each agent and number of labels; `gains-WORLD.csv` where there are several worlds.",
+        "With `report_at`, a row for each agent and number of labels; `gains-WORLD.csv` where there are several.",
         _GAINS,
     ),
     FileSchema(

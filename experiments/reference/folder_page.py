@@ -12,7 +12,8 @@ _INTRODUCTION = """# Run folder
 
 Every file that `duelenv run` leaves, with its columns or keys. What protects them, and what happens when one is
 damaged, is in [Runs](../runs.md#the-folder). `CELL` is the name of a cell: an agent with a seed, or, where no policy is
-trained, with all seeds; `METRIC` is the metric by which the run compares agents. Read `results.parquet` and `labels.parquet` with anything that reads Parquet, or
+trained, with all seeds; `METRIC` is the metric by which the run compares agents. Read `results.parquet` and
+`labels.parquet` with anything that reads Parquet, or
 [from Python](../python.md):
 
 ```python
