@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import label_of
 from duelenv.experiments.tables.forest import Forest, forests
@@ -127,8 +126,8 @@ def _sooner(table: TargetTable | None, results: Results) -> str:
     # Cumulative regret has no height that is reached: the target is one of another metric, and is said to be.
     other = "" if table.primary == results.primary else f" in {label_of(table.primary)}"
     return (
-        f"90 % of what {table.baseline!r} gains{other} takes {first.agent!r} the fewest labels, {first.labels.value:,.0f} "
-        f"against {baseline.labels.value:,.0f}{sure}."
+        f"90 % of what {table.baseline!r} gains{other} takes {first.agent!r} the fewest labels, "
+        f"{first.labels.value:,.0f} against {baseline.labels.value:,.0f}{sure}."
     )
 
 
