@@ -29,11 +29,11 @@ class FileSchema:
     path: str
     """Within the run folder; CELL and FILE stand for names."""
     form: str
-    """`JSON`, `JSON lines`, `Parquet`, `SQLite`, `YAML`, `text`, `NumPy` or `folder`."""
+    """`JSON`, `JSON lines`, `Parquet`, `CSV`, `SQLite`, `YAML`, `text`, `pictures`, `NumPy` or `folder`."""
     about: str
     """What it is for."""
     columns: Mapping[str, Column] = field(default_factory=dict)
-    """Columns or keys; of SQLite `table.column`."""
+    """Columns or keys; of SQLite `table.column`. METRIC stands for the metric by which the run compares agents."""
     sealed: bool = False
     """Whether a key `seal` ends it, the SHA-256 of the rest, by which damage is noticed."""
     others: str = ""
@@ -42,6 +42,16 @@ class FileSchema:
 
 def _columns(kind: str, **meanings: str) -> dict[str, Column]:
     return {name: Column(kind, meaning) for name, meaning in meanings.items()}
+
+
+def _interval(name: str, meaning: str) -> dict[str, Column]:
+    """Describe the four columns of a mean over seeds."""
+    return {
+        f"{name}_mean": Column("number", meaning),
+        f"{name}_low": Column("number", "Where its 95 % t-interval begins; NaN for fewer than two seeds."),
+        f"{name}_high": Column("number", "Where it ends."),
+        f"{name}_seeds": Column("number", "Seeds behind it."),
+    }
 
 
 _MACHINE: Final = {
@@ -131,6 +141,71 @@ _LEDGER: Final = {
     "duels.told": Column("", "Round in which it was told."),
 }
 
+_AGENT: Final = {"agent": Column("text", "Name of the agent; in brackets a rule that asks for nothing.")}
+
+_DIFFERENCE: Final = _interval(
+    "difference", "Mean difference to the baseline in METRIC, paired by seed, not corrected; empty for the baseline."
+)
+
+_TURNS: Final = {
+    "difference_turns_without": Column(
+        "text", "Seeds, apart by spaces, without any one of which the verdict would be the other."
+    )
+}
+
+_TABLE: Final = {
+    **_AGENT,
+    **_interval("labels", "Labels of a seed."),
+    **_interval("gradient_steps", "Optimiser steps on the policy."),
+    **_interval("METRIC", "What agents are compared by, at the end."),
+    **_DIFFERENCE,
+    **_interval(
+        "peer_difference",
+        "The same to the variant of the baseline that took as many gradient steps; empty where there is none.",
+    ),
+    **_interval("seconds", "Time of playing, without evaluations."),
+    **_TURNS,
+}
+
+_REGRET: Final = {
+    **_AGENT,
+    **_interval("METRIC", "Cumulative regret after the last round, `regret_NOTION`."),
+    **_DIFFERENCE,
+    **_interval("simple_regret", "Simple regret after the last round."),
+    "median": Column("number", "Median over replicates of the cumulative regret."),
+    "percentile_95": Column("number", "Its 95th percentile over replicates."),
+    "slope": Column("number", "Growth of its mean in log-log coordinates over the last half of the rounds."),
+    "slope_low": Column("number", "Where the slope's 95 % bootstrap interval over replicates begins."),
+    "slope_high": Column("number", "Where it ends."),
+    "microseconds_per_duel": Column("number", "Time of a duel, world and agent together."),
+    "leads": Column("0 / 1", "1 for the least mean, and for those not shown to be above it."),
+    **_TURNS,
+}
+
+_GAINS: Final = {
+    **_AGENT,
+    "labels": Column("number", "Labels of a seed, as in `report_at`; the last is the end."),
+    **_interval("METRIC", "What agents are compared by, at so many labels."),
+    **_DIFFERENCE,
+    **_TURNS,
+}
+
+_TARGETS: Final = {
+    **_AGENT,
+    "labels_value": Column(
+        "number", "Labels of a seed until the mean is for good at 90 % of the baseline's gain; inf for never."
+    ),
+    "labels_low": Column("number", "Where its 95 % bootstrap interval over seeds begins."),
+    "labels_high": Column("number", "Where it ends."),
+    "ratio_value": Column("number", "Labels of the baseline for each of the agent's; empty for the baseline."),
+    "ratio_low": Column("number", "Where its interval begins."),
+    "ratio_high": Column("number", "Where it ends."),
+    "never": Column("number", "Share of the bootstrap's draws in which the agent does not get there."),
+}
+
+#: Of a table that has columns for some metrics alone.
+_METRICS: Final = "`_mean`, `_low`, `_high` and `_seeds` of each of these of which any agent has more than 0: "
+
 #: Every file that a run may leave.
 FILES: Final[tuple[FileSchema, ...]] = (
     FileSchema(
@@ -159,6 +234,63 @@ FILES: Final[tuple[FileSchema, ...]] = (
     ),
     FileSchema("labels.parquet", "Parquet", "Every duel of all finished cells, where duels are kept.", _LABELS),
     FileSchema("report.html", "text", "The report, one file that needs no other."),
+    FileSchema(
+        "table.csv",
+        "CSV",
+        "The final table, a row for each agent. Where agents met several worlds, `table-WORLD.csv` for each.",
+        _TABLE,
+        others="The same four columns for each further metric of the table. Of a run that is compared by cumulative "
+        "regret, `table.csv` has the columns of `regret.csv`.",
+    ),
+    FileSchema(
+        "regret.csv",
+        "CSV",
+        "Cumulative regret where it is exact and seeds are replicates, a row for each agent.",
+        _REGRET,
+    ),
+    FileSchema(
+        "gains.csv",
+        "CSV",
+        "With `report_at`, a row for each agent and number of labels; `gains-WORLD.csv` where there are several.",
+        _GAINS,
+    ),
+    FileSchema(
+        "targets.csv",
+        "CSV",
+        "Labels to the same height, where the baseline is shown to gain and there are at least 2 seeds and 4 "
+        "evaluations; `targets-WORLD.csv` where there are several worlds.",
+        _TARGETS,
+    ),
+    FileSchema(
+        "beliefs.csv",
+        "CSV",
+        "How wrong beliefs were at the end, a row for each agent.",
+        _AGENT,
+        others=f"{_METRICS}`belief_calibration`, `belief_calibration_off`, `belief_log_loss`, `belief_log_loss_off`.",
+    ),
+    FileSchema(
+        "informative.csv",
+        "CSV",
+        "Duels that told something, a row for each agent.",
+        _AGENT,
+        others=f"{_METRICS}`informative_duels`, `first_informative_label`, `third_informative_label`, "
+        "`duel_certainty`.",
+    ),
+    FileSchema(
+        "costs.csv",
+        "CSV",
+        "What was spent, a row for each agent.",
+        _AGENT,
+        others=f"{_METRICS}`queries`, `evaluation_queries`, `unanswered`, `gradient_steps`, `seconds`.",
+    ),
+    FileSchema("TABLE.md", "text", "Each of these tables as Markdown, with words where the CSV has numbers."),
+    FileSchema(
+        "figures/NAME.svg, NAME.png",
+        "pictures",
+        "NAME is a metric over labels (`win_rate`, `simple_regret`, `belief_calibration`, ...), `regret_NOTION` and "
+        "`regret_NOTION_loglog` over duels, `win_rate_against_kl`, or `differences`, with `-WORLD` where there are "
+        "several worlds: all differences to the baseline with their intervals.",
+    ),
     FileSchema(
         "spending.json",
         "JSON",

@@ -6,23 +6,22 @@ import dataclasses
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import gymnasium
 
 from duelenv.agents.asking import ASK, PROMPTS
-from duelenv.agents.base import AGENTS, SettingsReader
+from duelenv.agents.base import AGENTS
 from duelenv.agents.parts import BELIEFS
 from duelenv.agents.teaching import TEACHING
 from duelenv.core import AgentView
+from duelenv.experiments.config.agent_settings import settings_read
 from duelenv.experiments.reference.docstrings import meanings, summary
 from duelenv.experiments.reference.markdown import cell, code, table
 from duelenv.experiments.reference.parts_page import common_names
 from duelenv.ground.errors import UserError
 
 __all__ = ["agents_page"]
-
-Settings = TypeVar("Settings")
 
 _INTRODUCTION = """# Agents and their parts
 
@@ -61,19 +60,6 @@ _SHARED: Final = (
     "teaching",
     "trainer",
 )
-
-
-class _Recorder(SettingsReader):
-    """Writes down what is read."""
-
-    def __init__(self, owner: str, values: Mapping[str, Any]) -> None:
-        super().__init__(owner, values)
-        self.read: list[Any] = []
-
-    def take(self, kind: type[Settings], /, **others: Any) -> Settings:
-        taken = super().take(kind, **others)
-        self.read.append(taken)
-        return taken
 
 
 def agents_page() -> str:
@@ -197,9 +183,7 @@ def _views() -> Iterator[tuple[str, AgentView]]:
 
 def _read(name: str, view: AgentView, settings: Mapping[str, Any]) -> list[Any] | None:
     """Say what an agent reads in a world, as dataclasses with its defaults; None where it does not play there."""
-    reader = _Recorder(name, settings)
     try:
-        AGENTS[name](view, 0, reader)
+        return settings_read(name, view, 0, settings)
     except UserError:
         return None
-    return reader.read

@@ -12,7 +12,8 @@ _INTRODUCTION = """# Run folder
 
 Every file that `duelenv run` leaves, with its columns or keys. What protects them, and what happens when one is
 damaged, is in [Runs](../runs.md#the-folder). `CELL` is the name of a cell: an agent with a seed, or, where no policy is
-trained, with all seeds. Read `results.parquet` and `labels.parquet` with anything that reads Parquet, or
+trained, with all seeds; `METRIC` is the metric by which the run compares agents. Read `results.parquet` and
+`labels.parquet` with anything that reads Parquet, or
 [from Python](../python.md):
 
 ```python
@@ -40,7 +41,7 @@ def folder_page() -> str:
         ]
         if one.sealed:
             rows.append([code("seal"), code("text"), "SHA-256 of the rest, by which damage is noticed."])
-        parts.append(table(["column" if one.form in ("Parquet", "SQLite") else "key", "type", "meaning"], rows))
+        parts.append(table(["column" if one.form in ("Parquet", "CSV", "SQLite") else "key", "type", "meaning"], rows))
         if one.others:
             parts.append(f"{one.others}\n")
     parts.append("## Metrics\n")

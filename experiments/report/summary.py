@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.results.metrics import label_of
 from duelenv.experiments.tables.forest import Forest, forests
@@ -53,7 +52,7 @@ def asked(results: Results) -> list[str]:
     baseline = groups[0].name_of(groups[0].baseline)
     sentence = (
         f"{_count(agents, 'agent')}{worlds}, each with {_count(len(config.seeds), 'seed')}, by "
-        f"{label_of(results.primary)} ({way}), against {baseline!r}{_equal_labels(config)}."
+        f"{label_of(results.primary)} ({way}), against {baseline!r}{_labels(results)}."
     )
     return [*(part for part in own if part), sentence]
 
@@ -71,7 +70,7 @@ def came_out(results: Results, tables: Sequence[TextTable], targets: Sequence[Ta
     groups = group_agents(results)
     texts = []
     for group in groups[:_WORLDS]:
-        sentences = [_best(results, group), _shown(found.get(group.title)), _sooner(reached.get(group.title))]
+        sentences = [_best(results, group), _shown(found.get(group.title)), _sooner(reached.get(group.title), results)]
         text = " ".join(sentence for sentence in sentences if sentence)
         texts.append(f"{group.title}: {text}" if group.title else text)
     if len(groups) > _WORLDS:
@@ -116,7 +115,7 @@ def _shown(forest: Forest | None) -> str:
     return f"Against {forest.baseline!r}, shown{after}: {', '.join(parts)}{rest}."
 
 
-def _sooner(table: TargetTable | None) -> str:
+def _sooner(table: TargetTable | None, results: Results) -> str:
     if table is None:
         return ""
     baseline = next((line for line in table.lines if line.ratio is None), None)
@@ -124,14 +123,25 @@ def _sooner(table: TargetTable | None) -> str:
     if baseline is None or first is baseline or not first.labels.value < baseline.labels.value:
         return ""
     sure = "" if first.ratio is not None and first.ratio.low > 1.0 else ", a lead that seeds alone may explain"
+    # Cumulative regret has no height that is reached: the target is one of another metric, and is said to be.
+    other = "" if table.primary == results.primary else f" in {label_of(table.primary)}"
     return (
-        f"90 % of what {table.baseline!r} gains takes {first.agent!r} the fewest labels, {first.labels.value:,.0f} "
-        f"against {baseline.labels.value:,.0f}{sure}."
+        f"90 % of what {table.baseline!r} gains{other} takes {first.agent!r} the fewest labels, "
+        f"{first.labels.value:,.0f} against {baseline.labels.value:,.0f}{sure}."
     )
 
 
-def _equal_labels(config: RunConfig) -> str:
-    return "" if config.budget.labels is None else f", at {config.budget.labels:,} labels each"
+def _labels(results: Results) -> str:
+    """Say how many labels a seed of each agent was given, of what budget; empty without a budget."""
+    budget = results.config.budget.labels
+    if budget is None:
+        return ""
+    asked = [count for agent in results.agents for count in results.final(agent, "queries").values()]
+    least, most = int(min(asked)), int(max(asked))
+    if least == most == budget:
+        return f", at {budget:,} labels each"
+    spent = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    return f", at {spent} labels each, of a budget of {budget:,}"
 
 
 def _named(names: Sequence[str]) -> str:

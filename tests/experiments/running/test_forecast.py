@@ -114,6 +114,31 @@ def test_worlds_of_features_are_forecast_too(tmp_path):
     assert "memory" not in lines and "1 cell at a time" in lines["time"]
 
 
+def test_where_few_rows_ask_only_these_are_counted_and_they_come_true(tmp_path, model_path):
+    """`frugal` asks in an eighth of the rows by its own default; `chance` asks by a coin, in all of them at most."""
+    config = paid(
+        tmp_path,
+        model_path,
+        oracle="length",
+        env={"id": "AlignmentDuel", "num_envs": 16, "num_candidates": 3, "horizon": 4, "selective": True},
+        agents={
+            "given": {"name": "passive", "asked": 3},
+            "own": {"name": "frugal"},
+            "chance": {"name": "passive", "ask_share": 0.5},
+        },
+        baseline="given",
+    )
+    lines = said(dry_run(config, tmp_path / "run"))
+    assert lines["given"].split()[1:4] == ["4", "12", "24"]
+    assert lines["own"].split()[1:4] == ["4", "8", "16"]
+    assert lines["chance"].split()[1:4] == ["4", "64", "128"]
+    assert lines["labels"].startswith("labels     168 at most")
+    run(config, tmp_path / "run")
+    counts = labels.counts_by_cell(RunFolder(tmp_path / "run"), config)
+    asked = {cell.partition("-")[0]: count.asked for cell, count in counts.items()}
+    assert asked["given"] == 12 and asked["own"] == 8 and 16 < asked["chance"] < 48
+
+
 def test_a_source_that_answers_later_is_not_asked_either(tmp_path, model_path):
     with pytest.warns(UserWarning, match="leaves out win_rate"):
         text = dry_run(paid(tmp_path, model_path, oracle="slow_desk"), tmp_path / "run")
