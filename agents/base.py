@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
@@ -354,7 +353,7 @@ class SettingsReader:
     def close(self) -> None:
         """Raise `UserError` if a setting was read by no part."""
         for name in self._left:
-            near = difflib.get_close_matches(name, self._known, n=1)
+            near = checks.near(name, self._known)
             known = f"it knows {', '.join(sorted(self._known))}." if self._known else "it has none here: leave it out."
             hint = f"did you mean {near[0]!r}?" if near else known
             raise UserError(f"agent {self._owner!r} reads no setting {name!r} in this world; {hint}")

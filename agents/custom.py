@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from duelenv.agents.base import Agent, SettingsReader, register
 from duelenv.agents.parts import compose
 from duelenv.core import AgentView
+from duelenv.ground.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,13 @@ class AskChoice:
     """
 
     ask: str = "random"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ask, str):
+            raise UserError(
+                f"ask is {self.ask!r}, expected the name of an ask rule; write its settings beside it, as in "
+                "{'ask': 'deviation', 'num_samples': 50}"
+            )
 
 
 @register("composed")

@@ -19,12 +19,13 @@ rules without draws of their own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.information import of_all_pairs, outcome_variance
+from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import RowStreams
 
@@ -163,8 +164,7 @@ def dissimilar_pair(embeddings: Floats, rule: DissimilarityRule = "cosine", grou
     Raises:
         UserError: if the rule is unknown or there are fewer than two candidates.
     """
-    if rule not in ("cosine", "similar", "l2", "kmeans"):
-        raise UserError(f"dissimilarity rule {rule!r} is unknown; choose one of cosine, similar, l2, kmeans")
+    checks.one_of("rule", rule, get_args(DissimilarityRule))
     num_candidates = embeddings.shape[1]
     _require_two(num_candidates)
     # The common part of hidden states dwarfs their differences: 64 bits, and centred for distances.

@@ -90,8 +90,7 @@ class DeepEnsembleSettings:
         for name in ("prior_scale", "prior_precision"):
             checks.number(name, getattr(self, name), low=0.0)
         checks.number("belief_learning_rate", self.belief_learning_rate, above=0.0)
-        if self.bootstrap not in ("exponential", "double_or_nothing", "none"):
-            raise UserError(f"bootstrap {self.bootstrap!r} is unknown; choose exponential, double_or_nothing or none")
+        checks.one_of("bootstrap", self.bootstrap, ("exponential", "double_or_nothing", "none"))
 
 
 class DeepEnsemble:

@@ -50,8 +50,7 @@ class LinearLogisticSettings:
         """Check the values."""
         for name in ("prior_precision", "temperature"):
             checks.number(name, getattr(self, name), above=0.0)
-        if self.estimator not in ("online", "laplace"):
-            raise UserError(f"estimator {self.estimator!r} is unknown; choose online or laplace")
+        checks.one_of("estimator", self.estimator, ("online", "laplace"))
         if self.refit_every < 1:
             raise UserError(f"refit_every is {self.refit_every}; set it to 1 or more labels")
         if self.refit_every > 1 and self.estimator == "online":

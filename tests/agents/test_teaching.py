@@ -372,6 +372,7 @@ def test_an_agent_of_the_literature_is_a_preset(name, monkeypatch):
     ("settings", "message"),
     [
         ({"ask": "thomson"}, "ask rule 'thomson' is unknown: did you mean 'thompson'"),
+        ({"ask": {"name": "deviation"}}, "expected the name of an ask rule; write its settings beside it"),
         ({"ask": "against_reference"}, "come from no policy; set sources="),
         ({"ask": "random", "num_samples": 3}, "reads no setting 'num_samples'"),
         ({"ask": "thompson", "num_samples": 1}, "num_samples is 1"),
