@@ -349,7 +349,7 @@ def test_refusals(tmp_path):
         RewardModel(make_model(), tokenizer, text="chat")
     with pytest.raises(UserError, match="batch_size is 0"):
         RewardModel(make_model(), tokenizer, batch_size=0)
-    with pytest.raises(UserError, match="dtype is 'int8'"):
+    with pytest.raises(UserError, match="dtype='int8' is unknown: choose from bfloat16, float16, float32"):
         make("reward_model", path=str(tmp_path), dtype="int8")
     with pytest.raises(UserError, match="cannot be loaded"):
         make("reward_model", path=str(tmp_path / "absent"))

@@ -16,7 +16,7 @@ AGENT = """
 import numpy as np
 from duelenv.agents import Agent, register
 
-@register("mine")
+@register("mended")
 class Mine(Agent):
     def __init__(self, view, seed, settings):
         super().__init__(view)
@@ -48,7 +48,7 @@ def written(folder, *, right):
     folder.mkdir(parents=True, exist_ok=True)
     source = AGENT.replace("RIGHT", str(right))
     (folder / "mine.py").write_text(f"{source}# {folder}\n")  # a file that was loaded registers nothing again
-    return {"agents": ["mine"], "baseline": "mine"}
+    return {"agents": ["mended"], "baseline": "mended"}
 
 
 def config(folder, *, right):
@@ -66,7 +66,7 @@ def failed(tmp_path):
 
 
 def test_a_run_whose_code_was_mended_takes_over_a_folder_in_which_nothing_is(tmp_path, failed):
-    assert failed.cell("mine-seeds2").error.is_file()
+    assert failed.cell("mended-seeds2").error.is_file()
     run(config(tmp_path, right=True), failed.root)
     run(config(tmp_path, right=True), tmp_path / "new")
     assert results(failed.root).equals(results(tmp_path / "new"))
@@ -86,10 +86,10 @@ def test_cells_of_agents_that_are_no_more_are_removed(tmp_path, failed):
 @pytest.mark.parametrize(
     "kept",
     [
-        "cells/mine-seeds2/checkpoint.npz",
-        "cells/mine-seeds2/done.json",
-        "cells/mine-seeds2/diverged/agent.npz",
-        "cells/mine-seeds2/ledger.copy",
+        "cells/mended-seeds2/checkpoint.npz",
+        "cells/mended-seeds2/done.json",
+        "cells/mended-seeds2/diverged/agent.npz",
+        "cells/mended-seeds2/ledger.copy",
         "cells/gone-seeds2/checkpoint.npz",
         "oracles/answers.jsonl",
         "purse.sqlite",
@@ -103,7 +103,7 @@ def test_a_folder_in_which_something_is_stays_with_its_run(tmp_path, failed, kep
     with pytest.raises(UserError, match="'modules' holds something else"):
         run(config(tmp_path, right=True), failed.root)
     assert (failed.root / kept).read_text() == "something\n"
-    assert failed.cell("mine-seeds2").error.is_file()
+    assert failed.cell("mended-seeds2").error.is_file()
 
 
 def test_answers_are_kept_and_the_refusal_says_how_to_begin_with_them(tmp_path):
