@@ -21,7 +21,7 @@ def mine(view, seed, settings):
 
 
 @pytest.fixture
-def board(monkeypatch, tmp_path, capfd):
+def board(own_registries, monkeypatch, tmp_path, capfd):
     """Call the command on small worlds with two agents entered; what it said, its code in front."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(worlds, "current", small)
