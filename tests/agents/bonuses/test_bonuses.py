@@ -254,6 +254,9 @@ def test_copo_follows_the_gradient_of_the_expected_bonus() -> None:
     given = Listed(log_prob, log_prob.detach(), torch.ones(3, dtype=torch.int64))
     (found,) = torch.autograd.grad(expected_bonus(make_bonus("copo", alpha=0.7), given, probability, bonus), logits)
     torch.testing.assert_close(found, expected)
+    alone = Listed(log_prob.detach().requires_grad_(), log_prob.detach(), given.length)  # each log-prob by itself
+    expected_bonus(make_bonus("copo", alpha=0.7), alone, probability, bonus).backward()
+    torch.testing.assert_close(alone.log_prob.grad, -0.7 * probability * centred)  # the common ones down
     for new in (None, bonus[:2]):
         with pytest.raises(UserError, match=r"novelty has shape .* COPO reads that of each of the 3 responses"):
             expected_bonus(make_bonus("copo"), given, probability, new)
