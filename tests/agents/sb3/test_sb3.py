@@ -1,5 +1,7 @@
 """Stable-Baselines3 on the worlds: the equivariant policy, who is paid what, episodes, training, models as agents."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -451,10 +453,18 @@ def test_value_based_and_stock_models_are_agents_too():
     pairs = agent.act(observation)
     assert env.action_space.contains(pairs) and np.array_equal(pairs[:, 0], pairs[:, 1])
     assert np.array_equal(agent.recommend(observation), pairs[:, 0])
+    apart = SB3Agent(model, replace(env.view(), self_duels=False))  # as where texts are put to somebody
+    firsts, seconds = np.concatenate([apart.act(observation) for _ in range(20)]).T
+    assert np.array_equal(firsts[: len(pairs)], pairs[:, 0]) and (firsts != seconds).all()
+    assert len(set(seconds[firsts == firsts[0]])) == K - 1  # any other, alike
     stock = PPO("MultiInputPolicy", ScalarRegretReward(make_scalar(FEATURE)), gamma=0.0, n_steps=16, batch_size=16)
     agent = SB3Agent(stock, env.view())
     assert env.action_space.contains(agent.act(observation))
     assert agent.probabilities(observation).sum(axis=2) == pytest.approx(1.0)
+    sure = SB3Agent(stock, replace(env.view(), self_duels=False), deterministic=True).act(observation)
+    of_second = agent.probabilities(observation)[:, 1]
+    of_second[np.arange(len(sure)), sure[:, 0]] = 0.0
+    assert np.array_equal(sure[:, 1], of_second.argmax(axis=1))
 
 
 def test_a_model_of_another_shape_is_refused(trained):
