@@ -125,6 +125,24 @@ def mirrored(*, num_envs=1, batch=1, horizon=60, dim=3):
 """
 
 
+@pytest.mark.parametrize(("taken", "given"), [("batch=1", "batch=batch, "), ("**others", "**others, "), ("", "")])
+@pytest.mark.usefixtures("_left_as_it_was")
+def test_a_world_is_given_the_batch_where_it_takes_it_and_refused_where_it_does_not(tmp_path, capsys, taken, given):
+    signature = "(*, num_envs=1, batch=1, horizon=60, dim=3)"
+    inside = WRAPPED.replace(signature, f"(*, num_envs=1, horizon=60, dim=3, {taken})").replace("batch=batch, ", given)
+    (tmp_path / "mine.py").write_text(f"{inside}# of {tmp_path}")
+    config = {"name": "own", "agents": ["passive"], "seeds": 2, "modules": ["mine.py"], "jobs": 1}
+    config["env"] = {"id": "mine/Mirrored-v0", "horizon": 4, "batch": 3}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    code = main(["run", str(tmp_path / "own.yaml"), "--output", str(tmp_path / "run")])
+    if taken:
+        assert code == 0
+        assert sum(Results(tmp_path / "run").final("passive", "queries").values()) == 2 * 3 * 4
+    else:
+        assert code == 2
+        assert "The world 'mine/Mirrored-v0' takes no 'env.batch': leave it out" in capsys.readouterr().err
+
+
 def play_mirrored(folder, name, horizon=60):
     (folder / "mine.py").write_text(f"{WRAPPED}# of {folder}")  # a file that was loaded before is not loaded again
     config = {"name": "own", "agents": ["thompson"], "baseline": "thompson", "seeds": 4, "modules": ["mine.py"]}
