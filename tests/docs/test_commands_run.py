@@ -241,7 +241,9 @@ def shrunk(words, is_played):
 def is_usage(words):
     """Whether it stands for several: brackets around what may be left out, capitals for what is the reader's own."""
     return not words or any(
-        word.startswith("[") or word.count("[") != word.count("]") or re.search(r"\.\.\.|\bDIR\b|HASH|\bLOG\b", word)
+        word.startswith("[")
+        or word.count("[") != word.count("]")
+        or re.search(r"\.\.\.|\bDIR\b|HASH|\b(LOG|CONFIG)$", word)
         for word in words
     )
 
