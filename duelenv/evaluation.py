@@ -18,7 +18,7 @@ from duelenv.vector import DuelVectorEnv
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "seen_through"]
 
 
 def evaluate(
@@ -74,6 +74,15 @@ def evaluate(
     return metrics
 
 
+def seen_through(env: Any, observation: Any) -> Any:
+    """Return an observation of a world's own as the wrappers around it show it.
+
+    Raises:
+        UserError: A wrapper whose observations cannot be made of one context alone.
+    """
+    return _through(_observation_wrappers(env), observation)
+
+
 def _observation_wrappers(env: Any) -> list[Any]:
     """Return the wrappers that change observations, the innermost first."""
     found: list[Any] = []
@@ -96,21 +105,23 @@ class _Behind:
         self._wrappers, self._agent = wrappers, agent
 
     def recommend(self, observation: Observation) -> NDArray[np.int64]:
-        return self._agent.recommend(self._seen(observation))
+        return self._agent.recommend(_through(self._wrappers, observation))
 
     def believed(self, observation: Observation, num_samples: int) -> NDArray[Any] | None:
         """Return nothing: what it believes is of observations through the wrappers, and rows are asked about bare."""
         return None
 
-    def _seen(self, observation: Any) -> Any:
-        for wrapper in self._wrappers:
-            running = getattr(wrapper, "update_running_mean", None)
+
+def _through(wrappers: Sequence[Any], observation: Any) -> Any:
+    """Pass an observation through wrappers; running statistics stand still."""
+    for wrapper in wrappers:
+        running = getattr(wrapper, "update_running_mean", None)
+        if running is not None:
+            wrapper.update_running_mean = False
+        try:
+            vector = isinstance(wrapper, VectorObservationWrapper)
+            observation = wrapper.observations(observation) if vector else wrapper.observation(observation)
+        finally:
             if running is not None:
-                wrapper.update_running_mean = False
-            try:
-                vector = isinstance(wrapper, VectorObservationWrapper)
-                observation = wrapper.observations(observation) if vector else wrapper.observation(observation)
-            finally:
-                if running is not None:
-                    wrapper.update_running_mean = running
-        return observation
+                wrapper.update_running_mean = running
+    return observation

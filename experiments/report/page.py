@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from pathlib import Path
 from typing import Any, Final
 
@@ -190,9 +189,8 @@ def _by_seed(results: Results) -> dict[str, Any]:
 
 def _origin(results: Results) -> dict[str, Any]:
     folder = RunFolder(results.directory)
-    config = shlex.quote(f"{results.directory.name}/{folder.config.name}")
     return {
-        "command": f"duelenv run {config} --output NEW_DIRECTORY",
+        "command": f"duelenv run {folder.config.name} --output ../NEW_DIRECTORY",
         "config_text": yaml.safe_dump(results.config.to_dict(), sort_keys=False, allow_unicode=True),
         "provenance": provenance(folder, results.config),
     }

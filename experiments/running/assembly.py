@@ -32,7 +32,7 @@ def _check_settings(
     beside: Sequence[str] = (),
 ) -> None:
     """Refuses settings that `function` does not take; `beside` are set in the same place, but go elsewhere."""
-    if any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values()):
+    if _takes_anything(function):
         return
     top = [*(item.name for item in dataclasses.fields(RunConfig)), *SHORTHANDS]
     known = [*(name for name in parameters_of(function) if name not in hidden), *beside]
@@ -40,6 +40,10 @@ def _check_settings(
         if name not in known:
             there = f"it stands at the top level; write {name!r}" if name in top else choices(name, known)
             raise UserError(f"Unknown setting {name!r} of {what}: {there}")
+
+
+def _takes_anything(function: Callable[..., Any]) -> bool:
+    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values())
 
 
 def _takes_no(world: str, key: str) -> UserError:
@@ -173,8 +177,10 @@ def make_environment(
     batch = config.env.batch or 1
     if config.replicated:
         num_envs = len(config.seeds) * batch
-        if "batch" in known:
+        if "batch" in known or (batch > 1 and _takes_anything(make)):
             settings["batch"] = batch
+        elif batch > 1:
+            raise _takes_no(world, "env.batch")
     else:
         num_envs = config.env.num_envs or 16
     if config.budget.labels is not None:

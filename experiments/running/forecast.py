@@ -17,6 +17,7 @@ import numpy as np
 
 from duelenv.agents.asking import AskSettings
 from duelenv.core import AgentView
+from duelenv.evaluation import evaluate
 from duelenv.experiments.config.agent_settings import settings_read
 from duelenv.experiments.config.cell import cells
 from duelenv.experiments.config.identity import check_owner, identify
@@ -284,7 +285,7 @@ def _probe(env: Any, agent: Any, config: RunConfig) -> tuple[float, float]:
         times.append(time.perf_counter() - before)
         observation, over = following, bool(np.all(truncated))
     before = time.perf_counter()
-    env.unwrapped.evaluate(agent, config.split)
+    evaluate(env, agent, config.split)
     evaluation = time.perf_counter() - before
     return float(np.mean(times[1:] or times)), evaluation
 

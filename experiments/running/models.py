@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from duelenv.evaluation import evaluate
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.config.settings import NamedConfig
 from duelenv.experiments.folder import files
@@ -47,12 +48,12 @@ class CellModels:
         self._config, self._label, self._seed, self._folder, self._policy = config, label, seed, folder, policy
         self._best: _Best | None = None
 
-    def keep(self, step: int, world: Any, agent: Any, measured: Mapping[str, Any]) -> bool:
+    def keep(self, step: int, env: Any, agent: Any, measured: Mapping[str, Any]) -> bool:
         """Keep the policy where the best is wanted and it wins more often, on training prompts, than any before it.
 
         Args:
             step: Rounds played.
-            world: The environment, unwrapped.
+            env: The environment.
             agent: As it stands.
             measured: What the world has just measured of it, on the config's split.
 
@@ -61,7 +62,7 @@ class CellModels:
         """
         if self._policy is None or self._config.save_models != "best":
             return False
-        found = measured if self._config.split == "train" else world.evaluate(agent, "train")
+        found = measured if self._config.split == "train" else evaluate(env, agent, "train")
         if "win_rate" not in found:
             raise UserError(
                 "'save_models' is 'best', which is chosen by the win rate on training prompts, and here nobody judges "

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duelenv.agents.divergence import Diverged
+from duelenv.evaluation import evaluate, seen_through
 from duelenv.experiments.config.cell import CellReport, CellTask
 from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.folder import files
@@ -261,7 +262,7 @@ class _Run:
 
     def _evaluate(self) -> None:
         """Add a record of the agent as it stands after `step` rounds."""
-        measured = self.truth.evaluate(self.agent, self.config.split)
+        measured = evaluate(self.env, self.agent, self.config.split)
         for name in measured:
             check_name(name, f"A metric that {self.config.env.id} measures")
             if name in (*KEYS, "queries", "gradient_steps", "seconds"):
@@ -283,7 +284,7 @@ class _Run:
         )
         files.append(self.folder.records, line_of(self.records[-1]))
         self.trackers.log(self.records[-1])
-        if self.models.keep(self.step, self.truth, self.agent, measured):
+        if self.models.keep(self.step, self.env, self.agent, measured):
             self._save()  # from here on nothing names the one before
             self.models.forget_others()
 
@@ -306,7 +307,7 @@ class _Run:
             "records": self.records,
             "best": self.models.state_dict(),
             "answers": None if self.ledger is None else self.ledger.answered_before(self.step),
-            "env": self.env.state_dict(),
+            "env": self.truth.state_dict(),
             "agent": self.agent.state_dict(),
             "torch_rng": None if self.policy is None else _torch_rng(),
         }
@@ -354,7 +355,7 @@ class _Run:
             import torch
 
             torch.set_rng_state(state["torch_rng"])
-        return self.env.load_state_dict(state["env"])
+        return seen_through(self.env, self.truth.load_state_dict(state["env"]))
 
     # Results ---------------------------------------------------------------------------------------
 

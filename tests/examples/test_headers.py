@@ -49,7 +49,7 @@ def imported(script):
             names.add(node.module)
     top = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
     known = distributions()
-    return {canonicalize_name(known[name][0]) for name in top}
+    return {canonicalize_name(known.get(name, [name])[0]) for name in top}  # what is not installed is called alike
 
 
 @pytest.fixture(scope="module")

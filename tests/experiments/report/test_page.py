@@ -5,13 +5,18 @@ import csv
 import hashlib
 import io
 import re
+import shlex
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 from made_up_runs import FINAL, NASTY, change_config, numeric_run, policy_run, regret_run
 
+from duelenv.experiments.commands.cli import main
+from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.report.page import write_report
+from duelenv.experiments.results.measurements import Results
+from duelenv.experiments.running.runner import run
 
 
 class Page(HTMLParser):
@@ -116,7 +121,13 @@ def test_csv_and_markdown_carry_the_same_lines(tmp_path):
     assert len({line.count("|") for line in markdown}) == 1
 
 
-def test_the_reproduction_command_names_the_config(tmp_path):
-    directory = policy_run(tmp_path / "a run")
-    source = write_report(directory).read_text()
-    assert re.search(r"duelenv run &#39;a run/config.yaml&#39; --output", source)
+def test_the_reproduction_command_plays_the_run_again_from_the_folder_of_the_page(tmp_path, monkeypatch):
+    settings = {"env": {"id": "FeatureDuel", "horizon": 4}, "agents": ["passive"], "seeds": 2, "jobs": 1}
+    run(RunConfig.from_dict({"name": "first", **settings}), tmp_path / "a run")
+    source, _ = read(write_report(tmp_path / "a run"))
+    given = re.search(r"How to reproduce</h3>\n<pre><code>duelenv (.*)</code>", source).group(1)
+    monkeypatch.chdir(tmp_path / "a run")
+    assert main(shlex.split(given.replace("NEW_DIRECTORY", "again"))) == 0
+    first, again = (Results(tmp_path / name) for name in ("a run", "again"))
+    assert again.final("passive", "simple_regret") == first.final("passive", "simple_regret")
+    assert main([*shlex.split(given)[:2], "--output", "."]) == 0
