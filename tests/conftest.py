@@ -8,6 +8,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import copy
+import gc
 import sys
 
 import pytest
@@ -18,6 +19,12 @@ settings.load_profile("repeatable")
 
 #: Tests of the trial of models, in which every model is tried anew.
 TRIALS = {f"policies/test_{name}.py" for name in ("families", "loading", "shared_prompt")}
+
+
+def pytest_collection_finish():
+    """Take what importing and collecting have left, a million objects, out of every later look of the collector."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
