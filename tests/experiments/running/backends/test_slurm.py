@@ -17,7 +17,7 @@ from duelenv.experiments.running.backends import slurm
 from duelenv.experiments.running.failures import CellsRefused
 from duelenv.experiments.running.runner import run
 
-#: A job is a process, its number its id. As SLURM does it keeps the script, which is deleted as soon as it is submitted.
+#: A job is a process, its number its id. As SLURM does, it keeps the script, which is deleted once it is submitted.
 SBATCH = """#!/bin/bash
 script=$(mktemp {log}.XXXXXX)
 cp "${@: -1}" "$script"
