@@ -10,7 +10,7 @@ from worlds import PROMPTS, make_vector
 import duelenv.agents
 from duelenv.policies import CausalLMPolicy, tiny_model
 
-FIRST, LAST = 20, 70
+FIRST, LAST = 40, 90
 ROWS = 2
 
 

@@ -8,7 +8,7 @@ from duelenv.experiments.running import play
 from duelenv.experiments.running.runner import run
 from duelenv.policies import tiny_model
 
-FIRST, LAST = 20, 70
+FIRST, LAST = 40, 90
 
 
 @pytest.mark.slow
