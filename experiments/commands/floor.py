@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from duelenv.experiments.commands.printing import print_text
+from duelenv.experiments.config.plain import number_in
 from duelenv.ground import checks
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _floor_of(arguments: argparse.Namespace, words: Mapping[str, Any]) -> Floor:
     from duelenv.experiments.sizing.shapes import shape_named
 
     def count(name: str, word: str, high: int | None = None) -> int:
-        return checks.integer(f"--{name}", _number(word), low=1, high=high)
+        return checks.integer(f"--{name}", number_in(word), low=1, high=high)
 
     sizes = ("prompts", "candidates", "prompt-tokens", "response-tokens")
     work = Round(
@@ -85,20 +86,10 @@ def _floor_of(arguments: argparse.Namespace, words: Mapping[str, Any]) -> Floor:
         share_training=arguments.share_training,
         checkpointing=arguments.checkpointing,
     )
-    network = 1e9 * checks.number("--network", _number(words["network"]), above=0.0)
+    network = 1e9 * checks.number("--network", number_in(words["network"]), above=0.0)
     card, tensor = card_named(arguments.card), count("tensor", words["tensor"], NODE)
     machine = Machine(card, count("gpus", words["gpus"]), tensor, network, arguments.published)
     trainers = None
     if words["trainers"] is not None:
         trainers = Machine(card, count("trainers", words["trainers"]), 1, network, arguments.published)
     return floor_of(shape_named(words["size"]), work, machine, trainers)
-
-
-def _number(text: str) -> object:
-    """Read a word as a number, or else leave it as it is."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from duelenv.agents.asking import AskSettings
 from duelenv.agents.base import AGENTS, SettingsReader
 from duelenv.core import AgentView
 
-__all__ = ["settings_read"]
+__all__ = ["rows_asked", "settings_read"]
 
 Settings = TypeVar("Settings")
 
@@ -41,3 +42,16 @@ def settings_read(name: str, view: AgentView, seed: int, settings: Mapping[str, 
     reader = _Recorder(name, settings)
     AGENTS[name](view, seed, reader)
     return reader.read
+
+
+def rows_asked(name: str, view: AgentView, seed: int, settings: Mapping[str, Any]) -> int:
+    """Count the rows in which an agent asks at most in a round, of each replicate.
+
+    Those of its `asked` where it reads one; all of them where it does not, where rows ask by chance, and where every
+    row is asked anyway. The arguments are those of `settings_read`.
+    """
+    if not view.selective:
+        return view.batch
+    read = settings_read(name, view, seed, settings)
+    counts = [one.asked for one in read if isinstance(one, AskSettings) and one.asked is not None]
+    return counts[0] if counts else view.batch

@@ -31,7 +31,17 @@ from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.folder.vacancy import is_vacant, vacate
 from duelenv.ground.errors import UserError
 
-__all__ = ["Identity", "cell_identity", "check_owner", "claim", "identify", "is_of_version_0_1", "settings_of"]
+__all__ = [
+    "Identity",
+    "cell_identity",
+    "check_owner",
+    "claim",
+    "identify",
+    "is_of_version_0_1",
+    "no_run_in",
+    "open_run",
+    "settings_of",
+]
 
 #: Written into `run.json`; a folder without it is of version 0.1.
 _FORM: Final = 2
@@ -132,7 +142,7 @@ def settings_of(folder: RunFolder) -> RunConfig:
         UserError: It is not a run folder, none can, or a link leads out of it.
     """
     if not folder.config.is_file() and not folder.marker.is_file():
-        raise UserError(f"{str(folder.root)!r} is not a run directory: it has no {folder.config.name}")
+        raise no_run_in(folder)
     check_enclosed(folder.root)
     marker = files.read_sealed(folder.marker)
     try:
@@ -147,6 +157,16 @@ def settings_of(folder: RunFolder) -> RunConfig:
                 "damaged too: put one of them back, or run the same command again, which writes them"
             ) from error
     return RunConfig.from_dict(marker["config"])
+
+
+def no_run_in(folder: RunFolder) -> UserError:
+    """Make the error about a path at which there is no run: one shape for whatever looks at runs."""
+    why = f"it has no {folder.config.name}; name the folder that 'duelenv run' wrote"
+    if folder.root.is_file():
+        why = "it is a file; name the folder that 'duelenv run' wrote"
+    elif not folder.root.is_dir():
+        why = "nothing is there; 'duelenv run CONFIG' makes one, and says with --output where"
+    return UserError(f"{str(folder.root)!r} is not a run directory: {why}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -214,7 +214,12 @@ def read_config(config: str | Path) -> tuple[Path, Mapping[str, Any]]:
     except _RepeatedKey as error:
         line = error.problem_mark.line + 1  # type: ignore[union-attr]
         raise UserError(f"{str(path)!r} has the key {error.key!r} twice (again in line {line}): keep one") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{str(path)!r} is not UTF-8 text (byte {error.start + 1}), which a config is: save it as UTF-8, or name "
+            "another file"
+        ) from error
+    except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None)
         place = "" if where is None else f" (line {where.line + 1}{f': {problem}' if problem else ''})"

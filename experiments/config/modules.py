@@ -62,7 +62,10 @@ def _load(name: str, setting: str) -> ModuleType:
                 f"No module {name!r}: put its folder on PYTHONPATH or install it, or give the path of a Python file"
             )
         with _named(name, setting):
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
+        if module.__spec__ is not None and module.__spec__.origin is None:
+            raise UserError(f"{name!r} is a folder without code of its own: name a Python file in it in {setting!r}")
+        return module
     path = Path(name)
     if not path.is_file():
         raise UserError(f"No Python file {name!r}: correct {setting!r}")

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 from duelenv.experiments.config.contents import function_named, functions_named
 from duelenv.experiments.config.pools import named_pools
-from duelenv.experiments.config.settings import spell_out_source
+from duelenv.experiments.config.settings import is_word, spell_out_source
 
 __all__ = ["ARRAY_FILES", "anchor_paths"]
 
@@ -48,7 +48,7 @@ def anchor_paths(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("policy", "prompts"):
         if key in raw:
             # A policy that is no file here may be a name on the Hugging Face hub; whoever loads it says if it is not.
-            anchored[key] = _anchored_source(raw[key], folder, must_exist=key == "policy")
+            anchored[key] = _anchored_source(raw[key], folder, hub=key == "policy")
     for key in ("oracle", "evaluation_oracle"):
         if key in raw:
             # As a policy's, its path may be a name on the hub.
@@ -117,15 +117,18 @@ def _anchored_module(name: object, folder: Path) -> object:
     return _absolute(folder, name) if isinstance(name, str) and name.endswith(".py") else name
 
 
-def _anchored_source(section: object, folder: Path, *, must_exist: bool) -> object:
-    """Anchor `{path: ..., ...}`, the path alone, or `{path: {path: ..., ...}}` as `RunConfig.to_dict` writes it."""
+def _anchored_source(section: object, folder: Path, *, hub: bool) -> object:
+    """Anchor `{path: ..., ...}`, the path alone, or `{path: {path: ..., ...}}` as `RunConfig.to_dict` writes it.
+
+    Where nothing lies there, a word stays, which may be a slip of the pen, and whatever may be a name on a hub.
+    """
     if _is_path(section):
         section = spell_out_source(section)
     if not isinstance(section, Mapping) or "path" not in section:
         return section
     path = section["path"]
     if isinstance(path, Mapping):
-        return {**section, "path": _anchored_source(path, folder, must_exist=must_exist)}
-    if not _is_path(path) or (must_exist and not (folder / Path(path).expanduser()).exists()):
+        return {**section, "path": _anchored_source(path, folder, hub=hub)}
+    if not _is_path(path) or ((hub or is_word(path)) and not (folder / Path(path).expanduser()).exists()):
         return section
     return {**section, "path": _absolute(folder, path)}

@@ -1,4 +1,4 @@
-"""What a config is from Python, in the plain containers that YAML and JSON have; refuses nothing."""
+"""What is written, as plain values: a config from Python as YAML has it, words of a command line; refuses nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["in_plain"]
+__all__ = ["in_plain", "number_in"]
 
 
 def in_plain(value: Any) -> Any:
@@ -25,3 +25,13 @@ def in_plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def number_in(text: str) -> object:
+    """Read a word as a number, or else leave it as it is."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -25,6 +25,7 @@ __all__ = [
     "distinct_labels",
     "full_id",
     "in_variants",
+    "is_word",
     "read_agents",
     "read_budget",
     "read_env",
@@ -252,8 +253,8 @@ def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = 
     given = spell_out_source(raw) if isinstance(raw, str) else checks.mapping(f"'{key}'", raw)
     named = [name for name in known if name in given]
     if not named and len(given) == 1:
-        named = [name for name, value in given.items() if value is None or isinstance(value, Mapping)]
-        if named and not modules:
+        named = list(given)
+        if not modules or not isinstance(given[named[0]], Mapping | None):
             raise checks.unknown_name(known.kind, named[0], known, extensible=True)
     if len(named) != 1:
         raise UserError(f"{key!r} is {raw!r}, expected exactly one of {', '.join(known)} in it")
@@ -263,6 +264,8 @@ def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = 
     if name == "path" and not isinstance(value, Mapping):
         return NamedConfig(name, {"path": checks.text(f"'{key}.path'", value), **given})
     for beside in given:
+        if checks.near(beside, known):
+            raise checks.unknown_name(known.kind, beside, known, extensible=True)
         raise UserError(
             f"Unknown setting {beside!r} in {key!r}: settings of {name!r} stand inside it; write "
             f"'{key}.{name}.{beside}'"
@@ -276,10 +279,15 @@ def read_source(key: str, raw: object, known: Registry[Any], *, modules: bool = 
 def _refuse_slip_of(known: Registry[Any], name: str, value: object) -> None:
     """Refuse a bare word as a path that is nearly a name, before a hub is asked; a path that is there is absolute."""
     path = value.get("path") if isinstance(value, Mapping) else value
-    if name != "path" or not isinstance(path, str) or not re.fullmatch(r"[\w-]+", path):
+    if name != "path" or not isinstance(path, str) or not is_word(path):
         return
     if checks.near(path, (one for one in known if one != "path")):
         raise checks.unknown_name(known.kind, path, known, extensible=True)
+
+
+def is_word(path: str) -> bool:
+    """Tell whether what should be a path is a word alone, which may be a misspelt name of a source."""
+    return re.fullmatch(r"[\w-]+", path) is not None
 
 
 def spell_out_source(raw: str) -> dict[str, Any]:

@@ -128,6 +128,10 @@ class Stages:
         Where the study has seeds for a race, the best `finalists` trials of each are tried once more on those. Where it
         has seeds for the baseline, all trials of `passive` are tried on those too: a cell that one seed has set badly
         loses by it, but a badly set baseline is a gain of everybody else.
+
+        Not the halving of `sweeps`, whose rungs share out one run's seeds by a factor for one agent in one world: here
+        each look has seeds of its own that the study froze, of many agents in many worlds, and what is common is to
+        sort by a mean.
         """
         study, trials = self.study, self.study.trials
         cells = (passive_in(regime), *study.in_regime(regime))

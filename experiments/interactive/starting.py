@@ -5,6 +5,7 @@ What is played and how is in `duelenv.experiments.running`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,6 +17,7 @@ from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.interactive.frames import check_frame
 from duelenv.experiments.interactive.run import Run
 from duelenv.experiments.results.assembling import assemble
+from duelenv.ground.errors import UserError
 
 __all__ = ["open", "run"]
 
@@ -59,6 +61,7 @@ def run(
 
     config = _config_of(source, settings)
     check_frame(frame)
+    output = None if output is None else _path("output", output)
     if output is not None:
         play(config, output, progress=progress)
         return Run(output, frame=frame)
@@ -85,17 +88,29 @@ def open(folder: str | Path, *, frame: str = "arrow") -> Run:
     Raises:
         UserError: It is no run folder, or nothing is finished in it.
     """
+    folder = _path("folder", folder)
     assemble(open_run(folder), folder)
     return Run(folder, frame=frame)
+
+
+def _path(name: str, value: object, expected: str = "the path of a run folder") -> Path:
+    """Read a path.
+
+    Raises:
+        UserError: It is none.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"{name} is {value!r}, expected {expected}; change {name}")
+    return Path(value)
 
 
 def _config_of(source: str | Path | Mapping[str, Any] | RunConfig | None, settings: Mapping[str, Any]) -> RunConfig:
     if isinstance(source, RunConfig):
         raw = source.to_dict()
-    elif isinstance(source, str | Path):
-        raw = read_settings(source)
-    else:
+    elif source is None or isinstance(source, Mapping):
         raw = dict(source or {})
+    else:
+        raw = read_settings(_path("source", source, "the path of a config, the name of a suite, or settings"))
     for key, value in settings.items():
         apply_setting(raw, key, value)
     return RunConfig.from_dict({"name": "run", **raw})

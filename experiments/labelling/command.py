@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duelenv.experiments.config.plain import number_in
 from duelenv.ground import checks
 from duelenv.ground.addresses import is_loopback
 from duelenv.ground.errors import UserError
@@ -57,7 +58,7 @@ def add_parser(commands: Any) -> None:
 def _label(arguments: argparse.Namespace) -> int:
     from duelenv.experiments.labelling.rendering import FORMATS
 
-    port = checks.integer("--port", _number(arguments.port), low=0, high=65_535)
+    port = checks.integer("--port", number_in(arguments.port), low=0, high=65_535)
     look = checks.one_of("--format", arguments.format, FORMATS)
     token = _token(arguments.token)
     if token is None and not is_loopback(arguments.host):
@@ -155,10 +156,10 @@ def _desk_of_table(table: Path, arguments: argparse.Namespace) -> tuple[Desk, Pa
     for note in found.notes:
         print(f"duelenv: {printable(str(table))}: {printable(note)}", file=sys.stderr)
     desk = Desk(output.with_suffix(".sqlite"))
-    raters = checks.integer("--raters", _number(arguments.raters or "2"), low=2)
-    overlap = checks.number("--overlap", _number(arguments.overlap or "0"), low=0.0)
+    raters = checks.integer("--raters", number_in(arguments.raters or "2"), low=2)
+    overlap = checks.number("--overlap", number_in(arguments.overlap or "0"), low=0.0)
     if overlap >= 1.0:
-        count = checks.integer("--overlap", _number(arguments.overlap), low=1)
+        count = checks.integer("--overlap", number_in(arguments.overlap), low=1)
         overlap = desk.share_of(count, [request.id for request in found.requests])
     desk.overlap = Overlap(overlap, raters)
     desk.put(found.requests, alone=True)
@@ -172,12 +173,3 @@ def _token(place: str | None) -> Secret | None:
     if not colon or kind not in ("env", "file"):
         raise UserError("--token is not a place, expected env:NAME or file:PATH, where the token stands")
     return read_secret("--token", {kind: where})
-
-
-def _number(text: str) -> object:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

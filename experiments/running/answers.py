@@ -26,7 +26,7 @@ from duelenv.labels.questions import request_id
 from duelenv.oracles.base import ROUNDING
 from duelenv.oracles.sources import Answer, Request
 
-__all__ = ["TakenIn", "begin_with", "take_in"]
+__all__ = ["Answers", "TakenIn", "begin_with", "read_answers", "take_in"]
 
 #: By which a row names its question.
 _NAMED: Final = ("id", "agent", "seed", "step", "row", "win", "tie")
@@ -68,6 +68,13 @@ class _Given(NamedTuple):
     purpose: Purpose = "duel"
 
 
+class Answers(NamedTuple):
+    """Answers by the name of their cell, and how many belong to none."""
+
+    given: dict[str, list[_Given]]
+    strange: int
+
+
 def take_in(folder: RunFolder, config: RunConfig, path: Path) -> TakenIn:
     """Write answers from a file into the ledgers of a run that is not running.
 
@@ -84,22 +91,16 @@ def take_in(folder: RunFolder, config: RunConfig, path: Path) -> TakenIn:
         return _answer_open(folder, config, read_labels(path))
 
 
-def begin_with(folder: RunFolder, wanted: Sequence[Cell], source: Path) -> TakenIn:
-    """Write answers into the ledgers of cells that have none yet; whoever calls holds the run.
+def read_answers(wanted: Sequence[Cell], source: Path) -> Answers:
+    """Read the answers that cells may begin with. Writes nothing.
 
     Args:
-        folder: The run's.
-        wanted: Cells that may take answers; those with a ledger are left alone.
+        wanted: Cells that may take answers.
         source: A run folder, or a file that was exported from one.
 
     Raises:
         UserError: It is neither, or a row of it is not as expected.
     """
-    bare = [
-        cell for cell in wanted if not any((folder.cell(cell.name).path / name).exists() for name in (DATABASE, COPY))
-    ]
-    if not bare:
-        return TakenIn()
     if not source.is_dir():
         table = read_table(source)
         lacking = [name for name in _NAMED if name not in table]
@@ -108,9 +109,9 @@ def begin_with(folder: RunFolder, wanted: Sequence[Cell], source: Path) -> Taken
                 f"{str(source)!r} has no column {lacking[0]!r}, expected a run folder or an export of one: "
                 "'duelenv labels RUN_DIR --export FILE' writes it, and 'labels: FILE' takes any other labels"
             )
-        return _give(folder, _by_cell(table, bare))
+        return _by_cell(table, wanted)
     other = RunFolder(source)
-    roots = {(cell.label, cell.seeds[0]): cell.name for cell in bare}  # by which questions are named
+    roots = {(cell.label, cell.seeds[0]): cell.name for cell in wanted}  # by which questions are named
     given: dict[str, list[_Given]] = {}
     strange = 0
     for cell in cells(settings_of(other)):
@@ -120,7 +121,27 @@ def begin_with(folder: RunFolder, wanted: Sequence[Cell], source: Path) -> Taken
             strange += len(held)
         else:
             given[name] = held
-    return _give(folder, _Sorted(given, strange))
+    return Answers(given, strange)
+
+
+def begin_with(folder: RunFolder, wanted: Sequence[Cell], answers: Answers) -> TakenIn:
+    """Write answers into the ledgers of cells that have none yet; whoever calls holds the run.
+
+    Args:
+        folder: The run's.
+        wanted: Cells that may take answers; those with a ledger are left alone.
+        answers: As `read_answers` returns them.
+    """
+    bare = {
+        cell.name
+        for cell in wanted
+        if not any((folder.cell(cell.name).path / name).exists() for name in (DATABASE, COPY))
+    }
+    if not bare:
+        return TakenIn()
+    others = sum(len(given) for name, given in answers.given.items() if name not in bare)
+    given = {name: given for name, given in answers.given.items() if name in bare}
+    return _give(folder, Answers(given, answers.strange + others))
 
 
 def _held(path: Path) -> list[_Given]:
@@ -147,14 +168,7 @@ def _held(path: Path) -> list[_Given]:
 # Rows of exports -----------------------------------------------------------------------------------------------------
 
 
-class _Sorted(NamedTuple):
-    """Answers by the name of their cell, and how many belong to none."""
-
-    given: dict[str, list[_Given]]
-    strange: int
-
-
-def _by_cell(table: Table, wanted: Sequence[Cell]) -> _Sorted:
+def _by_cell(table: Table, wanted: Sequence[Cell]) -> Answers:
     """Read the rows of an export.
 
     Raises:
@@ -183,7 +197,7 @@ def _by_cell(table: Table, wanted: Sequence[Cell]) -> _Sorted:
             )
         if first == index:
             by_cell.setdefault(name, []).append(given)
-    return _Sorted(by_cell, strange)
+    return Answers(by_cell, strange)
 
 
 def _equal(one: Answer, other: Answer) -> bool:
@@ -250,7 +264,7 @@ class _Reader(NamedTuple):
 # Into the ledgers ----------------------------------------------------------------------------------------------------
 
 
-def _give(folder: RunFolder, found: _Sorted) -> TakenIn:
+def _give(folder: RunFolder, found: Answers) -> TakenIn:
     new = known = waiting = 0
     strange = found.strange
     told: list[str] = []

@@ -70,8 +70,10 @@ class Failures:
     def told(self) -> Exception:
         """Write tracebacks, list the commands, and return what is to be raised."""
         sentences = [self._sentence(outcome) for outcome in self._bad]
-        if self._folder.config.is_file():
-            names = self._left if self._bad[0].name == PREPARATION else [outcome.name for outcome in self._bad]
+        before = self._bad[0].name == PREPARATION
+        # Where a setting is refused beforehand, the config in the folder is another, of before, and no cell failed.
+        if self._folder.config.is_file() and not (before and self._bad[0].kind == "refused"):
+            names = self._left if before else [outcome.name for outcome in self._bad]
             for name in names:
                 self._say(f"{name!r} is played again by: {self._command(name)}")
         first = self._bad[0]

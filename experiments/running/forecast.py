@@ -15,10 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from duelenv.agents.asking import AskSettings
-from duelenv.core import AgentView
 from duelenv.evaluation import evaluate
-from duelenv.experiments.config.agent_settings import settings_read
+from duelenv.experiments.config.agent_settings import rows_asked
 from duelenv.experiments.config.cell import cells
 from duelenv.experiments.config.identity import check_owner, identify
 from duelenv.experiments.config.run_config import RunConfig
@@ -214,7 +212,9 @@ def forecast(config: RunConfig, label: str) -> Forecast:
         agent = assembly.make_agent(config, label, env, config.seeds[0])
         footprint = None if policy is None else footprint_of(world.view(), agent, _prompts(config))
         round_seconds, evaluation_seconds = _probe(env, agent, config)
-        horizon, rows = int(world.horizon), _asked(config, label, world.view())
+        chosen = config.agent(label)
+        rows = rows_asked(chosen.name, world.view(), config.seeds[0], chosen.settings)
+        horizon = int(world.horizon)
     finally:
         env.close()
     most = horizon * rows
@@ -237,16 +237,6 @@ def forecast(config: RunConfig, label: str) -> Forecast:
         label_cost=_each(stand_ins.get("oracle")),
         question_cost=_each(stand_ins.get("oracle" if config.evaluation_oracle is None else "evaluation_oracle")),
     )
-
-
-def _asked(config: RunConfig, label: str, view: AgentView) -> int:
-    """Count the rows in which an agent asks at most in a round, of each seed: its `asked` where it has one, or all."""
-    if not view.selective:
-        return view.batch
-    chosen = config.agent(label)
-    read = settings_read(chosen.name, view, config.seeds[0], chosen.settings)
-    counts = [one.asked for one in read if isinstance(one, AskSettings) and one.asked is not None]
-    return counts[0] if counts else view.batch
 
 
 class _StandIn:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from duelenv.core import AgentView
+from duelenv.experiments.config.agent_settings import rows_asked
 from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.config.settings import AgentConfig
@@ -55,15 +57,18 @@ def prepare(config: RunConfig) -> tuple[dict[str, Any], bool]:
         return oracle
 
     worlds: dict[str, Any] = {}  # by what an agent changes in them: most agents share one
+    played: dict[str, list[AgentConfig]] = {}
     for agent in config.agents:
         key = json.dumps(dict(agent.env), sort_keys=True, default=str)
         if key not in worlds:
             worlds[key] = assembly.make_environment(config.for_agent(agent.label), policy=policy, wrap_oracle=noticed)
             _check_changes(config, agent.label, worlds[key])
-            _check_report_at(config, worlds[key].unwrapped.view())
         _check_agent(config, agent, worlds[key])
+        played.setdefault(key, []).append(agent)
         if config.labels is not None:
             check_given(worlds[key].unwrapped, read_labels(**config.labels))
+    for key, agents in played.items():
+        _check_report_at(config, agents, worlds[key].unwrapped.view())
     with threads_of(config):
         return describe(with_torch=policy is not None), free
 
@@ -111,18 +116,25 @@ def _check_changes(config: RunConfig, label: str, env: Any) -> None:
         )
 
 
-def _check_report_at(config: RunConfig, view: AgentView) -> None:
-    """Refuse numbers of labels that no agent ever gets.
+def _check_report_at(config: RunConfig, agents: Sequence[AgentConfig], view: AgentView) -> None:
+    """Refuse numbers of labels that no agent of a world ever gets.
 
     Raises:
         UserError: There is one.
     """
-    most = view.horizon * view.batch
+    if not config.report_at:
+        return
+    asked = [rows_asked(agent.name, view, config.seeds[0], agent.settings) for agent in agents]
+    most = view.horizon * max(asked)
     if view.budget is not None:
         most = min(most, view.budget)
+    who, raised = "", "'env.horizon' or 'budget.labels'"
+    if max(asked) < view.batch:
+        who = f", which {_called(agents[asked.index(max(asked))])} does"
+        raised = "'env.horizon', the agent's 'asked' or 'budget.labels'"
     for count in config.report_at:
         if count > most:
             raise UserError(
-                f"'report_at' holds {count}, but an agent gets {most} labels at most: leave it out, as with "
-                "report_at=[], or raise 'env.horizon' or 'budget.labels'"
+                f"'report_at' holds {count}, but an agent gets {most} labels at most{who}: leave it out, as with "
+                f"report_at=[], or raise {raised}"
             )

@@ -30,7 +30,7 @@ from duelenv.experiments.folder.locks import RunLock, hold_run
 from duelenv.experiments.results import labels
 from duelenv.experiments.results.assembling import assemble
 from duelenv.experiments.results.metrics import check_better
-from duelenv.experiments.running.answers import begin_with
+from duelenv.experiments.running.answers import Answers, begin_with, read_answers
 from duelenv.experiments.running.backends import open_backend
 from duelenv.experiments.running.failures import (
     PREPARATION,
@@ -197,9 +197,10 @@ class _Cells:
         if free:
             with tempfile.TemporaryDirectory(prefix="duelenv-") as apart:
                 self._check_metric(RunFolder(Path(apart)))
+        answers = None if self.answers is None else read_answers(self.todo, self.answers)
         claim(self.folder, self.config, self.identity)
         add_start(self.folder.environment, environment)
-        self._begin_with_answers()
+        self._begin_with(answers)
         if self.config.budget.run is not None:
             held = labels.counts_by_cell(self.folder, self.config)
             start_counting(self.folder.fuse, {name: counts.spent for name, counts in held.items()})
@@ -226,10 +227,10 @@ class _Cells:
                 f"{left_out}; the same command with a larger 'budget.run' goes on"
             )
 
-    def _begin_with_answers(self) -> None:
+    def _begin_with(self, answers: Answers | None) -> None:
         """Give answers to cells without a ledger: those that the user names, and those of cells that were removed."""
-        if self.answers is not None:
-            taken = begin_with(self.folder, self.todo, self.answers)
+        if answers is not None:
+            taken = begin_with(self.folder, self.todo, answers)
             unused = f"; {taken.strange:,} are to no question here" if taken.strange else ""
             self.shown.note(f"{self.config.name}: {taken.new:,} answers taken in from {str(self.answers)!r}{unused}")
         # Cells of fewer seeds hand theirs over themselves.
@@ -237,7 +238,7 @@ class _Cells:
             cell for cell in self.todo if not any((path.path / DATABASE).exists() for path in self._task(cell).siblings)
         ]
         if bare and self.folder.labels.is_file():
-            taken = begin_with(self.folder, bare, self.folder.labels)
+            taken = begin_with(self.folder, bare, read_answers(bare, self.folder.labels))
             if taken.new:
                 self.shown.note(
                     f"{self.config.name}: ledgers in {str(self.folder.cells)!r} are gone, {taken.new:,} answers taken "

@@ -2,6 +2,7 @@
 
 Jamieson and Talwalkar (2016, Algorithm 1), with the factor of Li et al. (2018, Hyperband): after each rung the best
 1 / factor of the settings go on, and what they get in all grows by the factor, so that the last rung has everything.
+Not for the race of a study, whose looks have seeds of their own; see `duelenv.experiments.efficiency.stages`.
 """
 
 from __future__ import annotations

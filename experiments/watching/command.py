@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from duelenv.experiments.config.identity import settings_of
+from duelenv.experiments.config.identity import no_run_in, settings_of
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.ground import checks
-from duelenv.ground.errors import UserError
 
 __all__ = ["add_parser", "watch"]
 
@@ -90,8 +89,5 @@ def _has_begun(folder: RunFolder) -> bool:
         UserError: There is no such folder.
     """
     if not folder.root.is_dir():
-        raise UserError(
-            f"{str(folder.root)!r} is not a run directory: nothing is there; 'duelenv run CONFIG' makes one, and says "
-            "with --output where"
-        )
+        raise no_run_in(folder)
     return folder.marker.exists() or folder.config.exists() or not folder.lock.exists()

@@ -17,6 +17,8 @@ Value = TypeVar("Value")
 class Watched(Executor):
     """Passes calls on, and ends all that are under way, and those to come, once there is nobody to carry them out.
 
+    What the executor behind still holds of them, whoever made it drops as it is closed.
+
     Args:
         executor: To whom calls are passed.
         look: Says in a sentence why there will be no worker, or None as long as there may be one.
@@ -33,15 +35,19 @@ class Watched(Executor):
 
     def submit(self, fn: Callable[..., Value], /, *args: Any, **kwargs: Any) -> Future[Value]:
         given: Future[Value] = Future()
+        inner: Future[Value] | None = None
         with self._lock:
             lost = self._lost
             if lost is None:
-                inner = self._executor.submit(fn, *args, **kwargs)
-                self._open[inner] = given
-        if lost is not None:
-            given.set_exception(NoWorkers(lost))
-        else:
+                try:
+                    inner = self._executor.submit(fn, *args, **kwargs)
+                    self._open[inner] = given
+                except Exception as error:  # of whatever kind: it takes no calls any more
+                    lost = " ".join(f"{type(error).__name__}: {error}".split())
+        if inner is not None:
             inner.add_done_callback(self._hand_over)
+        else:
+            given.set_exception(NoWorkers(self._look() or lost))
         return given
 
     def _hand_over(self, inner: Future[Any]) -> None:
@@ -67,8 +73,7 @@ class Watched(Executor):
     def _give_up(self, lost: str) -> None:
         with self._lock:
             self._lost, given_up, self._open = lost, self._open, {}
-        for inner, given in given_up.items():
-            inner.cancel()
+        for given in given_up.values():
             given.set_exception(NoWorkers(lost))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

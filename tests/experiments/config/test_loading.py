@@ -249,6 +249,12 @@ def test_a_file_that_is_no_config_says_why(tmp_path, text, said):
         load(tmp_path / "c.yaml")
 
 
+def test_a_config_that_is_not_utf8_is_told_where(tmp_path):
+    (tmp_path / "c.yaml").write_bytes("name: café\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"is not UTF-8 text \(byte 10\), which a config is: save it as UTF-8"):
+        load(tmp_path / "c.yaml")
+
+
 def test_tags_of_python_are_no_values(tmp_path):
     (tmp_path / "code.yaml").write_text("name: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(UserError, match="is not valid YAML"):

@@ -75,3 +75,10 @@ def test_a_package_of_ones_own_is_told_its_line_too(tmp_path, monkeypatch):
         UserError, match=r"NameError: name 'three' is not defined, in line 2 of '.*own_package/__init__.py'"
     ):
         load_modules(["own_package"])
+
+
+def test_a_folder_without_code_is_no_module(tmp_path, monkeypatch):
+    (tmp_path / "only_data").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"^'only_data' is a folder without code of its own: name a Python file in it"):
+        load_modules(["only_data"])

@@ -64,6 +64,11 @@ def test_identity_ignores_how_and_not_what():
         ({"policy": {"toys": {}}}, "policy 'toys' is unknown: did you mean 'toy'"),
         ({"policy": "toyy"}, r"policy 'toyy' is unknown: did you mean 'toy'\? .* once 'modules' names the file"),
         ({"policy": {"path": "toyy"}}, "did you mean 'toy'"),
+        ({"policy": {"pathh": "model"}}, "policy 'pathh' is unknown: did you mean 'path'"),
+        ({"prompts": {"pathh": "a.csv"}, "modules": ["own.py"]}, "source of prompts 'pathh' is unknown: did you mean"),
+        ({"prompts": {"toy": {}, "toyy": {"train": 4}}}, "source of prompts 'toyy' is unknown: did you mean 'toy'"),
+        ({"prompts": "toyy"}, "source of prompts 'toyy' is unknown: did you mean 'toy'"),
+        ({"prompts": {"path": "listt"}}, "did you mean 'list'"),
         ({"policy": {"toy": {}, "path": "x"}}, "exactly one of path, toy"),
         ({"policy": {"toy": 3}}, "'policy.toy' is 3"),
         ({"policy": {"path": ""}}, "'policy.path' is ''"),
@@ -138,3 +143,6 @@ def test_only_a_bare_word_that_is_nearly_a_name_and_no_folder_is_a_slip(tmp_path
     assert made(policy="somebody/toyy").policy.settings["path"] == "somebody/toyy"
     (tmp_path / "toyy").mkdir()
     assert made(policy="toyy").policy.settings["path"] == str(tmp_path / "toyy")
+    assert made(prompts="toyy").prompts.settings["path"] == str(tmp_path / "toyy")
+    assert made(prompts="questions").prompts.settings["path"] == "questions"
+    assert made(prompts="./listt").prompts.settings["path"] == str(tmp_path / "listt")

@@ -82,6 +82,22 @@ def test_a_wrong_setting_is_refused_and_nothing_is_left(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_what_is_no_path_and_what_is_no_run_are_one_sentence(tmp_path):
+    with pytest.raises(
+        duelenv.UserError, match=r"^source is 3, expected the path of a config, the name of a suite, or"
+    ):
+        experiments.run(3)
+    with pytest.raises(duelenv.UserError, match=r"^output is 3, expected the path of a run folder; change output$"):
+        experiments.run(SMALL, output=3)
+    with pytest.raises(duelenv.UserError, match=r"^folder is None, expected the path of a run folder"):
+        experiments.open(None)
+    with pytest.raises(duelenv.UserError, match="is not a run directory: nothing is there; 'duelenv run CONFIG'"):
+        experiments.open(tmp_path / "nowhere")
+    with pytest.raises(duelenv.UserError, match=r"it has no config\.yaml; name the folder"):
+        experiments.open(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_temporary_folder_stays_where_the_run_failed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 

@@ -177,4 +177,4 @@ def test_what_is_no_export_is_refused_before_anything_is_asked(tmp_path):
         run(config, tmp_path / "run", answers=tmp_path / "pool.jsonl")
     with pytest.raises(UserError, match="is not a run directory"):
         run(config, tmp_path / "run", answers=tmp_path)
-    assert not asked(tmp_path)
+    assert not asked(tmp_path) and not (tmp_path / "run").exists()

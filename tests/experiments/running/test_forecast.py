@@ -23,17 +23,6 @@ from duelenv.policies.activations import Activations, PassSize
 PARTS = str(Path(__file__).with_name("run_parts.py"))
 
 
-@pytest.fixture(scope="module")
-def model_path(tmp_path_factory):
-    from duelenv.policies import tiny_model
-
-    folder = tmp_path_factory.mktemp("model")
-    model, tokenizer = tiny_model("llama")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def paid(tmp_path, model_path, **changes):
     """A run whose oracle has no utility and writes down each question; two agents, two seeds, four rounds of four."""
     raw = {

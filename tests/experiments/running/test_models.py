@@ -19,17 +19,6 @@ from duelenv.experiments.running.runner import Interrupted, run
 CELL = "passive-seed0"
 
 
-@pytest.fixture(scope="module")
-def model_path(tmp_path_factory):
-    from duelenv.policies import tiny_model
-
-    folder = tmp_path_factory.mktemp("model")
-    model, tokenizer = tiny_model("llama")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def config(model_path, **changes):
     raw = {
         "name": "models",

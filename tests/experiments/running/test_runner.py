@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,17 @@ def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path):
     with pytest.raises(UserError, match="not a run directory"):
         run(made(FEATURES), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_setting_that_is_refused_beforehand_in_a_folder_with_a_config_lists_no_commands(tmp_path, capsys):
+    run(made(FEATURES, seeds=1), tmp_path)
+    shutil.rmtree(tmp_path / "cells")
+    for name in ("results.parquet", "labels.parquet"):
+        (tmp_path / name).unlink(missing_ok=True)
+    capsys.readouterr()
+    with pytest.raises(UserError, match="did you mean 'dim'"):
+        run(made(FEATURES, seeds=1, env={**FEATURES["env"], "dimm": 3}), tmp_path)
+    assert "is played again by" not in capsys.readouterr().err
 
 
 def test_a_second_process_is_kept_out(tmp_path):

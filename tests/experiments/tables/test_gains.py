@@ -99,17 +99,46 @@ def test_labels_that_a_seed_never_had_are_no_value(tmp_path):
     assert sorted(Results(directory).at_labels("real", "simple_regret", 2)) == [0, 2]
 
 
+SELECTIVE = {"id": "FeatureDuel", "num_candidates": 4, "dim": 3, "horizon": 10, "batch": 4, "selective": True}
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"report_at": [21]}, "'report_at' holds 21, but an agent gets 20 labels at most"),
         ({"report_at": [8], "budget": 7}, "gets 7 labels at most"),
+        (
+            {"env": SELECTIVE, "agents": {"passive": {"asked": 1}, "thompson": {"asked": 2}}, "report_at": [10, 21]},
+            "holds 21, but an agent gets 20 labels at most, which agent 'thompson' does: .* the agent's 'asked'",
+        ),
+        (
+            {"env": SELECTIVE, "agents": {"all": {"name": "passive"}}, "report_at": 41, "baseline": "all"},
+            "holds 41, but an agent gets 40 labels at most: leave",
+        ),
+        (
+            {
+                "env": SELECTIVE,
+                "agents": {"few": {"name": "passive", "asked": 2}},
+                "report_at": 9,
+                "budget": 8,
+                "baseline": "few",
+            },
+            "gets 8 labels at most, which agent 'passive' .label 'few'. does",
+        ),
     ],
 )
 def test_labels_that_no_agent_ever_has_are_refused_before_anything_is_written(tmp_path, changes, named):
     with pytest.raises(UserError, match=named):
         run(config(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_that_one_agent_may_have_are_reported_and_of_rows_that_ask_by_chance_all_may(tmp_path):
+    agents = {"passive": {"ask_share": 0.25}, "thompson": {"asked": 1}}
+    run(config(env=SELECTIVE, agents=agents, report_at=[10, 14, 40]), tmp_path / "run")
+    results = Results(tmp_path / "run")
+    assert results.at_labels("thompson", "simple_regret", 14) == {}
+    assert 40 not in gains_table(results, group_agents(results)[0]).labels
 
 
 @pytest.mark.parametrize(

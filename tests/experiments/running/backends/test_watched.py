@@ -53,10 +53,21 @@ def test_without_hope_all_calls_end_with_the_sentence_and_so_do_later_ones():
     for given in (first, second):
         with pytest.raises(NoWorkers, match="nobody comes"):
             given.result(timeout=10)
-    assert all(one.cancelled() for one in inner.taken)
     with pytest.raises(NoWorkers, match="nobody comes"):
         executor.submit(divmod, 9, 2).result(timeout=0)
     assert len(inner.taken) == 2
+
+
+def test_an_executor_that_takes_no_calls_any_more_is_no_exception_in_the_face_of_whoever_calls():
+    class Closed(ThreadPoolExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            raise RuntimeError("the client\nis closed")
+
+    for look, words in ((lambda: None, "^RuntimeError: the client is closed$"), (lambda: "it went away", "^it went")):
+        executor = Watched(Closed(1), look, seconds=60.0)
+        with pytest.raises(NoWorkers, match=words):
+            executor.submit(divmod, 7, 2).result(timeout=0)
+        executor.shutdown()
 
 
 def test_once_shut_down_it_looks_no_more():
