@@ -258,11 +258,12 @@ def is_runnable(words, folder):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
-def test_commands_of_a_page(page, folder, played, judge_url):
+def test_commands_of_a_page(page, folder, judge_url, request):
     is_played, left_out = name_of(page) in PLAYED, []
     everything = [(line, words) for line, (_, *words) in commands(page) if not is_usage(words)]
     for name in ("demo", "mine", "paid"):
         if not is_played and any(f"runs/{name}" in words for _, words in everything):
+            played = request.getfixturevalue("played")
             shutil.copytree(played / "runs" / name, folder / "runs" / name)
             shutil.copy(played / "answers.jsonl", folder)
     for line, words in everything:
