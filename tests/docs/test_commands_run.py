@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from interrupts import take_signals
 from judge_stub import MODEL as JUDGE
 from judge_stub import judge_server, longer
 from pages import DOCS, PAGES, blocks, commands, name_of
@@ -212,6 +213,7 @@ def duelenv(words, folder):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=take_signals,  # or one that comes before the server has its own is lost, where SIGINT is ignored
         )
         said, ends = "", time.monotonic() + 120
         while "http://" not in said and running.poll() is None and time.monotonic() < ends:
