@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from interrupts import take_signals
 from judge_stub import MODEL as JUDGE
 from judge_stub import judge_server, longer
 from pages import DOCS, PAGES, blocks, commands, name_of
@@ -212,6 +213,7 @@ def duelenv(words, folder):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=take_signals,  # or one that comes before the server has its own is lost, where SIGINT is ignored
         )
         said, ends = "", time.monotonic() + 120
         while "http://" not in said and running.poll() is None and time.monotonic() < ends:
@@ -258,11 +260,12 @@ def is_runnable(words, folder):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
-def test_commands_of_a_page(page, folder, played, judge_url):
+def test_commands_of_a_page(page, folder, judge_url, request):
     is_played, left_out = name_of(page) in PLAYED, []
     everything = [(line, words) for line, (_, *words) in commands(page) if not is_usage(words)]
     for name in ("demo", "mine", "paid"):
         if not is_played and any(f"runs/{name}" in words for _, words in everything):
+            played = request.getfixturevalue("played")
             shutil.copytree(played / "runs" / name, folder / "runs" / name)
             shutil.copy(played / "answers.jsonl", folder)
     for line, words in everything:
