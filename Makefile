@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-# Processes for `make test`; 0 runs everything in one.
-WORKERS ?= 2
+# Processes for `make test`, one more than cores: some tests wait for a disk or a server; 0 runs everything in one.
+WORKERS ?= 3
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -30,7 +30,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: $(STAMP)  ## agents align one small language model; ends with a table and report.html
 	$(BIN)/duelenv run experiments/suites/demo.yaml
 
-# One thread per process: the matrices are small, and two workers with two threads each fight over two cores.
+# One thread per process: the matrices are small, and workers with two threads each fight over the cores.
 test: export OMP_NUM_THREADS = 1
 # What is compiled stays, tests with their rewritten assertions as well: each process would compile it all again.
 test: export PYTHONDONTWRITEBYTECODE =

@@ -26,8 +26,13 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(address)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(address)
+            opened.listen()  # whoever is told the address may come before the server runs, and waits
+        except BaseException:
+            opened.close()
+            raise
     except (OSError, OverflowError) as error:
         raise UserError(
             f"cannot open the page at {host} port {port} ({error}); give another --port or --host"
