@@ -113,8 +113,9 @@ def test_vector_rewards_normalise_where_every_label_is_known(world):
 
 def test_gymnasium_refuses_running_observations_of_worlds_whose_rows_end_together():
     env = gymnasium.wrappers.vector.FlattenObservation(make_vector("duelenv/FeatureDuel-v0", 3))
-    with pytest.raises(ValueError, match="autoreset_mode"):
+    with pytest.raises((ValueError, AssertionError)) as refused:  # Gymnasium 1.2 asserts it without a word
         VectorNormalizeObservation(env)
+    assert refused.type is AssertionError or "autoreset_mode" in str(refused.value)
 
 
 @pytest.mark.parametrize("world", EVERY)
