@@ -1,8 +1,9 @@
-"""The policy that the cells of a run start from, loaded once a process; and the threads that a cell may use."""
+"""The policy that the cells of a run start from, loaded once a worker; and the threads that a cell may use."""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,8 +30,20 @@ def threads_of(config: RunConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-#: The start policy of the last config in this process: a worker runs many cells of one run.
-_start_policy: dict[str, Any] = {}
+class _OfThread(threading.local):
+    """The start policy of the last config in this thread: a worker runs many cells of one run.
+
+    Not of the process, as threads may be workers too: copies of a policy share its frozen models, whose pass over
+    shared prompts changes how the model attends for as long as it lasts.
+    """
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+
+
+_of_thread = _OfThread()
+#: Toys are trained and models made from torch's one global stream.
+_making = threading.Lock()
 
 
 def start_policy(config: RunConfig) -> Any:
@@ -38,7 +51,9 @@ def start_policy(config: RunConfig) -> Any:
     if config.policy is None:
         return None
     key = json.dumps([config.policy.name, dict(config.policy.settings)], sort_keys=True, default=str)
-    if key not in _start_policy:
-        _start_policy.clear()
-        _start_policy[key] = assembly.make_policy(config)
-    return _start_policy[key].clone()
+    made = _of_thread.made
+    if key not in made:
+        made.clear()
+        with _making:
+            made[key] = assembly.make_policy(config)
+    return made[key].clone()

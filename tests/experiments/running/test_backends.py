@@ -59,6 +59,22 @@ def test_results_are_equal_to_the_last_bit_on_each_backend(tmp_path, played_here
     assert results(tmp_path / "run").equals(played_here)
 
 
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_cells_that_train_a_policy_do_so_alike_in_threads_and_processes(tmp_path, model_path, backend):
+    """Responses share a prompt's pass, which changes the model for its time: threads have to have models of their own."""
+    policy = {
+        "env": {"id": "AlignmentDuel", "num_envs": 4, "num_candidates": 4, "horizon": 6},
+        "policy": {"path": str(model_path), "max_new_tokens": 6},
+        "prompts": {"toy": {"train": 8, "test": 4}},
+        "oracle": "length",
+        "agents": {"passive": {"learning_rate": 1e-2}, "thompson": {"learning_rate": 1e-2}},
+        "evaluate_every": 3,
+    }
+    for name, how in (("here", {"backend": "sequential", "jobs": 1}), ("there", {"backend": backend})):
+        run(small_run(**policy, **how), tmp_path / name)
+    assert results(tmp_path / "there").equals(results(tmp_path / "here"))
+
+
 # Workers that die ----------------------------------------------------------------------------------------------------
 
 #: Dies until it has died so often; where a cell would go on from its checkpoint, this counts in a file.
