@@ -102,4 +102,6 @@ def main(folder, *overrides) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        raise SystemExit("usage: python examples/rare_response.py FOLDER [seeds=4] [env.horizon=100]")
     main(*sys.argv[1:])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from duelenv.experiments.results.measurements import Results
+from duelenv.experiments.tables.borderline import marks_of
 from duelenv.experiments.tables.comparison import comparison_table
 from duelenv.experiments.tables.groups import group_agents
 from duelenv.experiments.tables.regret import RegretTable
@@ -85,6 +86,7 @@ def comparisons(results: Results) -> pa.Table:
                     "corrected_p_value": line.difference.adjusted,
                     "verdict": shown,
                     "turns_without": " ".join(str(seed) for seed in line.difference.turns_without),
+                    "caution": marks_of(line.difference),
                 }
             )
     return _table(rows, like=_COMPARISONS)
@@ -93,7 +95,7 @@ def comparisons(results: Results) -> pa.Table:
 #: The columns of `comparisons`, for a run of one agent.
 _COMPARISONS: Final = (
     *("world", "agent", "baseline", "metric", "difference", "difference_low", "difference_high", "seeds"),
-    *("p_value", "corrected_p_value", "verdict", "turns_without"),
+    *("p_value", "corrected_p_value", "verdict", "turns_without", "caution"),
 )
 
 

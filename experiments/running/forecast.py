@@ -23,6 +23,7 @@ from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.folder.layout import RunFolder
 from duelenv.experiments.results.metrics import check_better
 from duelenv.experiments.running import assembly
+from duelenv.experiments.running.backends import check_backend
 from duelenv.experiments.running.preparation import prepare
 from duelenv.experiments.running.scouting import check_metric, here_and_now
 from duelenv.experiments.running.start_policy import start_policy, threads_of
@@ -78,6 +79,7 @@ def dry_run(config: RunConfig, directory: Path | str) -> str:
     """
     folder = RunFolder(Path(directory))
     check_better(config.metric, config.better)
+    check_backend(config.backend.name, config.modules)
     check_owner(folder, config, identify(config))
     every = cells(config)
     todo = [cell for cell in every if not folder.cell(cell.name).finished]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -85,10 +86,17 @@ def _check_agent(config: RunConfig, named: AgentConfig, env: Any) -> None:
     """
     try:
         agent = assembly.make_agent(config, named.label, env, config.seeds[0])
-    except TypeError as error:
-        if "abstract" not in str(error):
-            raise
-        raise UserError(f"{_called(named)} is not finished ({error}): write what is missing") from error
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, TypeError) and "abstract" in str(error):
+            raise UserError(f"{_called(named)} is not finished ({error}): write what is missing") from error
+        *_, last = traceback.extract_tb(error.__traceback__)
+        said = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"{_called(named)} cannot be made: {type(error).__name__}: {said}, in line {last.lineno} of "
+            f"{last.filename!r}; correct it"
+        ) from error
     missing = [name for name in _ASKED_OF_AGENTS if not callable(getattr(agent, name, None))]
     if missing:
         raise UserError(

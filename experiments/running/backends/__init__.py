@@ -25,10 +25,11 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from duelenv.experiments.config.modules import load_modules
+from duelenv.ground.checks import unknown_name
 from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
 
-__all__ = ["BACKENDS", "Backend", "open_backend", "register_backend"]
+__all__ = ["BACKENDS", "Backend", "check_backend", "open_backend", "register_backend"]
 
 Backend = Callable[..., AbstractContextManager[Executor]]
 
@@ -68,12 +69,29 @@ def open_backend(
     for key in ("jobs", "threads"):
         if key in settings:
             raise UserError(f"'backend.{key}' is set in the wrong place: use {key!r} at the top level")
+    check_backend(name, modules)
+    if name not in BACKENDS:
+        from duelenv.experiments.running.backends.of_joblib import joblib_backend
+
+        return joblib_backend(name, settings, jobs=jobs)
+    opened: AbstractContextManager[Executor] = BACKENDS.make(name, {**settings, "jobs": jobs, "threads": threads})
+    return opened
+
+
+def check_backend(name: str, modules: Sequence[str] = ()) -> None:
+    """Refuse a name that is neither a backend's here nor one's that is registered with joblib.
+
+    Args:
+        name: As in `open_backend`.
+        modules: As there.
+
+    Raises:
+        UserError: An unknown name.
+    """
     if name not in BACKENDS:
         load_modules(modules)
     if name not in BACKENDS:
-        from duelenv.experiments.running.backends.of_joblib import joblib_backend, knows
+        from duelenv.experiments.running.backends.of_joblib import knows
 
-        if knows(name):
-            return joblib_backend(name, settings, jobs=jobs)
-    opened: AbstractContextManager[Executor] = BACKENDS.make(name, {**settings, "jobs": jobs, "threads": threads})
-    return opened
+        if not knows(name):
+            raise unknown_name(BACKENDS.kind, name, BACKENDS.known(), extensible=True)

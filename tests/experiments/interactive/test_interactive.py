@@ -164,6 +164,7 @@ def test_comparisons_are_paired_by_seed(tmp_path):
     half = 3.182446 * gain.std(ddof=1) / 2  # Student's t with three degrees of freedom
     assert (row["difference_low"], row["difference_high"]) == pytest.approx((gain.mean() - half, gain.mean() + half))
     assert (row["baseline"], row["metric"], row["seeds"], row["verdict"]) == ("passive", "win_rate", 4, "better")
+    assert row["caution"].startswith("of only 4 seeds")
     assert rows["alike"]["verdict"] == "no difference shown"
     assert row["p_value"] < row["corrected_p_value"] == pytest.approx(2 * row["p_value"])
 

@@ -61,7 +61,7 @@ def test_results_are_equal_to_the_last_bit_on_each_backend(tmp_path, played_here
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_cells_that_train_a_policy_do_so_alike_in_threads_and_processes(tmp_path, model_path, backend):
-    """Responses share a prompt's pass, which changes the model for its time: threads have to have models of their own."""
+    """A pass over shared prompts changes the model for its time: threads have to have models of their own."""
     policy = {
         "env": {"id": "AlignmentDuel", "num_envs": 4, "num_candidates": 4, "horizon": 6},
         "policy": {"path": str(model_path), "max_new_tokens": 6},

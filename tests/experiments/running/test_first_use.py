@@ -20,7 +20,13 @@ def config(**changes):
 
 
 @pytest.mark.parametrize(
-    ("name", "missing"), [("bare", "no 'recommend'"), ("stateless", "no 'state_dict'"), ("begun", "_recommend")]
+    ("name", "missing"),
+    [
+        ("bare", "no 'recommend'"),
+        ("stateless", "no 'state_dict'"),
+        ("begun", "_recommend"),
+        ("raises", r"ZeroDivisionError: nothing to divide by, in line \d+ of '.*unfinished_agents.py'; correct it"),
+    ],
 )
 def test_an_unfinished_agent_is_named_with_what_it_lacks_and_binds_no_folder(tmp_path, name, missing):
     agents = {"passive": {}, "mine": {"name": name}}
@@ -64,4 +70,6 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path, metric):
         dry_run(config(metric=metric), tmp_path / "run")
     with pytest.raises(UserError, match="'better' is 'lower', but of 'win_rate_best_of_n' higher is better"):
         dry_run(config(metric="win_rate_best_of_n", better="lower"), tmp_path / "run")
+    with pytest.raises(UserError, match="backend 'dusk' is unknown: did you mean 'dask'"):
+        dry_run(config(backend="dusk"), tmp_path / "run")
     assert not list(tmp_path.iterdir())

@@ -57,3 +57,8 @@ def build_stateless(view, seed, settings):
 @register("begun")
 def build_begun(view, seed, settings):
     return Begun(view)
+
+
+@register("raises")
+def build_raises(view, seed, settings):
+    raise ZeroDivisionError("nothing to divide by")
