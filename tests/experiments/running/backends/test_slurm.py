@@ -25,8 +25,13 @@ setsid bash "$script" >>{log} 2>&1 &
 echo $! >> {jobs}
 echo "Submitted batch job $!"
 """
+#: As SLURM does it sends SIGKILL to what outlives SIGTERM.
 SCANCEL = """#!/bin/bash
-for job in "$@"; do echo "$job" >> {cancelled}; kill -TERM -- "-$job"; done
+for job in "$@"; do
+    echo "$job" >> {cancelled}
+    kill -TERM -- "-$job"
+    (sleep 5; kill -KILL -- "-$job") </dev/null >/dev/null 2>&1 &
+done
 """
 #: Takes jobs of which none ever begins.
 TAKES = "#!/bin/bash\necho Submitted batch job 4$(date +%N)\n"
