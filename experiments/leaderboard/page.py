@@ -22,7 +22,7 @@ how yours would stand among them:
 
 ```
 duelenv leaderboard                                  # this table
-duelenv leaderboard --agent mine.py:mine             # an agent of your file against all; a numeric one in a minute or two
+duelenv leaderboard --agent mine.py:mine             # yours against all; a numeric one in a minute or two
 duelenv leaderboard --agent mine.py:mine --only karmed                  # in a group, or in a world
 duelenv leaderboard --agent thompson --set development num_samples=4    # for tuning: other worlds, other seeds
 duelenv leaderboard --all                            # plays what is absent or stale; the same command goes on
