@@ -1,31 +1,46 @@
 """A JSON schema of configs, by which an editor completes keys and names, and underlines what is mistyped.
 
 Types and descriptions are read from the dataclasses of a config, names from the registries, settings from signatures.
-It knows less than `RunConfig.from_dict`, which has the last word and says it in a sentence.
+It knows less than `RunConfig.from_dict`, which has the last word and says it in a sentence. What a sweep and a study
+add is written where they are read, from what is here.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-import json
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
+from duelenv.experiments.config.kinds import KINDS
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.config.settings import BudgetConfig, EnvConfig
 from duelenv.experiments.config.worlds import ELSEWHERE, parameters_of, world_class
 from duelenv.ground.errors import UserError
 from duelenv.ground.registry import Registry
 
-__all__ = ["config_schema", "schema_text"]
+__all__ = [
+    "COUNT",
+    "SEED",
+    "TEXT",
+    "Schema",
+    "choice_schema",
+    "config_schema",
+    "known_names",
+    "mapping_schema",
+    "named_schema",
+    "properties_schema",
+    "registry_at",
+]
 
 Schema = dict[str, Any]
 
-_TEXT: Schema = {"type": "string", "minLength": 1}
-_COUNT: Schema = {"type": "integer", "minimum": 1}
-_SEED: Schema = {"type": "integer", "minimum": 0}
+TEXT: Schema = {"type": "string", "minLength": 1}
+COUNT: Schema = {"type": "integer", "minimum": 1}
+SEED: Schema = {"type": "integer", "minimum": 0}
+#: Where the keys of an agent's parts stand.
+_OF_AGENTS: Final = "agents.LABEL."
 #: Annotations that say a type of JSON.
 _PLAIN: Mapping[str, Schema] = {
     "bool": {"type": "boolean"},
@@ -44,6 +59,24 @@ def config_schema() -> Schema:
     Raises:
         UserError: pydantic is not installed.
     """
+    return {
+        **mapping_schema(properties_schema(), required=["env", "agents"]),
+        "if": {"not": {"required": ["modules"]}},
+        "then": {"properties": known_names()},
+    }
+
+
+def mapping_schema(properties: Schema, required: Iterable[str] = ()) -> Schema:
+    """Allow a mapping that has these keys and no others."""
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def properties_schema() -> Schema:
+    """Write what each key of a config may hold, whoever registered the names in it.
+
+    Raises:
+        UserError: pydantic is not installed.
+    """
     try:
         from pydantic import TypeAdapter
     except ImportError as error:
@@ -55,56 +88,50 @@ def config_schema() -> Schema:
         for name, schema in drawn["properties"].items()
     }
     budget = TypeAdapter(BudgetConfig).json_schema()["properties"]
-    written = _written(
+    properties |= _written(
         {name: {**schema, "description": _descriptions(BudgetConfig)[name]} for name, schema in budget.items()}
     )
-    properties |= written
     for name, text in about.items():
         properties[name] = {**properties[name], "description": text}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Config of duelenv run",
-        "type": "object",
-        "properties": properties,
-        "required": ["env", "agents"],
-        "additionalProperties": False,
-        "if": {"not": {"required": ["modules"]}},
-        "then": {"properties": _known_names()},
-    }
+    return properties
+
+
+def named_schema(name: Schema = TEXT) -> Schema:
+    """Allow nothing, a name, or a mapping that has one beside settings."""
+    mapping = {"type": "object", "properties": {"name": name}, "required": ["name"]}
+    return {"anyOf": [name, mapping, {"type": "null"}]}
 
 
 def _written(budget: Schema) -> Schema:
     """List the keys that may be written shorter than they are held."""
-    table = {"anyOf": [_TEXT, {"type": "object", "properties": {"path": _TEXT}, "required": ["path"]}]}
-    named = {
-        "anyOf": [_TEXT, {"type": "object", "properties": {"name": _TEXT}, "required": ["name"]}, {"type": "null"}]
-    }
+    table = {"anyOf": [TEXT, {"type": "object", "properties": {"path": TEXT}, "required": ["path"]}]}
+    named = named_schema()
     mapping = {"type": ["object", "null"]}
     rows = _descriptions(EnvConfig)
     world = {
         "type": "object",
         "properties": {
-            "id": {**_TEXT, "description": rows["id"]},
-            "num_envs": {**_COUNT, "description": rows["num_envs"]},
-            "batch": {**_COUNT, "description": rows["batch"]},
+            "id": {**TEXT, "description": rows["id"]},
+            "num_envs": {**COUNT, "description": rows["num_envs"]},
+            "batch": {**COUNT, "description": rows["batch"]},
         },
         "required": ["id"],
     }
-    label = {"type": ["object", "null"], "properties": {"name": _TEXT, "env": mapping}}
+    label = {"type": ["object", "null"], "properties": {"name": TEXT, "env": mapping}}
     return {
         "name": {"type": "string", "pattern": r"^\w[\w.-]*$"},
-        "env": {"anyOf": [_TEXT, world]},
+        "env": {"anyOf": [TEXT, world]},
         "agents": {
             "anyOf": [
-                {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True},
+                {"type": "array", "items": TEXT, "minItems": 1, "uniqueItems": True},
                 {"type": "object", "additionalProperties": label, "minProperties": 1},
             ]
         },
-        "seeds": {"anyOf": [_COUNT, {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True}]},
-        "first_seed": {**_SEED, "description": "The first of a count of seeds."},
+        "seeds": {"anyOf": [COUNT, {"type": "array", "items": SEED, "minItems": 1, "uniqueItems": True}]},
+        "first_seed": {**SEED, "description": "The first of a count of seeds."},
         "variants": {**mapping, "description": "Worlds in which every agent plays: name -> settings of `env`."},
-        "policy": {"anyOf": [_TEXT, {"type": ["object", "null"]}]},
-        "prompts": {"anyOf": [_TEXT, {"type": ["object", "null"]}]},
+        "policy": {"anyOf": [TEXT, {"type": ["object", "null"]}]},
+        "prompts": {"anyOf": [TEXT, {"type": ["object", "null"]}]},
         "oracle": named,
         "evaluation_oracle": named,
         "backend": named,
@@ -112,10 +139,10 @@ def _written(budget: Schema) -> Schema:
         "data": {"anyOf": [*table["anyOf"], {"type": ["array", "object", "null"], "items": table}]},
         "labels": {"anyOf": [*table["anyOf"], {"type": "null"}]},
         "budget": {
-            "anyOf": [_COUNT, {"type": "object", "properties": budget, "additionalProperties": False}, {"type": "null"}]
+            "anyOf": [COUNT, {"type": "object", "properties": budget, "additionalProperties": False}, {"type": "null"}]
         },
-        "report_at": {"anyOf": [_COUNT, {"type": "array", "items": _COUNT, "uniqueItems": True}, {"type": "null"}]},
-        "modules": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, {"type": "null"}]},
+        "report_at": {"anyOf": [COUNT, {"type": "array", "items": COUNT, "uniqueItems": True}, {"type": "null"}]},
+        "modules": {"anyOf": [TEXT, {"type": "array", "items": TEXT}, {"type": "null"}]},
         "split": {"enum": ["test", "train"]},
         "better": {"enum": ["lower", "higher", None]},
         "save_models": {"enum": ["last", "best", "none"]},
@@ -124,33 +151,22 @@ def _written(budget: Schema) -> Schema:
 
 def _source(sources: Registry[Any]) -> Schema:
     one = [{"required": [name]} for name in sources]
-    return {"anyOf": [_TEXT, {"type": "object", "oneOf": one}, {"type": "null"}]}
+    return {"anyOf": [TEXT, {"type": "object", "oneOf": one}, {"type": "null"}]}
 
 
-def _known_names() -> Schema:
-    """List what names may be where nothing of a user's own is registered."""
+def registry_at(where: str) -> Registry[Any]:
+    """Find what knows the names at a key of a config, as `duelenv list` has it."""
+    return next(kind.registry for kind in KINDS if kind.where == where)
+
+
+def known_names() -> Schema:
+    """List what names may be where nothing of a user's own is registered, by key of a config."""
     import duelenv
     from duelenv import agents
-    from duelenv.agents.asking import ASK, PROMPTS
-    from duelenv.agents.parts import BELIEFS
-    from duelenv.agents.registry import BONUSES, LOSSES
-    from duelenv.agents.teaching import TEACHING
-    from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
-    from duelenv.labels.stage import STAGES
-    from duelenv.oracles.base import ORACLES
-    from duelenv.oracles.wrappers import WRAPPERS
-    from duelenv.policies.registry import POLICIES
 
     names = sorted(agents.names())
-    rules: Mapping[str, Registry[Any]] = {
-        "ask": ASK,
-        "prompts": PROMPTS,
-        "belief": BELIEFS,
-        "teach": TEACHING,
-        "loss": LOSSES,
-        "bonus": BONUSES,
-    }
-    settings = {key: {"enum": [*registry.names(), None]} for key, registry in rules.items()}
+    rules = {kind.where.removeprefix(_OF_AGENTS): kind for kind in KINDS if kind.where.startswith(_OF_AGENTS)}
+    settings = {key: {"enum": [*kind.registry.names(), None]} for key, kind in rules.items()}
     own = {"type": ["object", "null"], "properties": {"name": {"enum": names}, **settings}}
     another = {**own, "type": "object", "required": ["name"]}
     chosen = {
@@ -158,7 +174,7 @@ def _known_names() -> Schema:
         "then": {"items": {"enum": names}},
         "else": {"properties": dict.fromkeys(names, own), "additionalProperties": another},
     }
-    stages = {"type": "array", "items": _choice(STAGES)}
+    stages = {"type": "array", "items": choice_schema(registry_at("env.stages"))}
     worlds: dict[str, Schema] = {}
     for world in duelenv.WORLDS:
         taken = {name: one for name, one in parameters_of(world_class(world)).items() if name not in ELSEWHERE}
@@ -167,8 +183,8 @@ def _known_names() -> Schema:
                 "id": {},
                 **{name: _of(one) for name, one in taken.items()},
                 **({"stages": stages} if "stages" in taken else {}),
-                "num_envs": _COUNT,
-                "batch": _COUNT,
+                "num_envs": COUNT,
+                "batch": COUNT,
             },
             "additionalProperties": False,
         }
@@ -185,14 +201,18 @@ def _known_names() -> Schema:
             ],
         },
     }
-    oracle = _choice(ORACLES, hidden=("home",), beside=WRAPPERS.known(), none=True)
+    beside = registry_at("oracle.NAME").known()
+    oracle = choice_schema(registry_at("oracle"), hidden=("home",), beside=beside, none=True)
+    tracker = choice_schema(registry_at("trackers"), beside=("strict",), none=True)
     return {
         "agents": chosen,
         "env": env,
         "oracle": oracle,
         "evaluation_oracle": oracle,
-        "policy": _source(POLICIES),
-        "prompts": _source(PROMPT_SOURCES),
+        "policy": _source(registry_at("policy")),
+        "prompts": _source(registry_at("prompts")),
+        "backend": choice_schema(registry_at("backend"), hidden=("jobs", "threads"), none=True),
+        "trackers": {"anyOf": [tracker, {"type": "array", "items": tracker}]},
     }
 
 
@@ -201,7 +221,7 @@ def _spellings(world: str) -> list[str]:
     return [bare.removesuffix("-v0"), bare, world]
 
 
-def _choice(
+def choice_schema(
     registry: Registry[Any], *, hidden: Iterable[str] = (), beside: Iterable[str] = (), none: bool = False
 ) -> Schema:
     """Allow a name, or a mapping with a name and the settings that the part of that name takes."""
@@ -238,8 +258,3 @@ def _descriptions(kind: Callable[..., Any]) -> dict[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
     return found
-
-
-def schema_text() -> str:
-    """Write the schema as text of a file."""
-    return json.dumps(config_schema(), indent=2, ensure_ascii=False)

@@ -15,14 +15,14 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.oracles.services.secrets import refuse_secrets
 
-__all__ = ["read_study"]
+__all__ = ["DRAWING", "KINDS_OF_WORLDS", "LOOKS", "PARTS", "read_study"]
 
 #: Stages that draw seeds, and what may draw besides: a second look at the best trials, and one at all of `passive`'s.
-_DRAWING: Final = ("tune", "screen", "confirm")
-_LOOKS: Final = ("race", "baseline")
+DRAWING: Final = ("tune", "screen", "confirm")
+LOOKS: Final = ("race", "baseline")
 #: What a composed agent is made of, as a cell names it.
-_PARTS: Final = ("ask", "teach", "belief")
-_KINDS: Final = ("development", "held_out", "negative", "further")
+PARTS: Final = ("ask", "teach", "belief")
+KINDS_OF_WORLDS: Final = ("development", "held_out", "negative", "further")
 #: The world of recorded responses, and what is to be reached there.
 _POOL: Final = {"policy": None, "prompts": None, "env": {"id": "duelenv/PoolDuel-v0"}}
 _POOL_METRIC: Final = "simple_regret"
@@ -40,7 +40,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
         UserError: The first setting that is unknown, missing or of the wrong kind.
     """
     known = [
-        *("study", "base", "regimes", "cells", "controls", "tuning", "seeds", *_KINDS),
+        *("study", "base", "regimes", "cells", "controls", "tuning", "seeds", *KINDS_OF_WORLDS),
         *("pools", "metric", "share", "finalists", "carried", "growth", "null_trials", "jobs"),
     ]
     checks.refuse_unknown("", raw, known)
@@ -100,7 +100,7 @@ def _worlds(raw: Mapping[str, Any]) -> tuple[World, ...]:
     Raises:
         UserError: Two have one name.
     """
-    found = [_world(kind, name, value) for kind in _KINDS for name, value in _present(kind, raw.get(kind))]
+    found = [_world(kind, name, value) for kind in KINDS_OF_WORLDS for name, value in _present(kind, raw.get(kind))]
     found += [_pool(name, value) for name, value in _present("pools", raw.get("pools"))]
     names = [world.name for world in found]
     for name in names:
@@ -142,7 +142,7 @@ def _cell(key: str, name: str, raw: object, regimes: tuple[str, ...], tuning: Ma
     if name == PASSIVE:
         raise UserError(f"'{key}' has an agent {PASSIVE!r}, which every study has already: leave it out or rename it")
     agent = checks.text(f"'{key}.{name}.name'", settings.pop("name", COMPOSED))
-    ask, teach, belief = (_part(f"{key}.{name}", part, settings.pop(part, None)) for part in _PARTS)
+    ask, teach, belief = (_part(f"{key}.{name}", part, settings.pop(part, None)) for part in PARTS)
     env = checks.mapping(f"'{key}.{name}.env'", settings.pop("env", None))
     within = settings.pop("regimes", list(regimes))
     for regime in within if isinstance(within, list) else [within]:
@@ -155,7 +155,7 @@ def _cell(key: str, name: str, raw: object, regimes: tuple[str, ...], tuning: Ma
 
 def _products(name: str, raw: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Make one cell for each combination of lists of rules, named by the rules: `{ask: [extreme, infomax]}`."""
-    lists = {part: raw[part] for part in _PARTS if isinstance(raw.get(part), list)}
+    lists = {part: raw[part] for part in PARTS if isinstance(raw.get(part), list)}
     if not lists:
         return [(name, dict(raw))]
     found = []
@@ -190,11 +190,11 @@ def _part(key: str, part: str, raw: object) -> dict[str, Any]:
 
 
 def _seeds(raw: object) -> dict[str, SeedRange]:
-    given = _exactly("seeds", raw, _DRAWING, _LOOKS)
+    given = _exactly("seeds", raw, DRAWING, LOOKS)
     found = {}
     for stage in given:
         own = _exactly(f"seeds.{stage}", given[stage], tuple(item.name for item in dataclasses.fields(SeedRange)))
-        low = 1 if stage in ("tune", *_LOOKS) else 2
+        low = 1 if stage in ("tune", *LOOKS) else 2
         found[stage] = SeedRange(
             checks.integer(f"'seeds.{stage}.count'", own["count"], low=low),
             checks.integer(f"'seeds.{stage}.first'", own["first"], low=0),

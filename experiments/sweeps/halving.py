@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from duelenv.ground import checks
 
-__all__ = ["Halving", "Rung", "read_halving", "whole_rung"]
+__all__ = ["RESOURCES", "Halving", "Rung", "read_halving", "whole_rung"]
 
-_RESOURCES: Final = ("seeds", "labels")
+RESOURCES: Final = ("seeds", "labels")
 
 
 class Rung(NamedTuple):
@@ -55,7 +55,7 @@ class Halving:
     least: int = 1
 
     def __post_init__(self) -> None:
-        checks.one_of("sweep.halving.over", self.over, _RESOURCES)
+        checks.one_of("sweep.halving.over", self.over, RESOURCES)
         checks.integer("'sweep.halving.factor'", self.factor, low=2)
         checks.integer("'sweep.halving.least'", self.least, low=1)
 

@@ -18,9 +18,9 @@ from duelenv.ground import checks
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 
-__all__ = ["Sweep", "confirming_seeds", "digest", "groups", "read_sweep", "run_of"]
+__all__ = ["SEARCHES", "Sweep", "confirming_seeds", "digest", "groups", "read_sweep", "run_of"]
 
-_SEARCHES: Final = ("grid", "random")
+SEARCHES: Final = ("grid", "random")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def read_sweep(base: Mapping[str, Any], raw: object) -> Sweep:
         base,
         checks.text("'sweep.agent'", given["agent"]),
         read_space(given["settings"]),
-        checks.one_of("sweep.search", given.get("search", "random"), _SEARCHES),
+        checks.one_of("sweep.search", given.get("search", "random"), SEARCHES),
         checks.integer("'sweep.labels'", given["labels"], low=1),
         checks.integer("'sweep.seed'", given.get("seed", 0), low=0),
         checks.integer("'sweep.confirm'", given.get("confirm", 0), low=0),

@@ -15,9 +15,9 @@ from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
 from duelenv.ground.randomness import stream
 
-__all__ = ["Choice", "Range", "Space", "read_space"]
+__all__ = ["RANGES", "Choice", "Range", "Space", "read_space"]
 
-_RANGES: Final = ("uniform", "log_uniform", "int")
+RANGES: Final = ("uniform", "log_uniform", "int")
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def _axis(key: str, raw: object) -> Choice | Range:
     if not isinstance(raw, Mapping) or len(raw) != 1:
         raise UserError(f"{key!r} in 'sweep.settings' is {raw!r}, expected a list of values or {{log_uniform: [a, b]}}")
     kind, ends = next(iter(raw.items()))
-    if kind not in _RANGES:
-        raise UserError(f"{key!r} in 'sweep.settings' is of kind {kind!r}: {choices(kind, _RANGES)}")
+    if kind not in RANGES:
+        raise UserError(f"{key!r} in 'sweep.settings' is of kind {kind!r}: {choices(kind, RANGES)}")
     if not isinstance(ends, list) or len(ends) != 2:
         raise UserError(f"{key!r} in 'sweep.settings' has the range {ends!r}, expected [low, high]")
     name = f"'sweep.settings.{key}'"
