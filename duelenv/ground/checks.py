@@ -121,8 +121,13 @@ def words(name: str, value: object) -> tuple[str, ...]:
     return tuple(word.lower() for word in result)
 
 
-def mapping(name: str, value: object) -> dict[str, Any]:
+def mapping(name: str, value: object, of: str = "settings") -> dict[str, Any]:
     """Read a mapping with string keys, as a new dict; None is the empty mapping.
+
+    Args:
+        name: In error messages.
+        value: What the user gave.
+        of: What it holds, in error messages.
 
     Raises:
         UserError: `value` is no mapping, or a key is not text.
@@ -130,7 +135,7 @@ def mapping(name: str, value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise UserError(f"{name} is {value!r}, expected a mapping of settings; change {name}")
+        raise UserError(f"{name} is {value!r}, expected a mapping of {of}; change {name}")
     for key in value:
         if not isinstance(key, str):
             raise UserError(f"{name} has the key {key!r}, expected a word; quote it if it is meant as text")

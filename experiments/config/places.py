@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from duelenv.experiments.config.modules import load_modules
 from duelenv.experiments.config.prompt_sources import PROMPT_SOURCES
-from duelenv.experiments.config.settings import BudgetConfig, full_id
+from duelenv.experiments.config.settings import BudgetConfig, full_id, read_modules
 from duelenv.experiments.config.worlds import ELSEWHERE, parameters_of, world_settings
 from duelenv.ground.checks import choices
 from duelenv.ground.errors import UserError
@@ -27,28 +28,35 @@ def of_world(raw: Mapping[str, Any]) -> list[str]:
     """Name the settings under `env` in the world of a config; none where the world is not known.
 
     Args:
-        raw: A parsed config; its modules are loaded by now where they register the world.
+        raw: A parsed config. Of its modules those of the project are loaded, which may register the world, and no
+            others: a sentence about somebody else's config runs nothing of theirs.
     """
     env = raw.get("env")
     world = env.get("id") if isinstance(env, Mapping) else env
     if not isinstance(world, str):
         return []
     try:
+        load_modules([module for module in read_modules(raw.get("modules")) if module.startswith("duelenv.")])
         taken = world_settings(full_id(world))
-    except UserError:  # an unknown world is refused elsewhere
+    except UserError:  # an unknown world and a module that cannot be loaded are refused elsewhere
         return []
     return [*(name for name in taken if name not in ELSEWHERE), *_ROWS]
 
 
-def misplaced(key: object, raw: Mapping[str, Any], top: Iterable[str]) -> str:
+def misplaced(
+    key: object, raw: Mapping[str, Any], top: Iterable[str], *, within: str = "", also: Iterable[str] = ()
+) -> str:
     """Write the tail of a sentence about a key that the top level has not: where it stands, or what names are near.
 
     Args:
         key: What the user wrote.
         raw: The whole config, parsed.
         top: Keys of the top level.
+        within: Where the config stands, if it is a part of a larger file.
+        also: Keys of the config itself that may have been meant, then.
     """
-    places = list(_places(key, raw)) if isinstance(key, str) else []
+    places = [*([key] if key in also else []), *_places(key, raw)] if isinstance(key, str) else []
+    places = [f"{within}.{place}" if within else place for place in places]
     if not places:
         return choices(key, top)
     several = "one of " if len(places) > 1 else ""
@@ -81,7 +89,9 @@ def _of_source(key: str, section: str, given: Any) -> Iterator[str]:
     source = given if isinstance(given, str) else next((name for name in sources if name in given), None)
     if source is None or source not in sources:
         source = "path"
-    if key in [name for name in parameters_of(sources[source]) if name != "path"]:
+    if key in sources:
+        yield f"{section}.{key}"
+    elif key in [name for name in parameters_of(sources[source]) if name != "path"]:
         yield f"{section}.{key}" if source == "path" else f"{section}.{source}.{key}"
 
 

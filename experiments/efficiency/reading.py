@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from duelenv.experiments.config.places import misplaced
+from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.config.settings import read_name, read_table_settings
 from duelenv.experiments.efficiency.made_pools import check_made
 from duelenv.experiments.efficiency.study import COMPOSED, NOTHING_ELSE, PASSIVE, Cell, Regime, SeedRange, Study, World
@@ -15,7 +17,7 @@ from duelenv.ground import checks
 from duelenv.ground.errors import UserError
 from duelenv.oracles.services.secrets import refuse_secrets
 
-__all__ = ["DRAWING", "KINDS_OF_WORLDS", "LOOKS", "PARTS", "read_study"]
+__all__ = ["DECIDED", "DRAWING", "KINDS_OF_WORLDS", "LOOKS", "PARTS", "read_study"]
 
 #: Stages that draw seeds, and what may draw besides: a second look at the best trials, and one at all of `passive`'s.
 DRAWING: Final = ("tune", "screen", "confirm")
@@ -23,6 +25,22 @@ LOOKS: Final = ("race", "baseline")
 #: What a composed agent is made of, as a cell names it.
 PARTS: Final = ("ask", "teach", "belief")
 KINDS_OF_WORLDS: Final = ("development", "held_out", "negative", "further")
+#: How many rounds there are, and of how many labels each.
+_ROUNDS: Final = ("horizon", "num_envs", "batch")
+#: Settings of a run that a study decides, and what it has in their place.
+DECIDED: Final = {
+    "name": "'study'",
+    "agents": "'cells'",
+    "variants": "'cells'",
+    "baseline": f"{PASSIVE!r}",
+    "metric": "'metric'",
+    **dict.fromkeys(("seeds", "first_seed"), "'seeds'"),
+    "report_at": "'regimes.NAME.labels'",
+    "evaluate_every": "'regimes.NAME.every'",
+    **dict.fromkeys(("horizon", "budget"), "'regimes.NAME.labels'"),
+    **dict.fromkeys(("num_envs", "batch"), "'regimes.NAME.per_round'"),
+    **dict.fromkeys(("save_models", "label_log", "examples"), "nothing"),
+}
 #: The world of recorded responses, and what is to be reached there.
 _POOL: Final = {"policy": None, "prompts": None, "env": {"id": "duelenv/PoolDuel-v0"}}
 _POOL_METRIC: Final = "simple_regret"
@@ -43,7 +61,9 @@ def read_study(raw: Mapping[str, Any]) -> Study:
         *("study", "base", "regimes", "cells", "controls", "tuning", "seeds", *KINDS_OF_WORLDS),
         *("pools", "metric", "share", "finalists", "carried", "growth", "null_trials", "jobs"),
     ]
-    checks.refuse_unknown("", raw, known)
+    for key in raw:
+        if key not in known:
+            raise UserError(f"Unknown setting {key!r}: {_place_of(key, raw, known)}")
     refuse_secrets(raw)
     for key in ("base", "development", "held_out", "regimes", "cells", "tuning", "seeds"):
         if not raw.get(key):
@@ -67,7 +87,7 @@ def read_study(raw: Mapping[str, Any]) -> Study:
             chosen[key] = checks.integer(f"'{key}'", raw[key], low=low)
     return Study(
         name=read_name(raw["study"], "study"),
-        base=checks.mapping("'base'", raw["base"]),
+        base=_changes("base", raw["base"]),
         worlds=_worlds(raw),
         regimes=regimes,
         cells=_distinct(
@@ -112,7 +132,41 @@ def _worlds(raw: Mapping[str, Any]) -> tuple[World, ...]:
 def _world(kind: str, name: str, raw: object) -> World:
     settings = checks.mapping(f"'{kind}.{name}'", raw)
     metric = settings.pop("metric", None)
-    return World(name, kind, settings, None if metric is None else checks.text(f"'{kind}.{name}.metric'", metric))
+    return World(
+        name,
+        kind,
+        _changes(f"{kind}.{name}", settings),
+        None if metric is None else checks.text(f"'{kind}.{name}.metric'", metric),
+    )
+
+
+def _place_of(key: object, raw: Mapping[str, Any], known: Iterable[str]) -> str:
+    """Write the tail of a sentence about a key that a study has not at the top."""
+    if key in DECIDED:
+        return f"a study has {DECIDED[str(key)]} in its place"
+    base = raw.get("base")
+    own = [item.name for item in dataclasses.fields(RunConfig)]
+    return misplaced(key, base if isinstance(base, Mapping) else {}, known, within="base", also=own)
+
+
+def _changes(key: str, raw: object) -> dict[str, Any]:
+    """Read settings of a run, none of which a study decides itself."""
+    given = checks.mapping(f"'{key}'", raw)
+    _refuse_decided(key, given)
+    env = given.get("env")
+    _refuse_decided(f"{key}.env", [name for name in _ROUNDS if isinstance(env, Mapping) and name in env])
+    return given
+
+
+def _refuse_decided(key: str, names: Iterable[str]) -> None:
+    """Refuse what a study decides itself.
+
+    Raises:
+        UserError: It is among these settings, and would have been passed over.
+    """
+    for name in names:
+        if name in DECIDED:
+            raise UserError(f"'{key}.{name}' has no effect: a study has {DECIDED[name]} in its place; leave it out")
 
 
 def _pool(name: str, raw: object) -> World:
@@ -125,7 +179,7 @@ def _pool(name: str, raw: object) -> World:
 
 def _exactly(key: str, raw: object, names: tuple[str, ...], others: tuple[str, ...] = ()) -> dict[str, Any]:
     """Check a mapping for all of `names`, and `others` where they are given."""
-    given = checks.mapping(f"'{key}'", raw)
+    given = checks.mapping(f"'{key}'", raw, of=", ".join((*names, *others)))
     checks.refuse_unknown(key, given, (*names, *others))
     for name in names:
         if name not in given:
@@ -144,6 +198,7 @@ def _cell(key: str, name: str, raw: object, regimes: tuple[str, ...], tuning: Ma
     agent = checks.text(f"'{key}.{name}.name'", settings.pop("name", COMPOSED))
     ask, teach, belief = (_part(f"{key}.{name}", part, settings.pop(part, None)) for part in PARTS)
     env = checks.mapping(f"'{key}.{name}.env'", settings.pop("env", None))
+    _refuse_decided(f"{key}.{name}.env", {"horizon"} & env.keys())
     within = settings.pop("regimes", list(regimes))
     for regime in within if isinstance(within, list) else [within]:
         checks.one_of(f"{key}.{name}.regimes", regime, regimes)

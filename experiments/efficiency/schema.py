@@ -16,7 +16,7 @@ from duelenv.experiments.config.schema import (
     properties_schema,
     registry_at,
 )
-from duelenv.experiments.efficiency.reading import DRAWING, KINDS_OF_WORLDS, LOOKS, PARTS
+from duelenv.experiments.efficiency.reading import DECIDED, DRAWING, KINDS_OF_WORLDS, LOOKS, PARTS
 
 __all__ = ["study_schema"]
 
@@ -32,10 +32,9 @@ def study_schema() -> Schema:
     Raises:
         UserError: pydantic is not installed.
     """
-    keys = properties_schema()
-    del keys["name"], keys["agents"]  # the study gives them
+    keys = {key: one for key, one in properties_schema().items() if key not in DECIDED}
     known = {key: one for key, one in known_names().items() if key in keys}
-    world = mapping_schema({**keys, "env": {"type": ["object", "string"]}})  # what is different in it
+    world = mapping_schema({**keys, "metric": TEXT, "env": {"type": ["object", "string"]}})  # what is different in it
     rules = {part: {"enum": list(registry_at(f"agents.LABEL.{part}").names())} for part in PARTS}
     free = {
         "base": mapping_schema(keys),

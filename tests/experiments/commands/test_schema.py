@@ -188,6 +188,8 @@ STUDY_MISTAKES = [
     ("seeds.tune", {"count": 1}, True),
     ("seeds.tuning", {"count": 1, "first": 7}, True),
     ("development.because.metric", 3, True),
+    ("base.seeds", 3, True),
+    ("held_out.busy.first_seed", 3, True),
     ("held_out.busy.orcale", "length", False),
     ("held_out.busy.oracle", {"name": "rare_wrd", "word": "busy"}, False),
     ("base.env.id", "AlignmentDul", False),

@@ -291,6 +291,7 @@ def test_a_source_replaces_the_suite_s(override, section, name, settings):
         ("word=cat", "'oracle.word'"),
         ("price=1", "'budget.price'"),
         ("seed=1", "one of 'policy.toy.seed', 'prompts.toy.seed'"),
+        ("toy=1", "one of 'policy.toy', 'prompts.toy'"),
         ("objective=mean", None),
         ("teach=mean", "'agents.random_taught.teach'"),
         ("policy.device=cpu", "'policy.toy.device'"),
@@ -306,3 +307,16 @@ def test_a_setting_one_level_off_is_told_its_place(override, place):
 def test_a_key_of_a_file_one_level_off_is_told_its_place():
     with pytest.raises(UserError, match=r"'horizon': it stands a level lower; write 'env\.horizon'"):
         RunConfig.from_dict({**BASE, "horizon": 3})
+
+
+def test_a_setting_of_a_world_that_a_module_registers_is_told_its_place():
+    with pytest.raises(UserError, match=r"'horizon': it stands a level lower; write 'env\.horizon'"):
+        load("exact", ["horizon=3"])
+
+
+def test_the_sentence_about_a_config_runs_none_of_its_modules(tmp_path):
+    module = tmp_path / "mine.py"
+    module.write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+    with pytest.raises(UserError, match="'horizon'"):
+        RunConfig.from_dict({**BASE, "env": "Mine", "modules": [str(module)], "horizon": 3})
+    assert not (tmp_path / "ran").exists()

@@ -100,6 +100,18 @@ def test_agents_that_need_another_world_play_in_a_run_of_their_own():
     ("override", "named"),
     [
         ("carry=2", "did you mean 'carried'"),
+        ("seeds=[5]", r"'seeds' is \[5\], expected a mapping of tune, screen, confirm, race, baseline"),
+        ("horizon=3", "'horizon': a study has 'regimes.NAME.labels' in its place"),
+        ("agents=[passive]", "'agents': a study has 'cells' in its place"),
+        ("oracle=length", "'oracle': it stands a level lower; write 'base.oracle'$"),
+        ("num_candidates=3", "'num_candidates': it stands a level lower; write 'base.env.num_candidates'$"),
+        # What the study decides, and would have been passed over.
+        ("base.seeds=3", "'base.seeds' has no effect: a study has 'seeds'"),
+        ("base.metric=length", "'base.metric' has no effect: a study has 'metric'"),
+        ("base.env.horizon=3", "'base.env.horizon' has no effect: a study has 'regimes.NAME.labels'"),
+        ("held_out.was.evaluate_every=3", "'held_out.was.evaluate_every' has no effect"),
+        ("held_out.was.env.num_envs=3", "'held_out.was.env.num_envs' has no effect: a study has .*per_round'"),
+        ("cells.chosen.env.horizon=3", "'cells.chosen.env.horizon' has no effect"),
         ("regimes.few.every=5", "'regimes.few.labels' is 12, expected a multiple of 5"),
         ("regimes.few.every=3", "'regimes.few.every' is 3, expected a multiple of 2"),
         ("regimes.few.most=8", "'regimes.few.most' is 8, expected an integer of at least 12"),
