@@ -353,10 +353,9 @@ class SettingsReader:
     def close(self) -> None:
         """Raise `UserError` if a setting was read by no part."""
         for name in self._left:
-            near = checks.near(name, self._known)
-            known = f"it knows {', '.join(sorted(self._known))}." if self._known else "it has none here: leave it out."
-            hint = f"did you mean {near[0]!r}?" if near else known
-            raise UserError(f"agent {self._owner!r} reads no setting {name!r} in this world; {hint}")
+            raise UserError(
+                f"agent {self._owner!r} reads no setting {name!r} in this world: {checks.choices(name, self._known)}"
+            )
 
 
 class Builder(Protocol):
@@ -402,9 +401,12 @@ def make(
     """
     builder = AGENTS[name]
     if not isinstance(env, AgentView):
-        world = env.unwrapped
+        world = getattr(env, "unwrapped", None)
         if not isinstance(world, DuelEnv | DuelVectorEnv):
-            raise UserError(f"agent {name!r} needs a duelenv environment, got {env}")
+            raise UserError(
+                f"agent {name!r} needs a duelenv environment, got {env!r}: pass what gymnasium.make or "
+                "gymnasium.make_vec has made"
+            )
         env = world.view()
     reader = SettingsReader(name, settings)
     agent = builder(env, checks.integer("seed", seed, low=0), reader)

@@ -21,7 +21,6 @@ from duelenv.agents.sb3 import check_algorithm
 from duelenv.agents.sb3.policy import EquivariantPolicy
 from duelenv.agents.sb3.vec_env import PrivilegedVecEnv, SelfPlayVecEnv
 from duelenv.ground import checks
-from duelenv.ground.errors import UserError
 
 _ROLLOUT = 128
 """Transitions between two updates; with gamma = 0 a rollout has no length of its own, and short ones waste few."""
@@ -103,9 +102,7 @@ def _train(
     checks.number("gamma", gamma, low=0.0, high=1.0)
     kind = algorithm_class(algorithm)
     known = [name for name in inspect.signature(kind).parameters if name not in _OURS]
-    for name in settings:
-        if name not in known:
-            raise UserError(f"setting {name!r} is none of {kind.__name__}'s; choose among {', '.join(sorted(known))}")
+    checks.refuse_unknown(kind.__name__, settings, known)
     n_steps = -(-_ROLLOUT // vec_env.num_envs)
     chosen: dict[str, Any] = {"n_steps": n_steps, "learning_rate": 3e-3, "device": "cpu"} | settings
     if algorithm == "ppo":

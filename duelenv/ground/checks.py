@@ -155,7 +155,7 @@ def choices(value: object, known: Iterable[object]) -> str:
         known: The names that would have been accepted.
     """
     names = sorted(str(name) for name in known)
-    listing = f"choose from {', '.join(names)}" if names else "none can be set here"
+    listing = f"choose from {', '.join(names)}" if names else "none can be set here; leave it out"
     meant = near(value, names)
     return f"did you mean {meant[0]!r}? ({listing})" if meant else listing
 

@@ -68,6 +68,8 @@ def test_selm_is_refused_where_the_reference_does_not_duel():
 def test_other_environments_are_refused():
     with pytest.raises(duelenv.UserError, match="needs a duelenv environment"):
         duelenv.agents.make("passive", gymnasium.make("CartPole-v1"))
+    with pytest.raises(duelenv.UserError, match="needs a duelenv environment, got 'FeatureDuel': pass what gymnasium"):
+        duelenv.agents.make("passive", "FeatureDuel")  # type: ignore[arg-type]
 
 
 def test_a_taken_name_is_refused():

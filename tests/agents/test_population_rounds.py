@@ -223,7 +223,7 @@ def test_what_cannot_be_listed_is_refused():
 def test_a_rule_that_teaches_labels_alone_and_a_loss_of_several_prompts_are_refused(worlds):
     with pytest.raises(UserError, match="'duel' teaches the labels alone; their mean is expected_loss"):
         taught_by("duel", worlds[1, 2], UTILITY)
-    with pytest.raises(UserError, match="reads no setting 'taught_pair' in this world; did you mean 'taught_pairs'"):
+    with pytest.raises(UserError, match="reads no setting 'taught_pair' in this world: did you mean 'taught_pairs'"):
         taught_by("mixed", worlds[1, 2], UTILITY, taught_pair=2)
     env, policy, responses = worlds[1, 2]
     rounds, listed = Rounds.of(env.view(), "kind", responses, np.eye(3)), Listed.of(policy, "kind", responses)

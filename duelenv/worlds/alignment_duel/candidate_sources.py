@@ -33,7 +33,7 @@ def check_sources(sources: Mapping[str, int] | None, num_candidates: int | None)
         )
     for source, count in sources.items():
         if source not in SOURCES:
-            raise UserError(f"source {source!r} is unknown; choose among {', '.join(SOURCES)}")
+            raise checks.unknown_name("source", source, SOURCES)
         checks.integer(f"sources[{source!r}]", count, low=1)
     total = sum(sources.values())
     if num_candidates is not None and num_candidates != total:

@@ -155,7 +155,7 @@ def test_worlds_with_fresh_candidates_are_refused(stranger):
         ("rucb", {"alpha": "wide"}, "alpha is 'wide'"),
         ("rucb", {"informed": 1}, "informed is 1"),
         ("rucb", {"beta": 2.0}, "reads no setting 'beta'"),
-        ("random", {"alpha": 1.0}, "reads no setting 'alpha' in this world; it has none here: leave it out."),
+        ("random", {"alpha": 1.0}, "reads no setting 'alpha' in this world: none can be set here; leave it out"),
         ("dts", {"alpha": 0.1}, "above 0.5"),
         ("dts_plus", {"alpha": None}, "alpha is None"),
         ("ccb", {"alpha": 0.2}, "above 0.5"),

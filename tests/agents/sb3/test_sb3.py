@@ -371,7 +371,7 @@ def test_training_keeps_the_truth_and_counts_whole_rollouts():
         ({"algorithm": "dqn"}, "a2c, ppo"),
         ({"total_duels": 0}, "total_duels"),
         ({"gamma": 1.5}, "gamma"),
-        ({"n_stepz": 4}, "n_stepz"),
+        ({"n_stepz": 4}, "Unknown setting 'n_stepz' in 'PPO': did you mean 'n_steps'"),
         ({"algorithm": "a2c", "n_epochs": 4}, "n_epochs"),
     ],
 )

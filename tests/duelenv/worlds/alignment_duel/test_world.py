@@ -235,6 +235,7 @@ def drawn(observation):
     ("settings", "message"),
     [
         ({"sources": {"teacher": 2, "policy": 2}}, "teacher"),
+        ({"sources": {"polcy": 4}}, r"source 'polcy' is unknown: did you mean 'policy'\? \(choose from pilaf_minus"),
         ({"sources": {"policy": 0, "reference": 4}}, "policy"),
         ({"sources": {"policy": 2, "reference": 3}}, "sum 5"),
         ({"sources": 4}, "sources is 4, expected"),
