@@ -105,8 +105,16 @@ class ComparisonTable(TextTable):
         return (
             f"{seeds} {noun}; ± is half a 95 % t-interval over seeds, brackets are the interval of the difference to "
             f"{self.baseline}, paired by seed{family_text(len(family))}{seen_text(family)}"
-            f"{borderline_caption(marked)}; {label_of(self.primary)}: {better}; {time}, without evaluation."
+            f"{borderline_caption(marked)}; {label_of(self.primary)}: {better}; {time}, without evaluation"
+            f"{self._kl_caption}."
         )
+
+    @property
+    def _kl_caption(self) -> str:
+        """Say how a divergence can be negative, where one is."""
+        if "kl" not in self.others or not any(line.others[self.others.index("kl")].mean < 0 for line in self.lines):
+            return ""
+        return "; KL is estimated from the policy's own responses, and near 0 the estimate may fall below it"
 
     def header(self) -> list[str]:
         """Name the columns."""

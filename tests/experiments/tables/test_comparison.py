@@ -1,5 +1,7 @@
 """Comparisons stay equal: the same steps beside the same steps, the same world but for what an agent needs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +13,7 @@ from duelenv.experiments.results.measurements import Results
 from duelenv.experiments.running.runner import run
 from duelenv.experiments.tables.comparison import comparison_table
 from duelenv.experiments.tables.regret import regret_table
+from duelenv.experiments.tables.statistics import mean_interval
 
 
 def plain(**agents):
@@ -158,3 +161,14 @@ def test_a_table_on_a_terminal_holds_nothing_that_a_terminal_obeys(tmp_path):
     assert lines[2].startswith(r"\x1b[2J\x9b\u202ea  ")
     assert all(line.isprintable() for line in lines)
     assert len({line.index("0.") for line in lines[2:]}) == 1  # still aligned
+
+
+def test_a_divergence_below_zero_is_explained_and_no_other(tmp_path):
+    table = comparison_table(Results(policy_run(tmp_path)))
+    assert "KL" not in table.caption
+    place = table.others.index("kl")
+    lines = [
+        replace(line, others=(*line.others[:place], mean_interval([-0.02, -0.01]), *line.others[place + 1 :]))
+        for line in table.lines
+    ]
+    assert "near 0 the estimate may fall below it" in replace(table, lines=tuple(lines)).caption
