@@ -31,7 +31,7 @@ def check(lines, least):
 
 @linux
 def test_no_label_is_lost_doubled_or_invented_whoever_is_killed():
-    check(bench_faults(kills=24, seed=SEED, two_jobs=0.17, damages=0, writes=0), 24)
+    check(bench_faults(kills=18, seed=SEED, two_jobs=0.23, damages=0, writes=0), 18)
 
 
 @linux

@@ -8,7 +8,6 @@ from matplotlib.text import Text
 
 from duelenv.experiments.figures import plots
 from duelenv.experiments.figures.styles import LIGHT, looks_of
-from duelenv.experiments.report.page import write_report
 from duelenv.experiments.results.measurements import Results
 
 
@@ -31,9 +30,6 @@ def test_thirty_names_do_not_touch_and_stay_in_the_figure(tmp_path):
     assert "agent_with_a_name_0" in leading  # the least regret of the twenty-nine
     assert "agent_with_a_name_28" not in leading
     assert "random" in leading
-    page = write_report(directory).read_text()
-    assert 'class="sortable many"' in page
-    assert "<summary>The final figures of each seed" in page
 
 
 def test_the_linear_view_shows_the_leading_agents(tmp_path):

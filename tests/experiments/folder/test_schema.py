@@ -40,7 +40,7 @@ def studies(tmp_path_factory):
     world = {"id": "FeatureDuel", "batch": 4, "dim": 3, "num_candidates": 4, "horizon": 40}
     raw = {"name": "s", "env": world, "agents": ["passive", "thompson"], "seeds": 6, "jobs": 1, "report_at": [20]}
     worlds = {"variants": {"wide": {"dim": 6}, "narrow": {"dim": 2}}}
-    made = {"regret": raw | {"metric": "regret"}, "simple": raw, "worlds": raw | worlds}
+    made = {"regret": raw | {"metric": "regret"}, "worlds": raw | worlds}
     for name, config in made.items():
         run(RunConfig.from_dict(config), home / name, progress=False)
         write_report(home / name)

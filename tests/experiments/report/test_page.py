@@ -101,6 +101,8 @@ def test_worlds_are_groups_and_not_lines_of_one_table(tmp_path):
     assert re.findall(r"<summary>(.*?)</summary>", results) == ["feedback = bernoulli", "feedback = argmax"]
     assert [part.count("<tr") for part in results.split("<table")[1:]] == [3, 3, 3]  # at a glance, and each world
     assert "random-x" not in results
+    assert 'class="sortable many"' in source  # the table of regret has as many columns
+    assert "<summary>The final figures of each seed" in source
 
 
 def test_the_page_names_references_and_the_direction_of_a_difference(tmp_path):

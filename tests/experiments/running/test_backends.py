@@ -59,8 +59,7 @@ def test_results_are_equal_to_the_last_bit_on_each_backend(tmp_path, played_here
     assert results(tmp_path / "run").equals(played_here)
 
 
-@pytest.mark.parametrize("backend", ["threading", "loky"])
-def test_cells_that_train_a_policy_do_so_alike_in_threads_and_processes(tmp_path, model_path, backend):
+def test_cells_that_train_a_policy_do_so_in_threads_as_one_after_the_other(tmp_path, model_path):
     """A pass over shared prompts changes the model for its time: threads have to have models of their own."""
     policy = {
         "env": {"id": "AlignmentDuel", "num_envs": 4, "num_candidates": 4, "horizon": 6},
@@ -70,7 +69,7 @@ def test_cells_that_train_a_policy_do_so_alike_in_threads_and_processes(tmp_path
         "agents": {"passive": {"learning_rate": 1e-2}, "thompson": {"learning_rate": 1e-2}},
         "evaluate_every": 3,
     }
-    for name, how in (("here", {"backend": "sequential", "jobs": 1}), ("there", {"backend": backend})):
+    for name, how in (("here", {"backend": "sequential", "jobs": 1}), ("there", {"backend": "threading"})):
         run(small_run(**policy, **how), tmp_path / name)
     assert results(tmp_path / "there").equals(results(tmp_path / "here"))
 
