@@ -7,7 +7,7 @@ named as privileged wherever it stands beside agents that learn from labels.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -19,8 +19,13 @@ from duelenv.ground.errors import UserError
 from duelenv.scalar import DuelEnv
 from duelenv.vector import DuelVectorEnv
 
+if TYPE_CHECKING:
+    _VectorWrapper = VectorWrapper[Any, Any, Any, Any, Any]
+else:
+    _VectorWrapper = VectorWrapper  # takes types in brackets from Gymnasium 1.4 on
 
-class RegretReward(VectorWrapper[Any, Any, Any, Any, Any]):
+
+class RegretReward(_VectorWrapper):
     """PRIVILEGED: pays minus the regret of each duel, float64 [N], which depends on the hidden truth.
 
     The label moves to `info["label"]`. What a world knows of regret shows in the `info` of a round, so an unknown

@@ -276,10 +276,10 @@ def test_sampling_in_training_mode_keeps_the_cache_and_restores_the_mode():
     expected = policy.sample(PROMPTS, 2, uniforms=numbers(4, 2))
     plain = policy.log_prob(PROMPTS, expected.tokens, expected.mask)
     policy.model.train()
-    policy.model.activation_checkpointing_enable()
+    policy.model.gradient_checkpointing_enable()
     samples = policy.sample(PROMPTS, 2, uniforms=numbers(4, 2))
     assert (samples.tokens == expected.tokens).all()
-    assert policy.model.training and policy.model.is_activation_checkpointing
+    assert policy.model.training and policy.model.is_gradient_checkpointing
     scored = policy.log_prob(PROMPTS, expected.tokens, expected.mask)
     scored.sum().backward()
     assert torch.allclose(scored, plain, atol=1e-4)
