@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from duelenv.agents.sb3 import check_algorithm
@@ -111,6 +112,9 @@ def _train(
         chosen = {"use_rms_prop": False, "normalize_advantage": True} | chosen
     with seeded(seed):
         model = kind(EquivariantPolicy, vec_env, gamma=gamma, **chosen)
+        if not (chosen.get("verbose") or chosen.get("tensorboard_log")):
+            # Where nobody wants its log, its own logger leaves an empty folder among the temporary files.
+            model.set_logger(Logger(folder=None, output_formats=[]))
         model.learn(total_duels * vec_env.actors)
     return model
 

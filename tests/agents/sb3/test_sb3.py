@@ -1,5 +1,6 @@
 """Stable-Baselines3 on the worlds: the equivariant policy, who is paid what, episodes, training, models as agents."""
 
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -363,6 +364,17 @@ def test_training_keeps_the_truth_and_counts_whole_rollouts():
     assert np.array_equal(env.reset()[0]["features"], before)
     assert model.num_timesteps == 2 * 120  # three rollouts of five rounds and eight duels
     assert env.state_dict()["labels"]["queries"].tolist() == [120]
+
+
+def test_training_leaves_no_file_unless_its_log_is_wanted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    env = small(seed=7, fixed=True)
+    env.reset()
+    train_self_play(env, total_duels=40, n_steps=5)
+    assert not list(tmp_path.iterdir())
+    assert not capsys.readouterr().out
+    train_self_play(env, total_duels=40, n_steps=5, verbose=1)
+    assert "total_timesteps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
