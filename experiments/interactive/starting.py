@@ -16,6 +16,7 @@ from duelenv.experiments.config.loading import apply_setting, read_settings
 from duelenv.experiments.config.run_config import RunConfig
 from duelenv.experiments.interactive.frames import check_frame
 from duelenv.experiments.interactive.run import Run
+from duelenv.experiments.interactive.session import check_known_to_workers
 from duelenv.experiments.results.assembling import assemble
 from duelenv.ground.errors import UserError
 
@@ -61,6 +62,7 @@ def run(
 
     config = _config_of(source, settings)
     check_frame(frame)
+    check_known_to_workers(config)
     output = None if output is None else _path("output", output)
     if output is not None:
         play(config, output, progress=progress)
