@@ -115,13 +115,14 @@ def _one(arguments: argparse.Namespace, worlds: WorldSet, chosen: Sequence[World
         for group in worlds.groups
         if any(world.group == group.name for world in fitting)
     ]
-    print(_groups_text(groups, table, _now(worlds, chosen, entry)))
+    now = _now(worlds, chosen, entry)
+    print(_groups_text(groups, table, now))
     for world, why in refused.items():
         print(printable(f"\n{world}: {why}"))
     found = comparisons(table, entry.name, groups)
     if found:
         print(f"\n{printable(entry.name)} against every agent that played the same worlds\n")
-        print(aligned(comparison_rows(found)))
+        print(aligned(comparison_rows(found, groups, table, now)))
         print(f"\nMean scores, paired by seed; verdicts are corrected for {len(found)} comparisons (Holm).")
     _tell([*failed, *failures], arguments.output)
     return 0

@@ -52,10 +52,23 @@ def standings_rows(found: Standings, table: Table, now: Mapping[tuple[str, str],
     return rows
 
 
-def comparison_rows(found: Sequence[Comparison]) -> Rows:
-    """Write the comparisons of one agent, header first."""
+def comparison_rows(
+    found: Sequence[Comparison], groups: Sequence[Standings], table: Table, now: Mapping[tuple[str, str], Now]
+) -> Rows:
+    """Write the comparisons of one agent, header first.
+
+    Args:
+        found: They.
+        groups: The standings that they belong to.
+        table: What they were made of.
+        now: As for `standings_rows`; a rival whose rows are stale is marked.
+    """
+    worlds = {one.group.name: one.worlds for one in groups}
     rows = [["group", "rival", "difference [95 %]", "verdict"]]
-    return rows + [[one.group, one.rival, _difference(one.difference), verdict(one.difference)] for one in found]
+    for one in found:
+        old = "; the rival's rows are stale" if _stale(_rows(table, one.rival, worlds[one.group]), now) else ""
+        rows.append([one.group, one.rival, _difference(one.difference), verdict(one.difference) + old])
+    return rows
 
 
 def world_rows(found: Standings) -> Rows:
@@ -79,16 +92,18 @@ def verdict(difference: Interval) -> str:
 
 def made_text(rows: Sequence[Row], now: Mapping[tuple[str, str], Now]) -> str:
     """Say versions and days of an agent's rows, and why some of them are stale."""
-    stale = {
-        why: None
-        for row in rows
-        if (today := now.get((row.agent, row.world))) is not None and (why := row.stale(today)) is not None
-    }
+    stale = _stale(rows, now)
     played = [row for row in rows if row.refused is None] or rows
     versions = " ".join(dict.fromkeys(row.made.version for row in played))
     days = sorted({row.date for row in played})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"{versions}, {when}" + (f", stale: {'; '.join(stale)}" if stale else "")
+
+
+def _stale(rows: Sequence[Row], now: Mapping[tuple[str, str], Now]) -> list[str]:
+    """Say why some rows are stale, each reason once."""
+    reasons = [row.stale(now[row.agent, row.world]) for row in rows if (row.agent, row.world) in now]
+    return list(dict.fromkeys(why for why in reasons if why is not None))
 
 
 def aligned(rows: Rows) -> str:

@@ -6,7 +6,7 @@ from leaderboard_parts import row, small, table
 from duelenv import UserError
 from duelenv.experiments.leaderboard.page import overview_rows
 from duelenv.experiments.leaderboard.scores import Estimate
-from duelenv.experiments.leaderboard.showing import markdown, standings_rows, verdict, world_rows
+from duelenv.experiments.leaderboard.showing import comparison_rows, markdown, standings_rows, verdict, world_rows
 from duelenv.experiments.leaderboard.standings import Line, comparisons, scale_of, standings
 from duelenv.experiments.leaderboard.stored import Now, read_table, write_table
 from duelenv.experiments.leaderboard.worlds import current
@@ -119,6 +119,16 @@ def test_a_row_says_why_it_is_stale():
     rows = {cells[0]: cells for cells in standings_rows(standings(PLAYED, ARMS, REPORTED), PLAYED, now)}
     assert rows["good"][-1] == "1.0, 2026-01-02, stale: of version 1.0, this is 1.1"
     assert rows["fair"][-1] == "1.0, 2026-01-02"
+
+
+def test_a_comparison_says_whose_rows_are_stale():
+    groups = [standings(PLAYED, ARMS, REPORTED)]
+    now = {("fair", "hard"): Now("w", "1.0", "d"), ("random", "hard"): Now("w", "1.0", "c")}
+    rows = comparison_rows(comparisons(PLAYED, "good", groups), groups, PLAYED, now)
+    assert [(cells[1], cells[-1]) for cells in rows[1:]] == [
+        ("random", "better"),
+        ("fair", "better; the rival's rows are stale"),
+    ]
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):
