@@ -20,11 +20,13 @@ _OF_AGENTS: Final = "agents.LABEL."
 def check_known_to_workers(config: RunConfig) -> None:
     """Refuse parts that this session registered itself, where other processes play the cells.
 
+    With `modules` nothing is refused: a script may name itself there, so that the workers register what it did.
+
     Raises:
         UserError: Its worker processes would not know one of them.
     """
     backend = config.backend.name
-    if backend not in _ELSEWHERE:
+    if backend not in _ELSEWHERE or config.modules:
         return
     for kind, name in _named_parts(config):
         registry = kind.registry

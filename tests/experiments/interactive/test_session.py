@@ -51,8 +51,9 @@ def test_what_the_session_alone_knows_is_refused_where_workers_begin_empty(sessi
 
 
 @pytest.mark.parametrize(("settings", "named"), MINE)
-def test_it_plays_in_threads(session, settings, named):
+def test_it_plays_in_threads_and_where_a_module_may_register_it(session, settings, named):
     check_known_to_workers(config(**settings, backend="threading"))
+    check_known_to_workers(config(**settings, backend="loky", modules="mine.py"))
     check_known_to_workers(config(backend="loky"))
 
 
