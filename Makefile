@@ -34,9 +34,10 @@ demo: $(STAMP)  ## agents align one small language model; ends with a table and 
 test: export OMP_NUM_THREADS = 1
 # What is compiled stays, tests with their rewritten assertions as well: each process would compile it all again.
 test: export PYTHONDONTWRITEBYTECODE =
-# loadfile: the tests of one file share a worker, and so a built wheel or a fine-tuned policy.
+# loadfile: the tests of one file share a worker, and so a built wheel or a fine-tuned policy; in the order of
+# tests/conftest.py, not by how many tests a file has.
 test: $(STAMP)  ## the whole test suite; ARGS="tests/agents -k dpo" for a part of it
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) installed-copy  ## style, formatting, and the direction of imports
 	$(BIN)/ruff check .

@@ -21,6 +21,12 @@ settings.load_profile("repeatable")
 TRIALS = {f"policies/test_{name}.py" for name in ("families", "loading", "shared_prompt")}
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the files that hold slow tests: what is begun last is what everybody waits for."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish():
     """Take what importing and collecting have left, a million objects, out of every later look of the collector."""
     gc.collect()

@@ -167,6 +167,7 @@ def alignment(name, stages=(), **settings):
     return env, duelenv.agents.make(name, env, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient_steps", [1, 3])
 def test_the_same_labels_make_the_same_number_of_steps_under_every_delay(gradient_steps):
     """One step per late call once made 20, 47 and 59 of the same 160 labels."""

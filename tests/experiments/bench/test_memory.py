@@ -36,6 +36,7 @@ def test_the_mark_is_set_back_and_a_peak_that_is_gone_is_seen():
     assert kept.any()
 
 
+@pytest.mark.slow
 @linux
 def test_a_row_is_measured_in_a_process_of_its_own_and_lies_above_its_floor():
     (found,) = bench.bench_memory(("thompson",), (3,), **SMALL)
@@ -48,6 +49,7 @@ def test_a_row_is_measured_in_a_process_of_its_own_and_lies_above_its_floor():
     assert found.least < 2 * found.peak  # nothing is counted in another unit
 
 
+@pytest.mark.slow
 @linux
 def test_a_round_that_cannot_be_played_is_one_sentence():
     with pytest.raises(UserError, match="the round of 'nobody' with 2 candidates was not played"):

@@ -20,6 +20,7 @@ from duelenv.experiments.bench.service_faults import (
 from duelenv.oracles import Preferences, Unanswered
 
 
+@pytest.mark.slow
 def test_every_fault_is_survived_by_every_client() -> None:
     lines = list(try_faults())
     table = service_fault_table(lines)

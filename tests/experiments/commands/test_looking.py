@@ -64,6 +64,7 @@ def armed(root):
     assert not (root / "loaded").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["report"], ["labels", "--export", "labels.csv"], ["labels", "--last", "9"]])
 def test_looking_runs_no_code_and_prints_no_escape_sequence(armed, words):
     name, *rest = words

@@ -29,11 +29,13 @@ def check(lines, least):
     assert sum(line.tally.faults for line in lines) >= least, said
 
 
+@pytest.mark.slow
 @linux
 def test_no_label_is_lost_doubled_or_invented_whoever_is_killed():
     check(bench_faults(kills=18, seed=SEED, two_jobs=0.23, damages=0, writes=0), 18)
 
 
+@pytest.mark.slow
 @linux
 def test_damage_and_a_full_disk_are_healed_or_refused_in_one_sentence():
     check(bench_faults(kills=0, seed=SEED, damages=8, writes=1), 8 + 6)

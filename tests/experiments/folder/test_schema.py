@@ -70,6 +70,7 @@ def checked(folder):
     return seen
 
 
+@pytest.mark.slow
 def test_every_file_is_there_as_it_is_said(folder, studies):
     seen = checked(folder)
     assert {"run.json", "results.parquet", "labels.parquet", "spending.json", "cells/CELL/done.json"} <= seen

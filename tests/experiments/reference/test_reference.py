@@ -34,6 +34,7 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_the_pages_of_the_repository_are_those_of_the_code(made, name):
     written, now = ((folder / name).read_text(encoding="utf-8") for folder in (FOLDER, made))

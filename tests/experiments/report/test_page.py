@@ -123,6 +123,7 @@ def test_csv_and_markdown_carry_the_same_lines(tmp_path):
     assert len({line.count("|") for line in markdown}) == 1
 
 
+@pytest.mark.slow
 def test_the_reproduction_command_plays_the_run_again_from_the_folder_of_the_page(tmp_path, monkeypatch):
     settings = {"env": {"id": "FeatureDuel", "horizon": 4}, "agents": ["passive"], "seeds": 2, "jobs": 1}
     run(RunConfig.from_dict({"name": "first", **settings}), tmp_path / "a run")

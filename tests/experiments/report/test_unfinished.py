@@ -25,6 +25,7 @@ def interrupted(directory, monkeypatch, rounds, **changes):
             run(RunConfig.from_dict({**RAW, **changes}), directory, progress=False)
 
 
+@pytest.mark.slow
 def test_the_report_says_which_cells_are_unfinished_and_how_far(tmp_path, monkeypatch, capsys):
     interrupted(tmp_path / "run", monkeypatch, 13, budget={"labels": 18})
     assert main(["report", str(tmp_path / "run")]) == 0

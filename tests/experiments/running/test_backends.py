@@ -53,6 +53,7 @@ def played_here(tmp_path_factory):
     return results(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading", *CLUSTERS])
 def test_results_are_equal_to_the_last_bit_on_each_backend(tmp_path, played_here, backend):
     run(small_run(backend=backend), tmp_path / "run")
@@ -90,6 +91,7 @@ time.sleep(1.0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", *CLUSTERS])
 def test_a_worker_that_dies_is_replaced_and_no_other_task_begins_again(tmp_path, backend):
     tasks = [code(name, DIES, folder=str(tmp_path), who=name, times=times) for name, times in (("a", 1), ("b", 0))]

@@ -149,6 +149,7 @@ def test_a_world_without_a_pool_has_nothing_to_encode(folder):
         make_environment(RunConfig.from_dict({"name": "x", "env": {**env, "id": "FeatureDuel"}, "agents": ["passive"]}))
 
 
+@pytest.mark.slow
 def test_a_function_may_stand_in_a_list_of_blocks(folder):
     file = folder / "own.yaml"
     raw = {"name": "x", "policy": "toy", "prompts": "toy", "oracle": "length", "agents": ["passive"]}

@@ -331,6 +331,7 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path):
         end_all(started)
 
 
+@pytest.mark.slow
 @linux
 def test_workers_end_with_their_parent_and_a_restart_waits_for_them(tmp_path):
     started = start_slow(tmp_path, 2, seconds=1.5)
