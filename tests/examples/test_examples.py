@@ -140,7 +140,9 @@ def learns_slower_than_the_bandit(printed, _):
         ("people.py", [], learns_from_answers_that_come_later),
         ("regret_study.py", ["2"], leaves_tables_and_a_figure),
         ("sb3_policy.py", ["--labels", "384"], learns_slower_than_the_bandit),
-        pytest.param("trl_round_trip.py", [], trl_moves_the_policy_where_the_labels_point, marks=pytest.mark.slow),
+        pytest.param(
+            "trl_round_trip.py", [], trl_moves_the_policy_where_the_labels_point, marks=pytest.mark.exhaustive
+        ),
         ("what_features_hold.py", ["green", "busy"], says_that_the_last_layer_does_not_hold_the_words_that_were_said),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
