@@ -27,6 +27,12 @@ class Kind(NamedTuple):
     place: str
 
     @property
+    def agents_key(self) -> str | None:
+        """The key within an agent's settings, "ask"; None where a name stands elsewhere."""
+        key = self.where.removeprefix("agents.LABEL.")
+        return None if key == self.where else key
+
+    @property
     def registry(self) -> Registry[Any]:
         """The registry, imported now."""
         module, _, attribute = self.place.partition(":")

@@ -11,7 +11,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from duelenv.experiments.config.kinds import KINDS
 from duelenv.experiments.config.run_config import RunConfig
@@ -39,8 +39,6 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string", "minLength": 1}
 COUNT: Schema = {"type": "integer", "minimum": 1}
 SEED: Schema = {"type": "integer", "minimum": 0}
-#: Where the keys of an agent's parts stand.
-_OF_AGENTS: Final = "agents.LABEL."
 #: Annotations that say a type of JSON.
 _PLAIN: Mapping[str, Schema] = {
     "bool": {"type": "boolean"},
@@ -165,8 +163,7 @@ def known_names() -> Schema:
     from duelenv import agents
 
     names = sorted(agents.names())
-    rules = {kind.where.removeprefix(_OF_AGENTS): kind for kind in KINDS if kind.where.startswith(_OF_AGENTS)}
-    settings = {key: {"enum": [*kind.registry.names(), None]} for key, kind in rules.items()}
+    settings = {kind.agents_key: {"enum": [*kind.registry.names(), None]} for kind in KINDS if kind.agents_key}
     own = {"type": ["object", "null"], "properties": {"name": {"enum": names}, **settings}}
     another = {**own, "type": "object", "required": ["name"]}
     chosen = {

@@ -35,9 +35,8 @@ DECIDED: Final = {
     "baseline": f"{PASSIVE!r}",
     "metric": "'metric'",
     **dict.fromkeys(("seeds", "first_seed"), "'seeds'"),
-    "report_at": "'regimes.NAME.labels'",
     "evaluate_every": "'regimes.NAME.every'",
-    **dict.fromkeys(("horizon", "budget"), "'regimes.NAME.labels'"),
+    "horizon": "'regimes.NAME.labels'",
     **dict.fromkeys(("num_envs", "batch"), "'regimes.NAME.per_round'"),
     **dict.fromkeys(("save_models", "label_log", "examples"), "nothing"),
 }

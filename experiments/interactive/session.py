@@ -14,7 +14,6 @@ __all__ = ["check_known_to_workers"]
 
 #: Backends whose workers begin with an empty memory.
 _ELSEWHERE: Final = ("loky", "dask", "ray", "slurm")
-_OF_AGENTS: Final = "agents.LABEL."
 
 
 def check_known_to_workers(config: RunConfig) -> None:
@@ -45,8 +44,8 @@ def _named_parts(config: RunConfig) -> Iterator[tuple[Kind, str]]:
         names: list[Any] = [single.get(kind.where)]
         if kind.where == "agents":
             names = [agent.name for agent in config.agents]
-        elif kind.where.startswith(_OF_AGENTS):
-            names = [agent.settings.get(kind.where.removeprefix(_OF_AGENTS)) for agent in config.agents]
+        elif kind.agents_key:
+            names = [agent.settings.get(kind.agents_key) for agent in config.agents]
         elif kind.where == "oracle":
             names.append(single.get("evaluation_oracle"))
         elif kind.where == "trackers":

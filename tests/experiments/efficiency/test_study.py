@@ -132,6 +132,13 @@ def test_a_study_that_does_not_hold_together_is_one_sentence(override, named):
         read_study(changed(override))
 
 
+def test_a_study_may_limit_what_its_runs_cost():
+    study = read_study(changed("base.budget={run: 900, money: 2.5}"))
+    entry = Entry.of(study.cells[0], study.trials[0])
+    (config,) = run_configs(study, Setup(study.worlds[0], study.regimes[0], 24, (7,)), [entry], "x").values()
+    assert (config.budget.run, config.budget.money, config.budget.labels) == (900, 2.5, None)
+
+
 def test_the_wide_study_tunes_what_it_says_and_shares_no_seed_with_the_other():
     wide, other = (read_study(read_study_file(name)) for name in ("efficiency_wide", "efficiency"))
     assert (len(wide.cells), len(wide.trials)) == (115, 3)
