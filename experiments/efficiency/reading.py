@@ -161,11 +161,12 @@ def _refuse_decided(key: str, names: Iterable[str]) -> None:
     """Refuse what a study decides itself.
 
     Raises:
-        UserError: It is among these settings, and would have been passed over.
+        UserError: It is among these settings, and would be passed over or break the study.
     """
     for name in names:
         if name in DECIDED:
-            raise UserError(f"'{key}.{name}' has no effect: a study has {DECIDED[name]} in its place; leave it out")
+            place = DECIDED[name]
+            raise UserError(f"'{key}.{name}' is not a setting of a study, which has {place} in its place; leave it out")
 
 
 def _pool(name: str, raw: object) -> World:
